@@ -1,0 +1,1 @@
+"""The duplex core, the session around it and the model instances."""

@@ -1,0 +1,113 @@
+"""The seams of a session: what it asks of a model, of ears and of a voice."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Samples = NDArray[np.float32]
+"""Mono audio in [-1, 1], shape [n]."""
+
+INPUT_RATE = 16_000
+"""Sample rate of everything a user says, inside the server."""
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """One stretch of user speech at 16 kHz, or a typed query (`text` set, no samples)."""
+
+    number: int
+    samples: Samples | None = None
+    text: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UserMessage:
+    """An accepted query: its words where they are known, its audio where they are not."""
+
+    text: str | None
+    utterances: tuple[Utterance, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AssistantMessage:
+    """What the user heard of a reply; `cut` if that is not all of it."""
+
+    text: str
+    cut: bool = False
+
+
+Message = UserMessage | AssistantMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One request: what was said before and what has to be judged and answered now."""
+
+    history: tuple[Message, ...]
+    utterances: tuple[Utterance, ...]
+    instructions: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """Probabilities of the state tokens `<1>` (meant for us), `<2>` (not), `<3>` (typed); they sum to 1."""
+
+    p1: float
+    p2: float
+    p3: float
+    transcript: str | None = None
+    """The words heard, where the instance has ears with text."""
+    ears_s: float = 0.0
+    """Seconds it took to hear them."""
+
+    @property
+    def state(self) -> str:
+        probabilities = {"<1>": self.p1, "<2>": self.p2, "<3>": self.p3}
+        return max(probabilities, key=probabilities.__getitem__)
+
+
+class Instance(Protocol):
+    """One running engine."""
+
+    name: str
+
+    def answer(self, query: Query) -> AsyncIterator[Judgement | str]:
+        """Yield one judgement, then text deltas. Closing the iterator aborts the request.
+
+        Errors: `PartFailed` when the engine cannot go on.
+        """
+        ...
+
+
+class Vad(Protocol):
+    """One session's voice activity detector; keeps its own state between windows."""
+
+    def probability(self, window: Samples) -> float:
+        """Probability of speech in the next 512 samples (32 ms at 16 kHz)."""
+        ...
+
+
+class Synthesiser(Protocol):
+    """A voice."""
+
+    rate: int
+    """Samples per second of what it yields."""
+
+    def synthesise(self, text: str) -> AsyncIterator[Samples]:
+        """Speak one piece of text. Closing the iterator cancels.
+
+        Errors: `PartFailed` when this text cannot be spoken.
+        """
+        ...
+
+
+class PartFailed(Exception):
+    """A part (an instance, the ears, the voice) could not do what it was asked."""
+
+    def __init__(self, part: str, message: str) -> None:
+        super().__init__(f"{part}: {message}")
+        self.part = part
+        self.message = message

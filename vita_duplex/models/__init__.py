@@ -1,0 +1,1 @@
+"""The models: default ones that come in packages, and vLLM plugins."""

@@ -1,0 +1,1 @@
+"""The outside: HTTP, WebSocket, pages and the command line."""

@@ -1,0 +1,1 @@
+"""From text deltas to paced speech."""

@@ -1,0 +1,1 @@
+"""From microphone samples to utterances."""
