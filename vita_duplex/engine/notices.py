@@ -54,7 +54,8 @@ class UtteranceAccepted:
 
     utterance: int
     transcript: str | None
-    typed: bool
+    seconds: float | None
+    """Length of its speech; None if it was typed."""
 
 
 @dataclass(frozen=True, slots=True)

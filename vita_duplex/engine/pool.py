@@ -22,3 +22,7 @@ class Pool:
 
     def leave(self, slots: tuple[Instance, Instance]) -> None:
         self._generators[slots[0].name] -= 1
+
+    def close(self) -> None:
+        for instance in self.instances:
+            instance.close()

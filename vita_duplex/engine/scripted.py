@@ -9,7 +9,7 @@ from vita_duplex.engine.seams import Judgement, PartFailed, Query
 
 
 class ScriptedReply(BaseModel):
-    """What the instance does with its n-th request."""
+    """What the instance does with an utterance."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -26,17 +26,18 @@ class ScriptedReply(BaseModel):
 
 
 class ScriptedInstance:
-    """Answers request n with the n-th reply, and goes round again."""
+    """Answers a session's utterance n with the n-th reply, and goes round again."""
 
     def __init__(self, name: str, replies: tuple[ScriptedReply, ...] = (ScriptedReply(),)) -> None:
         self.name = name
+        self.healthy = True
         self.running = 0
         """Requests under way."""
         self.queries: list[Query] = []
         self._replies = replies
 
     async def answer(self, query: Query) -> AsyncGenerator[Judgement | str]:
-        reply = self._replies[len(self.queries) % len(self._replies)]
+        reply = self._replies[(query.utterances[-1].number - 1) % len(self._replies)]
         self.queries.append(query)
         self.running += 1
         try:
@@ -57,3 +58,6 @@ class ScriptedInstance:
         if any(utterance.text is not None for utterance in query.utterances):
             return Judgement(0.0, 0.0, 1.0, transcripts)
         return Judgement(reply.p1, 1 - reply.p1, 0.0, transcripts)
+
+    def close(self) -> None:
+        self.healthy = False

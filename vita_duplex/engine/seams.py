@@ -81,6 +81,15 @@ class Instance(Protocol):
         """
         ...
 
+    @property
+    def healthy(self) -> bool:
+        """Whether a request could be answered now."""
+        ...
+
+    def close(self) -> None:
+        """Shut the engine down."""
+        ...
+
 
 class Vad(Protocol):
     """One session's voice activity detector; keeps its own state between windows."""

@@ -289,7 +289,9 @@ class Session:
         self._client.tell(Judged(numbers, judgement, True, "verdict"))
         for utterance, transcript in zip(turn.utterances, words, strict=True):
             self._tell_speech(utterance.number, ended=True)
-            self._client.tell(UtteranceAccepted(utterance.number, transcript, utterance.text is not None))
+            span = self._spans.get(utterance.number)
+            seconds = span.ended - span.started if span else None
+            self._client.tell(UtteranceAccepted(utterance.number, transcript, seconds))
         known = [text for text in words if text is not None]
         if len(known) == len(words):
             self.dialogue.accept(UserMessage(" ".join(known)))

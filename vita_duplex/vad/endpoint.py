@@ -59,17 +59,26 @@ class Endpoint:
     """
 
     def __init__(self, config: EndpointConfig) -> None:
-        self.config = config
         self.sample = 0
         """Samples seen."""
+        self._earliest = 0  # audio before this belongs to an earlier utterance
+        self.configure(config)
+        self._rest()
+
+    def configure(self, config: EndpointConfig) -> None:
+        """Go on with other settings."""
+        self.config = config
         self._min_speech = _windows(config.min_speech_ms)
         self._hold_after = _windows(config.hold_after_ms)
         self._early = _windows(config.early_ms)
         self._silence = max(_windows(config.silence_ms), self._early + 1)
         self._max = _windows(config.max_utterance_s * 1000)
         self._pre_roll = config.pre_roll_ms * INPUT_RATE // 1000
-        self._earliest = 0  # audio before this belongs to an earlier utterance
-        self._rest()
+
+    @property
+    def reach(self) -> int:
+        """How many samples back an utterance may begin that is not yet noticed."""
+        return self._pre_roll + self._min_speech * WINDOW
 
     def _rest(self) -> None:
         self._talking = False

@@ -37,6 +37,7 @@ class MicrophoneListener:
     """Voice activity detection and endpointing. The detector runs in `executor`, off the event loop."""
 
     def __init__(self, vad: Vad, config: EndpointConfig, executor: Executor, numbers: Iterator[int]) -> None:
+        self.config = config
         self._vad = vad
         self._endpoint = Endpoint(config)
         self._executor = executor
@@ -48,7 +49,6 @@ class MicrophoneListener:
         self._rest: Samples = np.zeros(0, np.float32)  # less than a window
         self._kept: deque[Samples] = deque()  # the windows that may become part of an utterance
         self._kept_from = 0  # sample number of the first of them
-        self._pre_roll = config.pre_roll_ms * INPUT_RATE // 1000 + WINDOW * (config.min_speech_ms // 32 + 1)
         self._talking = False
 
     def hear(self, samples: Samples) -> bool:
@@ -59,6 +59,11 @@ class MicrophoneListener:
         self._waiting_samples += len(samples)
         self._arrived.set()
         return True
+
+    def configure(self, config: EndpointConfig) -> None:
+        """Endpoint by these settings from the next window on."""
+        self.config = config
+        self._endpoint.configure(config)
 
     def forget(self) -> None:
         """Drop what was received and not yet listened to."""
@@ -112,6 +117,6 @@ class MicrophoneListener:
 
     def _trim(self) -> None:
         """While nobody talks, keep only what a beginning utterance would reach back to."""
-        while not self._talking and self._endpoint.sample - self._kept_from - WINDOW >= self._pre_roll:
+        while not self._talking and self._endpoint.sample - self._kept_from - WINDOW >= self._endpoint.reach:
             self._kept.popleft()
             self._kept_from += WINDOW
