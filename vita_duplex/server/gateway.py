@@ -180,8 +180,8 @@ class Gateway:
 
     def _update(self, event: SessionUpdate) -> None:
         audio = event.session.audio
-        rate_in = _rate(audio and audio.input, "session.audio.input.format.rate", event)
-        rate_out = _rate(audio and audio.output, "session.audio.output.format.rate", event)
+        rate_in = _rate(audio.input if audio else None, "session.audio.input.format.rate", event)
+        rate_out = _rate(audio.output if audio else None, "session.audio.output.format.rate", event)
         if audio and audio.input and "turn_detection" in audio.input.model_fields_set:
             self._update_turn_detection(audio.input.turn_detection, event.event_id)
         if rate_in is not None and rate_in != self._rate_in:
