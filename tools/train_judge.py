@@ -53,6 +53,13 @@ SLOTS = {
     "opened an inquiry|raised its forecast|lost the final|cut interest rates|signed the contract",
     "when": "yesterday|last night|on Tuesday|last year|in the afternoon|two weeks ago|before Christmas|this morning",
     "state": "tired|busy|sick|married|very angry|on holiday|in hospital|late again|happy|out of work",
+    "verb": "shorten|rewrite|continue|compare|check|rank|simplify|sort|cut|find|use|solve|pronounce|lower|leave out|go over|"
+    "get back to|drop|swap|replace|finish|quote|sum up|list|keep|try|guess|pick|change|describe|review|sing|update|draw",
+    "part": "it|that|the last part|the first paragraph|the one before|both of them|all of that|the numbers|the names|the title|"
+    "the ending|another one|a different one|the second line|the rest|my list|the volume|the answer|your voice",
+    "fault": "loud|fast|long|slow|complicated|short|much|difficult|quiet|vague|detailed|boring",
+    "mood": "lovely|strange|awful|nice|funny|sad|silly|beautiful|pretty|good|bad|terrible|great|cute",
+    "case": "day|mess|surprise|shame|pity|story|goal|view|house|dress|idea|baby",
     "card": "king of hearts|two of spades|ace of clubs|jack of diamonds|six of spades|ten of hearts",
 }  # fmt: skip
 
@@ -101,6 +108,14 @@ Recommend a book about {topic}.|Suggest something for dinner.|Find a restaurant 
 Enough about {topic}.|Something about {animal}, please.|More about {person}, please.|Louder, please.|The other one, please.|In {language}, please.
 And in {place}?|And {animal}?|And after that?|Even in {place}?|Like what?|For example?|In {place}?|For how long?|Since when?|With {food}?
 Hello, I have a question about {topic}.|Hi, how are you?|Hello, who are you?|Good morning, will it rain {day}?|Hey Vita, play {song}.
+{verb} {part}.|{verb} {part}, please.|{verb} {part} in {language}.|{verb} {part} and {verb} {part}.|Now {verb} {part}.|Don't {verb} {part}.
+That's too {fault}.|Too {fault}.|You are too {fault}.|That was too {fault}, {verb} {part}.|Not so {fault}.|A bit less {fault}, please.
+That's all, thanks.|That's enough about {topic}.|New topic, {topic}.|Next question, what is {thing}?|Quick question, is {thing} {adjective}?
+I already know {part}.|I know that already.|I've never heard of {person}, what did they do?|I'd prefer {song}.|I'd rather hear about {topic}.
+I don't know what that means.|I don't get {part}.|I didn't catch {part}.|I'm confused about {part}.|You forgot {part}.|You skipped {part}.
+No, {part}.|No, the {adjective} one.|No, in {language}.|The {adjective} one.|Anything about {topic}?|Any news from {place}?|Anything else I should know about {place}?
+Remember that my name is {name}.|I am allergic to {food}, what can I eat?|I have {number} eggs, what can I make?|If I have {number} euros, can I fly to {place}?
+In {place}, what do people eat?|On average, how {adjective} are {animal}?|By the way, who is {person}?|Tomorrow, will it rain in {place}?
 Thanks, what about {place}?|Thank you, and {person}?|Thanks, that's enough.|No, stop.|No, tell me about {topic}.|Yes, please tell me.
 """
 
@@ -136,6 +151,16 @@ Yeah, that's true.|Oh really, that's interesting.|Right, that makes sense.|I nev
 No way, that's crazy.|Ha, that's funny.|Yeah, exactly.|Well, that's good to know.|Okay, that's fine.|Alright then.|That's what I thought.
 Oh no, I forgot my {object}.|Ow, my foot.|Ugh, not again.|Come on, come on.|Where was I?|Let me see, my {object}.|Good dog.|Here, kitty.
 So I told {name} that {he} was {state}.|And then {he} {did}.|But {he} {did}.|So we {went} {spot}.|And {he} {went} {spot}.|Because {he} was {state}.
+What a {mood} {case}.|What a {mood} {case}!|What a {case}.|How {mood}.|How {mood}!|That's so {mood}.|Oh, that's a {case}.|That's {mood}.|This is {mood}.
+Have a seat.|Take a seat.|Have some {meal}.|Is {meal} ready?|Is the {meal} still warm?|Is anybody home?|Is this your {object}?|Do you mind if I {chore}?
+Excuse me, can I get through?|Excuse me, is this {spot}?|May I come in?|Could I have the bill, please?|Two {card}, please.|{number} {meal}, please.
+Sit down, please.|Come here.|Come in.|Come on in.|Hurry up.|Watch out.|Be careful with the {object}.|Leave the {object} there.|Don't forget your {object}.
+Wait for me.|Get up.|Get dressed.|Put your {object} away.|Put the {object} down.|Look at that {case}.|Look at my {object}.|Look what I found.
+Can you believe what {he} said?|Do you remember when we {went} {spot}?|Shall we go to {spot}?|Should we ask {name}?|When are you coming home?|When will you be home?
+Thanks for the {object}.|Thanks for coming.|Thank you for the {meal}.|See you at {spot}.|I'm {state}.|I'm so {state}.|I'm in the kitchen.|I'm going to bed.
+We should go now.|We have to leave.|We're late.|Someone is at the door.|Somebody took my {object}.|I wish I was at {spot}.|I hope {name} is well.
+{He} asked me where the {object} was.|{He} wants to know if you are {state}.|{He} doesn't want to {chore}.|{He} can't come {day}.|{He} will be here {day}.
+Not you, {name}.|I wasn't talking to you.|I'm talking to {name}.|Nothing, I was talking to {name}.|{name} and I {went} {spot}.|And {name} {did}.
 The {object} is under the table.|The {body} is {state}.|The train from {place} arrives on platform {number}.|The {meal} smells good.
 """
 
@@ -156,6 +181,9 @@ def roughen(text: str, rng: random.Random) -> str:
         text = text.split(" ", 1)[1].capitalize()
     if rng.random() < 0.2:
         text = text.replace(",", "")
+    if rng.random() < 0.5:
+        # Words never seen before, so that the classes of words and the form count as well.
+        text = re.sub(r"\b[a-z]{4,}\b", lambda word: "x" * rng.randint(4, 9) if rng.random() < 0.3 else word[0], text)
     return text
 
 

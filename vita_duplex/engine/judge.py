@@ -7,6 +7,7 @@ both on real audio.
 """
 
 import zlib
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -64,13 +65,24 @@ class Judge:
 
 
 def features(transcript: Transcript) -> NDArray[np.float32]:
-    """Hashed words and pairs of neighbours (scaled to length 1), log-probability, number of words."""
-    spoken = ["<", *wording.words(transcript.text), "?" if "?" in transcript.text else "."]
-    grams = [*spoken[1:], *(" ".join(pair) for pair in zip(spoken, spoken[1:], strict=False))]
+    """Hashed words, neighbours and classes of words (scaled to length 1), log-probability, number of words."""
+    spoken = wording.words(transcript.text)
+    end = "?" if "?" in transcript.text else "."
+    line = ["<", *spoken, end]
+    start = [wording.kind(word) for word in wording.without_openers(spoken)[:3]] + [end]
+    kinds = [wording.kind(word) for word in spoken]
+    grams = {
+        *line,
+        *(f"{one} {two}" for one, two in pairwise(line)),
+        *(f"<{one}>" for one in kinds),
+        *(f"<{one} {two}>" for one, two in pairwise(["<", *kinds, end])),
+        *("^" + " ".join(start[:length]) for length in (1, 2, 3)),
+        f"asks {wording.asks(transcript.text)}",
+    }
     vector = np.zeros(BUCKETS + 2, np.float32)
     for gram in grams:
         vector[zlib.crc32(gram.encode()) % BUCKETS] = 1  # a hash that is the same in every process
     vector /= np.sqrt(vector.sum())
     vector[BUCKETS] = max(transcript.log_probability, -2.0)
-    vector[BUCKETS + 1] = np.log(len(spoken) - 1)
+    vector[BUCKETS + 1] = np.log(1 + len(spoken))
     return vector

@@ -93,11 +93,19 @@ COMMANDS = frozenset({
     "remember", "rephrase", "simplify", "shorten", "expand", "elaborate", "clarify", "solve", "prove", "draw", "plan",
     "update", "download", "install", "connect", "disconnect", "lock", "unlock", "activate", "enable", "disable", "find",
     "bring", "come", "put", "get", "be", "wait", "hold", "hang", "shut", "quit", "end", "finish", "rewind", "shuffle",
+    "sort", "rank", "rate", "invent", "review", "cut", "leave", "drop", "swap", "replace", "reset", "return", "pronounce",
+    "quote", "cite", "rewrite", "paraphrase", "continue", "practise", "practice", "tune", "scroll", "zoom", "print", "tap",
     "measure", "estimate", "identify", "mention", "outline", "analyse", "analyze", "discuss", "consider", "report",
 })  # fmt: skip
 """Verbs that open a command to a machine that talks."""
 
 WISHES = (
+    "that's too", "that is too", "it's too", "that's enough", "that's all", "that's not", "i'd prefer", "i prefer",
+    "i would prefer", "you lost me", "i know that already", "i already know", "i've heard that", "i've never heard of",
+    "i don't know what", "i don't know how", "i don't know who", "i'm not sure what", "i can't follow", "i'm confused",
+    "i forgot what", "new topic", "next topic", "new question", "next question", "quick question", "last question",
+    "first question", "any", "anything", "anyone", "ever heard", "can't you", "another", "what if", "in other words",
+    "something about", "something more", "same for", "same question", "same thing but", "a bit", "a little",
     "i want", "i wanna", "i need", "i'd like", "i would like", "i'd love", "i'd rather", "i would rather", "i wonder",
     "i was wondering", "i have a question", "i have another", "i've got a question", "i meant", "i mean the",
     "i don't understand", "i didn't understand", "i don't get", "i didn't get", "i didn't catch", "i didn't hear",
@@ -117,6 +125,15 @@ EXCLAMATIONS = re.compile(
     r"|(when|while|where|who|which) (i|he|she|they|we|the|it)\b.*,"
 )
 """Question words that ask nothing: "What a day!", "When I was young, …"; only believed without a question mark."""
+
+AFTERTHOUGHTS = frozenset({
+    "please", "then", "again", "too", "though", "instead", "right", "okay", "ok", "yes", "no", "thanks", "exactly", "either",
+    "anyway", "maybe", "really", "first", "now", "today", "tomorrow", "tonight", "monday", "tuesday", "wednesday", "thursday",
+    "friday", "saturday", "sunday", "january", "february", "march", "april", "may", "june", "july", "august", "september",
+    "october", "november", "december", "vita", "vida", "veeta", "vito", "english", "french", "german", "spanish", "italian",
+    "i",
+})  # fmt: skip
+"""Single words after a last comma that are not somebody's name, though some are written with a capital."""
 
 FAMILY = frozenset({
     "mum", "mom", "mummy", "mommy", "mama", "dad", "daddy", "papa", "grandma", "grandpa", "granny", "honey", "darling",
@@ -147,16 +164,21 @@ NAMES = frozenset("""
 """Common first names, in the spelling an English recogniser uses."""
 
 TO_A_PERSON = re.compile(
-    r"\b(have you (seen|eaten|fed|locked|packed|met|brushed|washed|been|finished)"
-    r"|did you (lock|feed|pack|see|eat|sleep|buy|bring|leave|call|wash|turn off|take|enjoy|pick up)"
+    r"\b(have you (seen|eaten|fed|locked|packed|met|brushed|washed|been|finished|got)"
+    r"|did you (lock|feed|pack|see|eat|sleep|buy|bring|leave|call|wash|turn off|take|enjoy|pick up|get|have)"
     r"|are you (hungry|thirsty|coming|tired|home|cold|asleep|awake|in bed|dressed|at home|going|done|staying|leaving)"
     r"|(do you want|would you like|can i get you|shall i make you|who wants)"
-    r" (some|a|another|any|more|to (go|eat|come|drink|sit|stay))\b"
-    r"|is this (seat|chair|table)|may i sit|who('s| is) (calling|that|there)|where did (i|you) (put|leave|park)"
-    r"|where (is|are|have) (my|you|the kids)|what are you doing (here|there|tonight|in)"
-    r"|(pass|hand|bring|fetch) me|hold (the|this|my|your)|your (shoes|coat|hands|teeth|room|homework|jacket|bag)"
-    r"|call (you|me) (back|later)|see you|good night|come (in|on|here|over|back|down|up|along)\b"
-    r"|put (on|your|the|that|it down)|take (your|my|off)|sit down|hurry up|watch out|be careful|get (up|out|down|dressed))"
+    r" (some|a|another|any|more|me to|to (go|eat|come|drink|sit|stay))\b"
+    r"|is (this|that) (seat|chair|table|your)|(can|could|may) i (sit|get past|come in|get through|take a message|borrow)"
+    r"|do you mind|who('s| is| was) (calling|there|at the|on the phone)|where did (i|you) (put|leave|park)"
+    r"|is (anybody|anyone|somebody|dinner|lunch|breakfast|the (bathroom|toilet|door|oven|kettle|car|baby|food|coffee))"
+    r"|where('s| is| are| have) (my|you|your|the (kids|baby|car|dog|cat))\b|what are you doing (here|there|tonight|in)"
+    r"|what (do you want|would you like) (for|to eat|to drink)|can you believe|(pass|hand|bring|fetch) me"
+    r"|hold (the|this|my|your)|your (shoes|coat|hands|teeth|room|homework|jacket|bag|seat|plate)"
+    r"|call (you|me) (back|later)|see you|good night|have a (seat|drink|good|nice)|wait for (me|us)"
+    r"|(come|move) (in|on|here|over|back|down|up|along)\b|leave (me|him|her|it|them|the \w+) alone|keep it down"
+    r"|put (on|your|the|that|it down)|take (your|my|off)|sit down|hurry up|watch (out|your)|be careful"
+    r"|get (up|out|down|dressed|in)|look (at|out|over|what)|let me (in|out|through|take your)|let (go|him|her)\b)"
 )
 """What is asked of a body, not of a voice: appetite, whereabouts, belongings, handing things over."""
 
@@ -210,6 +232,9 @@ def is_to_somebody_else(text: str) -> bool:
     called = NAMES | FAMILY
     if len(parts) > 1 and (" ".join(first) in called or " ".join(last) in called):
         return True
+    if (call := re.search(r"[,?!] ([A-Z][a-z]+)[.?!]?$", clean(text))) and call[1].lower() not in AFTERTHOUGHTS:
+        # A lone capital after the last comma is a name, known or misheard: "Could you move over, Coren?"
+        return call[1].lower() not in OPENERS | QUESTION_WORDS | BACKCHANNELS | SHORT_QUERIES
     if first and first[0] in called and (len(first) == 1 or first[1] in AUXILIARIES | QUESTION_WORDS | {"i", "you"}):
         # The comma is often not written: "Honey have you seen my keys".
         return first[0] in FAMILY or len(first) == 1
@@ -237,10 +262,12 @@ def asks(text: str) -> bool:
     if clean(text).endswith("?"):
         return True
     # A second sentence counts as well: "Thank you. Now tell me about Saturn."
-    return any(_asks(words(part)) for part in re.split(r"[.!?;]", clean(text)))
+    return any(_asks(part) for part in re.split(r"[.!?;]", clean(text)))
 
 
-def _asks(spoken: list[str]) -> bool:
+def _asks(sentence: str) -> bool:
+    clauses = [spoken for spoken in map(words, sentence.split(",")) if spoken]
+    spoken = [word for clause in clauses for word in clause]
     rest = without_openers(spoken)
     if not rest:
         return False
@@ -249,6 +276,49 @@ def _asks(spoken: list[str]) -> bool:
         return False
     if rest[0] in QUESTION_WORDS or rest[0] in COMMANDS:
         return len(rest) > 1 or rest[0] in SHORT_QUERIES
-    if rest[0] in AUXILIARIES and len(rest) > 1:
-        return rest[1] in SUBJECTS or rest[1].endswith("s")
-    return any(said == wish or said.startswith(wish + " ") for wish in WISHES)
+    if any(said == wish or said.startswith(wish + " ") for wish in WISHES):
+        return True
+    if spoken[0] == "no" and len(rest) <= 5 and rest[0] in {"the", "not", "in", "with", "for", "from", "to", "without"}:
+        return True  # a correction: "No, the blue one."
+    # "I'm allergic to nuts, what else could I bake"; after a comma "who" and "which" are mostly relative.
+    return any(_is_inverted(clause) or clause[0] in {"what", "why", "how"} for clause in [rest, *clauses[1:]])
+
+
+def _is_inverted(spoken: list[str]) -> bool:
+    """Tell whether this begins like "is it …" or "do whales …"."""
+    return len(spoken) > 1 and spoken[0] in AUXILIARIES and (spoken[1] in SUBJECTS or spoken[1].endswith("s"))
+
+
+def kind(word: str) -> str:
+    """The class of a word, for what does not depend on the very word."""
+    for name, members in KINDS.items():
+        if word in members:
+            return name
+    if word.isdigit():
+        return "#"
+    return "-ed" if word.endswith("ed") else "-s" if word.endswith("s") else "-"
+
+
+KINDS = {
+    "I": frozenset({"i", "i'm", "i've", "i'll", "i'd", "we", "we're", "we've", "we'll", "we'd", "me", "us"}),
+    "you": frozenset({"you", "you're", "you've", "you'll", "you'd", "your", "yours", "yourself"}),
+    "they": frozenset({
+        "he", "she", "they", "he's", "she's", "they're", "him", "her", "them", "his", "their", "they've", "he'd", "she'd",
+        "they'd", "he'll", "she'll", "they'll",
+    }),
+    "it": frozenset({"it", "it's", "that", "that's", "this", "these", "those", "there", "there's"}),
+    "mine": frozenset({"my", "our", "mine", "ours"}),
+    "was": frozenset({
+        "was", "were", "had", "said", "went", "came", "told", "saw", "took", "got", "left", "thought", "knew", "made", "gave",
+        "found", "felt", "stood", "sat", "ran", "met", "put", "bought", "lost", "began", "fell", "wasn't", "didn't", "been",
+    }),
+    "family": FAMILY - OPENERS,
+    "name": NAMES,
+    "question": QUESTION_WORDS,
+    "auxiliary": AUXILIARIES,
+    "command": COMMANDS,
+    "opener": OPENERS,
+    "the": frozenset({"the", "a", "an", "some", "any"}),
+    "of": frozenset({"of", "in", "on", "at", "for", "with", "from", "about", "into", "by", "under", "near", "after", "before"}),
+}  # fmt: skip
+"""Classes of words for the trained head; the first that holds a word counts."""
