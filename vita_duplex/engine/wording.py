@@ -49,6 +49,9 @@ worse than one that stops once too often. "Yeah", "okay" and "right" are far mor
 go on. A greeting opens a talk; "goodbye" closes it.
 """
 
+STOPS = frozenset({"stop", "cancel"})
+"""Said first or second they are meant, whatever follows: "No, stop, I know that one." """
+
 OPENERS = frozenset({
     "wait", "okay", "ok", "but", "sorry", "no", "yes", "yeah", "actually", "hey", "and", "so", "well", "um", "uh", "hmm",
     "hm", "please", "oh", "ah", "alright", "right", "now", "also", "then", "or", "hello", "hi", "stop", "sure", "thanks",
@@ -113,7 +116,8 @@ WISHES = (
     "i changed my mind", "i've changed my mind", "my question", "another question", "a question", "one question",
     "one more", "a different", "something else", "the other one", "the first one", "the second one", "the last one",
     "that's not what", "that is not what", "that's wrong", "that is wrong", "that's not right", "that isn't", "you're wrong",
-    "you are wrong", "you said", "you told me", "you misunderstood", "not that", "not the", "too loud", "too fast",
+    "you are wrong", "you said", "you told me", "you misunderstood", "you didn't answer", "you didn't say", "you didn't tell", "you didn't mention",
+    "you didn't explain", "you haven't answered", "you haven't told", "you skipped", "you already said", "you keep", "not that", "not the", "too loud", "too fast",
     "too slow", "too long", "too short", "what about", "how about", "never mind", "no need", "my name is", "from now on",
     "any idea", "any other", "any chance", "enough of", "enough about", "back to", "more about", "more details",
     "shorter", "longer", "louder", "quieter", "slower", "faster",
@@ -176,11 +180,17 @@ TO_A_PERSON = re.compile(
     r"|what (do you want|would you like) (for|to eat|to drink)|can you believe|(pass|hand|bring|fetch) me"
     r"|hold (the|this|my|your)|your (shoes|coat|hands|teeth|room|homework|jacket|bag|seat|plate)"
     r"|call (you|me) (back|later)|see you|good night|have a (seat|drink|good|nice)|wait for (me|us)"
-    r"|(come|move) (in|on|here|over|back|down|up|along)\b|leave (me|him|her|it|them|the \w+) alone|keep it down"
-    r"|put (on|your|the|that|it down)|take (your|my|off)|sit down|hurry up|watch (out|your)|be careful"
-    r"|get (up|out|down|dressed|in)|look (at|out|over|what)|let me (in|out|through|take your)|let (go|him|her)\b)"
+    r"|leave (me|him|her|it|them|the \w+) alone|keep it down|sit down|hurry up|be careful)"
 )
 """What is asked of a body, not of a voice: appetite, whereabouts, belongings, handing things over."""
+
+WITH_HANDS = re.compile(
+    r"((can|could|would|will) you )?(please )?"
+    r"((come|move) (in|on|here|over|down|up|along|upstairs|downstairs)|put (on|your|the|it down|it away|that down|that away)"
+    r"|take (your|my|off|out)|watch (out|your)|get (up|out|down|dressed|in|the|your)|look (at|out|over|what)"
+    r"|let me (in|out|through|take your)|let (go|him|her)|pick up|clean|wash|feed|walk the|(open|close|shut) the (door|window))\b"
+)
+"""The same for verbs that also have a use in talk ("when did the wall come down"): they count at the beginning only."""
 
 
 def clean(text: str) -> str:
@@ -238,7 +248,8 @@ def is_to_somebody_else(text: str) -> bool:
     if first and first[0] in called and (len(first) == 1 or first[1] in AUXILIARIES | QUESTION_WORDS | {"i", "you"}):
         # The comma is often not written: "Honey have you seen my keys".
         return first[0] in FAMILY or len(first) == 1
-    return bool(TO_A_PERSON.search(" ".join(words(text))))
+    spoken = words(text)
+    return bool(TO_A_PERSON.search(" ".join(spoken)) or WITH_HANDS.match(" ".join(without_openers(spoken))))
 
 
 def without_openers(spoken: list[str]) -> list[str]:
@@ -268,6 +279,8 @@ def asks(text: str) -> bool:
 def _asks(sentence: str) -> bool:
     clauses = [spoken for spoken in map(words, sentence.split(",")) if spoken]
     spoken = [word for clause in clauses for word in clause]
+    if not STOPS.isdisjoint(spoken[:2]):
+        return True
     rest = without_openers(spoken)
     if not rest:
         return False
