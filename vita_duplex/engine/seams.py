@@ -162,3 +162,23 @@ class Speech(Protocol):
     def heard(self) -> int:
         """Samples heard by now."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """What the ears made of one utterance."""
+
+    text: str
+    log_probability: float = 0.0
+    """Mean natural log-probability of the words' tokens (0 = certain); 0 if there are none."""
+
+
+class Transcriber(Protocol):
+    """Ears with text."""
+
+    def transcribe(self, samples: Samples) -> Transcript:
+        """Hear one utterance at 16 kHz. Blocks; may be called from several threads.
+
+        Errors: `PartFailed`.
+        """
+        ...
