@@ -5,6 +5,7 @@ import asyncio
 import base64
 import binascii
 import json
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -32,6 +33,8 @@ SETTLED_S = 2.0
 UNJUDGED_S = 8.0
 """The same while speech has no verdict; a cough shorter than the shortest utterance never gets one."""
 CONNECT_S = 10.0
+PICTURES = (".png", ".svg", ".pdf")
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 LONGEST_S = 600
 
 Pcm = NDArray[np.int16]
@@ -63,10 +66,14 @@ def read_recording(path: Path) -> Recording:
     if path.is_dir():
         raise TalkError(f"{path} is a folder, not a recording")
     try:
+        if not path.stat().st_size:
+            raise TalkError(f"{path} is empty")
         with path.open("rb") as raw, soundfile.SoundFile(raw) as file:
             rate: int = file.samplerate
             if file.frames > LONGEST_S * rate:
-                raise TalkError(f"{path} is {file.frames / rate / 60:.1f} minutes long; the most is 10")
+                raise TalkError(
+                    f"{path} is {file.frames / rate:.0f} s long; the most is {LONGEST_S} s (10 minutes)"
+                )
             samples = file.read(dtype="float32", always_2d=True)[:, 0]
     except OSError as error:
         raise TalkError(f"cannot read {path}: {error.strerror or error}") from error
@@ -186,7 +193,7 @@ class Record(BaseModel):
     utterances: tuple[int, ...] = ()
     slot: int | None = None
     instance: str | None = None
-    status: str
+    status: str | None = None
     speech_start: float | None = None
     speech_end: float | None = None
     endpoint: float | None = None
@@ -676,7 +683,10 @@ class Session:
 async def open_session(url: str = URL, listener: Listener | None = None) -> AsyncIterator[Session]:
     """Connect and agree on the audio formats. Errors, also later ones of the connection: `TalkError`."""
     try:
-        async with connect(_with_events(url), max_size=None, open_timeout=CONNECT_S) as connection:
+        # a proxy of the environment cannot reach a server on this machine
+        proxy: Literal[True] | None = None if urlsplit(url).hostname in LOOPBACK else True
+        connecting = connect(_with_events(url), max_size=None, open_timeout=CONNECT_S, proxy=proxy)
+        async with connecting as connection:
             async with asyncio.timeout(CONNECT_S):
                 first = decode(await connection.recv(), 0.0)
                 session = Session(connection, listener or Listener(), asyncio.get_running_loop().time())
@@ -814,7 +824,11 @@ def _turn_row(conversation: Conversation, record: Record) -> list[str]:
     steps = steps_s(record).values() if answer is not None else [None] * len(STEPS)
     seconds = [answer, *steps, record.ears_s, held / OUTPUT_RATE]
     seconds += [conversation.heard_samples(response_id) / OUTPUT_RATE, conversation.stalled_s(response_id)]
-    return [str(record.turn), record.status, *("–" if one is None else f"{one:.2f}" for one in seconds)]
+    return [
+        str(record.turn),
+        record.status or "–",
+        *("–" if one is None else f"{one:.2f}" for one in seconds),
+    ]
 
 
 # --- the command ------------------------------------------------------------------------------------------
@@ -860,9 +874,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _seconds(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
     if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a time from now on")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
     return value
 
 
@@ -871,7 +888,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         return _talk(args)
     except TalkError as error:
-        print(f"vita-duplex talk: {error}")
+        print(f"vita-duplex talk: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -883,6 +900,8 @@ def _talk(args: argparse.Namespace) -> int:
     for path in (args.out, args.timeline):
         if path is not None and not path.parent.is_dir():
             raise TalkError(f"cannot write {path}: there is no folder {path.parent}")
+    if args.timeline is not None and args.timeline.suffix not in PICTURES:
+        raise TalkError(f"cannot draw {args.timeline}: its name has to end in one of {', '.join(PICTURES)}")
     talk = converse(args.url, question, second, at_s=args.at, limit_s=args.limit, tell=_print)
     conversation = asyncio.run(talk)
     print(f"\n{summary(conversation)}")

@@ -1,12 +1,15 @@
 """A conversation as a picture: who spoke, who listened, what was waited for, what was heard."""
 
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
@@ -18,7 +21,6 @@ from vita_duplex.server.talk import (
     Record,
     Roles,
     TalkError,
-    Verdict,
     steps_s,
 )
 
@@ -51,21 +53,22 @@ def draw(conversation: Conversation, path: Path) -> None:
 
 
 def _figure(conversation: Conversation) -> Figure:
-    tracks = conversation.stereo().astype(np.float32) / 32768
+    tracks = conversation.stereo().astype(np.float32) / np.float32(32768)
     end = _end(conversation, len(tracks) / OUTPUT_RATE)
     names = _instances(conversation)
-    n_rows = max(1, len(conversation.records))
+    records = _in_order(conversation)
+    n_rows = max(1, len(records))
     heights = [1.5, 1.2, 0.55 * max(1, len(names)), 0.8 * n_rows]
-    figure = Figure(figsize=(min(30.0, max(13.0, 1.05 * end)), sum(heights) + 1.9), layout="constrained")
-    figure.get_layout_engine().set(h_pad=0.03, hspace=0.03)
+    layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.03, hspace=0.03)
+    figure = Figure(figsize=(min(30.0, max(13.0, 1.05 * end)), sum(heights) + 1.9), layout=layout)
     user, reply, instances, turns = figure.subplots(4, 1, sharex=True, height_ratios=heights)
-    _draw_user(user, conversation, tracks[:, 0])
-    _draw_reply(reply, conversation, tracks[:, 1])
-    _draw_instances(instances, conversation, names, end)
-    _draw_turns(turns, conversation)
     for axes in (user, reply, instances, turns):
         _plain(axes)
         axes.set_xlim(0, end)
+    _draw_user(user, conversation, records, tracks[:, 0])
+    _draw_reply(reply, conversation, tracks[:, 1])
+    _draw_instances(instances, conversation, names, end)
+    _draw_turns(turns, conversation, records)
     for number, roles in enumerate(_swaps(conversation)):
         _draw_swap((user, reply, instances, turns), roles, label=number == 0)
     turns.tick_params(axis="x", bottom=True, labelbottom=True, colors=INK)
@@ -99,6 +102,14 @@ def _end(conversation: Conversation, tracks_s: float) -> float:
     return max(moments, default=0.0) + 0.6
 
 
+def _in_order(conversation: Conversation) -> list[Record]:
+    """By when the user began to speak: records come at the ends of turns."""
+    ends = float("inf")
+    return sorted(
+        conversation.records, key=lambda one: one.speech_start if one.speech_start is not None else ends
+    )
+
+
 def _instances(conversation: Conversation) -> list[str]:
     names = [name for roles in conversation.roles for name in (roles.generator, roles.monitor)]
     names += [record.instance for record in conversation.records if record.instance is not None]
@@ -117,45 +128,43 @@ def _swaps(conversation: Conversation) -> Iterable[Roles]:
 # --- sound ------------------------------------------------------------------------------------------------
 
 
-def _draw_user(axes: Axes, conversation: Conversation, track: NDArray[np.float32]) -> None:
+def _draw_user(
+    axes: Axes, conversation: Conversation, records: list[Record], track: NDArray[np.float32]
+) -> None:
     _name(axes, "user")
-    for record in _judged(conversation):
+    labels = []
+    for record in records:
         start, end = record.speech_start, record.speech_end
         if start is None or end is None:
             continue
         accepted = record.status != "rejected"
         axes.axvspan(start, end, color=ACCEPTED if accepted else REJECTED, lw=0)
-        verdict = _verdict_of(conversation, record)
-        axes.annotate(
-            _judged_text(record, verdict),
-            (start, 1.0),
-            xytext=(3, -3),
-            textcoords="offset points",
-            va="top",
-            fontsize=9,
-            color=INK,
-            zorder=5,
-        )
+        p1 = f"  p1 {record.p1:.2f}" if record.p1 is not None else ""
+        labels.append((start, f"{record.state or 'no verdict'}{p1}", _words_of(conversation, record)))
+    _captions(axes, labels)
     _curve(axes, track, USER, middle=-0.25, height=0.7)
     axes.set_ylim(-1, 1)
 
 
-def _judged(conversation: Conversation) -> Iterable[Record]:
-    return (record for record in conversation.records if record.utterances)
+def _words_of(conversation: Conversation, record: Record) -> str:
+    same = (one.transcript for one in conversation.verdicts if one.utterances == record.utterances)
+    return next(same, None) or ""
 
 
-def _verdict_of(conversation: Conversation, record: Record) -> Verdict | None:
-    same = (one for one in conversation.verdicts if one.utterances == record.utterances)
-    return next(same, None)
+def _captions(axes: Axes, labels: list[tuple[float, str, str]]) -> None:
+    """Write each at its moment: a short line, then as many words as there is room before the next one."""
+    end = axes.get_xlim()[1]
+    per_second = 11.5 * _width(axes) / end  # letters of this size
+    for (start, head, words), (until, _, _) in pairwise([*labels, (end, "", "")]):
+        room = max(6, round((until - start) * per_second))
+        short = words if len(words) <= room else words[: room - 1].rstrip() + "…"
+        lines = [line for line in (head, f"“{short}”" if short else "") if line]
+        _write(axes, "\n".join(lines), (start, 1.0), (3, -3), va="top")
 
 
-def _judged_text(record: Record, verdict: Verdict | None) -> str:
-    p1 = f"  p1 {record.p1:.2f}" if record.p1 is not None else ""
-    text = f"{record.state or 'no verdict'}{p1}"
-    if verdict is None or not verdict.transcript:
-        return text
-    words = verdict.transcript
-    return f"{text}\n“{words if len(words) <= 48 else words[:47].rstrip() + '…'}”"
+def _width(axes: Axes) -> float:
+    figure = axes.get_figure(root=True)
+    return figure.get_figwidth() if figure is not None else 0.0
 
 
 def _draw_reply(axes: Axes, conversation: Conversation, track: NDArray[np.float32]) -> None:
@@ -163,24 +172,16 @@ def _draw_reply(axes: Axes, conversation: Conversation, track: NDArray[np.float3
     for held in conversation.held:
         _hatched(axes, held.start / OUTPUT_RATE, held.end / OUTPUT_RATE, -1, 1)
     _curve(axes, track, REPLY, middle=-0.25, height=0.7)
+    labels = []
     for reply in conversation.replies.values():
         start = conversation.first_heard(reply.id)
         if start is None:
             continue
-        words = " ".join(reply.text.split())
-        axes.annotate(
-            f"“{words if len(words) <= 70 else words[:69].rstrip() + '…'}”",
-            (start, 1.0),
-            xytext=(3, -2),
-            textcoords="offset points",
-            va="top",
-            fontsize=9,
-            color=INK,
-            zorder=5,
-        )
+        labels.append((start, "", " ".join(reply.text.split())))
         last = [one.end for one in conversation.heard if one.response_id == reply.id][-1]
         if reply.status == "cancelled":
             axes.axvline(last / OUTPUT_RATE, color=CUT, lw=1.6)
+    _captions(axes, labels)
     axes.set_ylim(-1, 1)
 
 
@@ -224,16 +225,9 @@ def _draw_work(axes: Axes, record: Record, row: int, end: float) -> None:
     stops = [at for at in (record.aborted, record.generated, record.finished) if at is not None]
     until = min(stops, default=end)
     _block(axes, record.verdict, until, row, 0.2, 0.8, GENERATING)
-    if until - record.verdict > 0.5:
-        axes.text(
-            record.verdict + 0.06,
-            row + 0.49,
-            f"turn {record.turn}",
-            va="center",
-            fontsize=8,
-            color="white",
-            zorder=5,
-        )
+    if until - record.verdict > 0.8:
+        after = max(record.verdict, record.first_token or 0.0)
+        _write(axes, f"turn {record.turn}", (after, row + 0.5), (5, 0), va="center", color="white")
     if record.first_token is not None:
         axes.plot([record.first_token] * 2, [row + 0.12, row + 0.88], color=INK, lw=1.4, zorder=5)
     if record.aborted is not None:
@@ -243,10 +237,10 @@ def _draw_work(axes: Axes, record: Record, row: int, end: float) -> None:
 # --- turns ------------------------------------------------------------------------------------------------
 
 
-def _draw_turns(axes: Axes, conversation: Conversation) -> None:
-    n_rows = len(conversation.records)
+def _draw_turns(axes: Axes, conversation: Conversation, records: list[Record]) -> None:
+    n_rows = len(records)
     labels = []
-    for index, record in enumerate(conversation.records):
+    for index, record in enumerate(records):
         row = n_rows - 1 - index
         labels.append(_row_name(record))
         if index:
@@ -261,12 +255,10 @@ def _draw_turns(axes: Axes, conversation: Conversation) -> None:
 
 
 def _row_name(record: Record) -> str:
-    heard = "+".join(f"u{number}" for number in record.utterances)
-    return (
-        f"{heard}\nrejected"
-        if record.status == "rejected"
-        else f"turn {record.turn} ({heard})\n{record.status}"
-    )
+    utterances = "+".join(f"u{number}" for number in record.utterances) or "typed"
+    if record.status == "rejected":
+        return f"{utterances}\nrejected"
+    return f"turn {record.turn} ({utterances})\n{record.status}"
 
 
 def _draw_waiting(axes: Axes, record: Record, row: int) -> None:
@@ -311,12 +303,13 @@ def _draw_reactions(axes: Axes, conversation: Conversation, record: Record, row:
         return
     for held in conversation.held:
         start, end = held.start / OUTPUT_RATE, held.end / OUTPUT_RATE
-        if record.speech_start - 0.05 <= start <= record.verdict:
-            _arrow(axes, record.speech_start, start, row + 0.1, f"hold {start - record.speech_start:.2f} s")
+        if not record.speech_start - 0.05 <= start <= record.verdict:
+            continue
+        paused = f"hold {start - record.speech_start:.2f} s"
+        _arrow(axes, record.speech_start, start, row + 0.1, paused, before=True)
+        if record.speech_end is not None and end > record.speech_end:
             what = "resume" if record.status == "rejected" else "cut"
-            if record.speech_end is not None:
-                reaction = max(0.0, end - record.speech_end)
-                _arrow(axes, record.speech_end, end, row + 0.1, f"{what} {reaction:.2f} s")
+            _arrow(axes, record.speech_end, end, row + 0.1, f"{what} {end - record.speech_end:.2f} s")
 
 
 # --- strokes ----------------------------------------------------------------------------------------------
@@ -328,56 +321,39 @@ def _block(axes: Axes, start: float, end: float, row: float, bottom: float, top:
 
 
 def _hatched(axes: Axes, start: float, end: float, bottom: float, top: float) -> None:
-    axes.broken_barh(
-        [(start, end - start)],
-        (bottom, top - bottom),
-        facecolors="#f4f5f7",
-        edgecolor=HOLD,
-        hatch="////",
-        lw=0,
-        zorder=2,
-    )
+    span, rows = [(start, end - start)], (bottom, top - bottom)
+    axes.broken_barh(span, rows, facecolors="#f4f5f7", edgecolor=HOLD, hatch="////", lw=0, zorder=2)
 
 
-def _arrow(axes: Axes, start: float, end: float, at: float, text: str) -> None:
-    axes.annotate(
-        "",
-        (end, at),
-        xytext=(start, at),
-        arrowprops={
-            "arrowstyle": "<|-|>",
-            "color": INK,
-            "lw": 1,
-            "shrinkA": 0,
-            "shrinkB": 0,
-            "mutation_scale": 8,
-        },
-        zorder=6,
-    )
-    axes.annotate(
-        text,
-        (end, at),
-        xytext=(5, 0),
-        textcoords="offset points",
-        va="center",
-        fontsize=9,
-        color=INK,
-        zorder=6,
-    )
+def _arrow(axes: Axes, start: float, end: float, at: float, text: str, before: bool = False) -> None:
+    look = {"arrowstyle": "<|-|>", "color": INK, "lw": 1, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 8}
+    axes.annotate("", (end, at), xytext=(start, at), arrowprops=look, zorder=6)
+    if before:
+        _write(axes, text, (start, at), (-5, 0), va="center", ha="right")
+    else:
+        _write(axes, text, (end, at), (5, 0), va="center")
+
+
+def _write(
+    axes: Axes,
+    text: str,
+    at: tuple[float, float],
+    shift: tuple[float, float],
+    *,
+    va: str = "baseline",
+    ha: str = "left",
+    color: str = INK,
+) -> None:
+    """Text beside a point; `shift` is in points."""
+    points = "offset points"
+    axes.annotate(text, at, shift, textcoords=points, va=va, ha=ha, fontsize=9, color=color, zorder=6)
 
 
 def _draw_swap(panels: Iterable[Axes], roles: Roles, label: bool) -> None:
     for index, axes in enumerate(panels):
         axes.axvline(roles.at, color=INK, lw=1, ls=(0, (2, 2)), zorder=4)
         if index == 0:
-            axes.annotate(
-                "roles swap" if label else "swap",
-                (roles.at, -1),
-                xytext=(3, 3),
-                textcoords="offset points",
-                fontsize=8.5,
-                color=INK,
-            )
+            _write(axes, "roles swap" if label else "swap", (roles.at, -1), (3, 3))
 
 
 def _name(axes: Axes, text: str) -> None:
@@ -394,8 +370,8 @@ def _plain(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
-def _legend() -> list[Patch | Line2D]:
-    patches = [
+def _legend() -> list[Artist]:
+    patches: list[Artist] = [
         Patch(color=ACCEPTED, label="utterance for us"),
         Patch(color=REJECTED, label="utterance not for us"),
         Patch(color=GENERATOR, label="role: generator"),
