@@ -11,19 +11,19 @@ const MOODS = {
   hearing: ["You are speaking", ""],
   thinking: ["Thinking", ""],
   speaking: ["Speaking", "Speak to interrupt."],
-  held: ["Held", "Paused until the monitor knows whether that was meant for it."],
+  held: ["Held", "Paused. Was that meant for me?"],
   lost: ["Not connected", "Press the button to reconnect."],
 };
 
 const MEANINGS = {
   "<1>": "question",
-  "<2>": "not for the model",
+  "<2>": "ignored: not for the model",
   "<3>": "typed",
 };
 
-const REASONS = {
-  deadline: "no verdict in time",
-  failed: "the monitor failed",
+const WITHOUT_VERDICT = {
+  deadline: "ignored: no verdict in time",
+  failed: "ignored: the monitor failed",
 };
 
 const SECONDS = new Intl.NumberFormat("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
@@ -133,8 +133,8 @@ export class View {
 
 function newEntry({ kind }) {
   const node = element("article", { class: `entry ${kind}` });
-  if (kind === "mark") return node;
-  node.append(element("p", { class: "words" }), element("p", { class: "facts" }));
+  if (kind === "utterance" || kind === "reply") node.append(element("p", { class: "words" }));
+  if (kind !== "mark") node.append(element("p", { class: "facts" }));
   return node;
 }
 
@@ -148,7 +148,6 @@ function fill(node, entry) {
       setFacts(node.lastChild, [token(entry), ...certainty(entry)]);
       break;
     case "overheard":
-      setText(node.firstChild, REASONS[entry.reason] ? `Ignored: ${REASONS[entry.reason]}` : "Ignored");
       setFacts(node.lastChild, [token(entry), ...certainty(entry)]);
       break;
     case "reply":
@@ -163,9 +162,10 @@ function fill(node, entry) {
 
 const token = ({ state }) => state && { class: "token", state, text: state, title: MEANINGS[state] };
 
-function* certainty({ state, p1 }) {
+function* certainty({ state, p1, reason }) {
+  if (WITHOUT_VERDICT[reason]) return yield { text: WITHOUT_VERDICT[reason] };
   if (MEANINGS[state]) yield { text: MEANINGS[state] };
-  if (p1 != null) yield { text: `p1 ${p1.toFixed(2)}`, title: "How sure the model is that this was meant for it" };
+  if (p1 != null && state !== "<3>") yield { text: `p1 ${p1.toFixed(2)}`, title: "How sure the model is that this was meant for it" };
 }
 
 function* ending({ status, heard }) {
