@@ -1,0 +1,36 @@
+# vita-duplex: `make serve` to talk, `make test` to test. Both make .venv first if need be.
+
+VENV ?= .venv
+PYTHON ?=
+CONFIG ?= configs/cpu.yaml
+ARGS ?=
+BIN := $(VENV)/bin
+
+.PHONY: serve test lint types bench lock install clean
+
+serve: install          ## talk: http://127.0.0.1:8000 (ARGS="--port 9000" for another port)
+	@$(BIN)/vita-duplex serve --config $(CONFIG) $(ARGS)
+
+test: install           ## every test that needs no GPU: first the quick ones, then those with real models
+	@$(BIN)/pytest -m "not real and not gpu" $(ARGS)
+	@$(BIN)/pytest -m "real and not gpu" $(ARGS)
+
+lint: install           ## style
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: install          ## types of the package, strict
+	@$(BIN)/mypy
+
+bench: install          ## latency, memory and idle CPU of the default configuration, against their bars
+	@$(BIN)/vita-duplex bench tests/data/goforward.flac --config $(CONFIG) $(ARGS)
+
+lock:                   ## resolve requirements/cpu.lock anew
+	@requirements/lock.sh
+
+install: $(VENV)/installed
+
+$(VENV)/installed: pyproject.toml requirements/cpu.lock requirements/models.lock requirements/install.sh
+	@VENV=$(VENV) PYTHON=$(PYTHON) requirements/install.sh
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Write requirements/cpu.lock anew from pyproject.toml (extras cpu and dev), with hashes.
+#
+# Left out on purpose: torchvision, torchaudio and torchcodec. vLLM's CPU build names them, but the package
+# index only has their CUDA builds, with which `from vllm import AsyncEngineArgs` crashes; nothing here uses
+# them. torch itself is installed first, by install.sh, because its CPU build is not on the package index.
+set -eu
+cd "$(dirname "$0")/.."
+tool=$(mktemp -d)
+trap 'rm -rf "$tool"' EXIT
+python3 -m venv "$tool"
+"$tool/bin/pip" install --quiet uv
+links=$("$tool/bin/pip" config get global.find-links 2>/dev/null || true)
+if [ -n "$links" ]; then source=(--find-links "$links"); else source=(--torch-backend cpu); fi
+"$tool/bin/uv" pip compile pyproject.toml --extra cpu --extra dev --python-version 3.11 --generate-hashes \
+    --no-header --no-annotate --system-certs "${source[@]}" \
+    --no-emit-package torch --no-emit-package torchvision --no-emit-package torchaudio --no-emit-package torchcodec \
+    --quiet --output-file "$tool/cpu.lock" "$@"
+torch=$("$tool/bin/uv" pip compile pyproject.toml --extra cpu --python-version 3.11 --no-header --no-annotate \
+    --system-certs "${source[@]}" --quiet | grep '^torch==')
+{
+    echo "# Written by \`make lock\` from pyproject.toml; do not edit."
+    echo "# torch: $torch"
+    grep -v '^#' "$tool/cpu.lock"
+} >requirements/cpu.lock
+echo "requirements/cpu.lock: $(grep -c '==' requirements/cpu.lock) packages and $torch"
