@@ -19,6 +19,7 @@ from vita_duplex.config import Config
 from vita_duplex.engine.seams import PartFailed
 from vita_duplex.server.gateway import Gateway
 from vita_duplex.server.parts import Loading, Parts, load_parts
+from vita_duplex.server.server_events import refusal
 
 log = logging.getLogger(__name__)
 
@@ -120,11 +121,9 @@ def create_app(server: Server) -> FastAPI:
     async def realtime(socket: WebSocket) -> None:
         offered = socket.scope.get("subprotocols", [])
         await socket.accept("realtime" if "realtime" in offered else None)
-        if refusal := server.refusal():
-            code, message = refusal
-            error = {"type": "server_error", "code": code, "message": message}
-            await socket.send_text(json.dumps({"type": "error", "event_id": "event_1", "error": error}))
-            await socket.close(TRY_AGAIN_LATER, code)
+        if reason := server.refusal():
+            await socket.send_text(json.dumps(refusal(*reason)))
+            await socket.close(TRY_AGAIN_LATER, reason[0])
             return
         assert server.parts is not None
         server.sessions += 1

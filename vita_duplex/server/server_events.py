@@ -232,11 +232,19 @@ class ServerEvents:
     # ── frames ─────────────────────────────────────────────────────────────────────────
 
     def _error(self, kind: str, code: str, message: str, param: str | None = None, event_id: str | None = None) -> Json:
-        error = {"type": kind, "code": code, "message": message, "param": param, "event_id": event_id}
-        return self._event("error", error=error)
+        return self._event("error", error=_error(kind, code, message, param, event_id))
 
     def _event(self, kind: str, **fields: Any) -> Json:
         return {"type": kind, "event_id": f"event_{next(self._numbers)}", **fields}
+
+
+def refusal(code: str, message: str) -> Json:
+    """The only event of a connection that gets no session."""
+    return {"type": "error", "event_id": "event_1", "error": _error("server_error", code, message)}
+
+
+def _error(kind: str, code: str, message: str, param: str | None = None, event_id: str | None = None) -> Json:
+    return {"type": kind, "code": code, "message": message, "param": param, "event_id": event_id}
 
 
 def _user_item(utterance: int) -> str:

@@ -1,0 +1,139 @@
+"""A WebSocket client inside the process: speaks ASGI to the application, on virtual time."""
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import numpy as np
+from virtual_time import InlineExecutor
+
+from vita_duplex.config import Config
+from vita_duplex.engine.pool import Pool
+from vita_duplex.engine.scripted import ScriptedInstance, ScriptedReply
+from vita_duplex.engine.seams import Samples
+from vita_duplex.server.app import Server, create_app
+from vita_duplex.server.client_events import encode_pcm16
+from vita_duplex.server.parts import Parts
+from vita_duplex.tts.scripted import HummingVoice
+from vita_duplex.vad.scripted import LevelVad
+
+Json = dict[str, Any]
+
+
+def scripted_server(*replies: ScriptedReply, instances: int = 2, **config: Any) -> Server:
+    """A server whose scripted parts are there already."""
+    server = Server(Config.model_validate({"engine": {"kind": "scripted"}, **config}))
+    pool = Pool([ScriptedInstance(name, replies or (ScriptedReply(),)) for name in "abcd"[:instances]])
+    server.parts = Parts(server.config, pool, HummingVoice(), LevelVad, InlineExecutor())
+    return server
+
+
+class Socket:
+    """The client's end."""
+
+    def __init__(self) -> None:
+        self.events: list[Json] = []
+        self.times: list[float] = []
+        self.closed: tuple[int, str] | None = None
+        self.subprotocol: str | None = None
+        self.reads = True
+        """A client that does not read makes the server's `send` wait for ever."""
+        self._to_server: asyncio.Queue[Json] = asyncio.Queue()
+        self._changed = asyncio.Condition()
+
+    async def receive(self) -> Json:
+        return await self._to_server.get()
+
+    async def send(self, message: Json) -> None:
+        if message["type"] == "websocket.send" and not self.reads:
+            await asyncio.Event().wait()
+        match message["type"]:
+            case "websocket.accept":
+                self.subprotocol = message.get("subprotocol")
+            case "websocket.send":
+                self.events.append(json.loads(message["text"]))
+                self.times.append(asyncio.get_running_loop().time())
+            case "websocket.close":
+                self.closed = (message["code"], message.get("reason", ""))
+        async with self._changed:
+            self._changed.notify_all()
+
+    def put(self, event: Json | str | bytes) -> None:
+        """Send an event, a raw text frame or a binary frame."""
+        if isinstance(event, bytes):
+            self._to_server.put_nowait({"type": "websocket.receive", "bytes": event})
+        else:
+            text = event if isinstance(event, str) else json.dumps(event)
+            self._to_server.put_nowait({"type": "websocket.receive", "text": text})
+
+    def leave(self) -> None:
+        self._to_server.put_nowait({"type": "websocket.disconnect", "code": 1006})
+
+    async def until(self, kind: str, number: int = 1, limit_s: float = 60) -> Json:
+        """Wait for the `number`-th event of a kind."""
+        async with asyncio.timeout(limit_s), self._changed:
+            await self._changed.wait_for(lambda: len(self.all(kind)) >= number)
+        return self.all(kind)[number - 1]
+
+    def all(self, kind: str) -> list[Json]:
+        return [event for event in self.events if event["type"] == kind]
+
+    def kinds(self) -> list[str]:
+        return [event["type"] for event in self.events]
+
+    async def say(self, samples: Samples, rate: int = 24_000, *, binary: bool = False) -> None:
+        """Send audio in 20 ms frames at the pace of speech."""
+        frame = rate // 50
+        for start in range(0, len(samples), frame):
+            data = encode_pcm16(samples[start : start + frame])
+            self.put(
+                data if binary else {"type": "input_audio_buffer.append", "audio": base64.b64encode(data).decode()}
+            )
+            await asyncio.sleep(0.02)
+
+    async def speak(self, seconds: float = 1.0, rate: int = 24_000, *, binary: bool = False) -> None:
+        """Something loud, then enough silence to end it."""
+        time = np.arange(int(seconds * rate)) / rate
+        loud = (0.3 * np.sin(2 * np.pi * 200 * time)).astype(np.float32)
+        await self.say(np.concatenate([loud, np.zeros(int(0.65 * rate), np.float32)]), rate, binary=binary)
+
+    def audio(self, response_id: str) -> Samples:
+        data = b"".join(
+            base64.b64decode(event["delta"])
+            for event in self.all("response.output_audio.delta")
+            if event["response_id"] == response_id
+        )
+        return np.frombuffer(data, "<i2").astype(np.float32) / 32768
+
+
+@asynccontextmanager
+async def connected(
+    server: Server,
+    query: str = "vita_events=true",
+    subprotocols: tuple[str, ...] = (),
+    at_end: Callable[[], None] = lambda: None,
+) -> AsyncIterator[Socket]:
+    """Connect; on leaving, the client vanishes and the handler must come to its end."""
+    socket = Socket()
+    scope = {
+        "type": "websocket",
+        "asgi": {"version": "3.0"},
+        "path": "/v1/realtime",
+        "raw_path": b"/v1/realtime",
+        "query_string": query.encode(),
+        "headers": [],
+        "subprotocols": list(subprotocols),
+    }
+    connect = {"type": "websocket.connect"}
+    socket._to_server.put_nowait(connect)
+    handling = asyncio.create_task(create_app(server)(scope, socket.receive, socket.send))
+    try:
+        yield socket
+    finally:
+        socket.leave()
+        async with asyncio.timeout(30):
+            await handling
+        at_end()
