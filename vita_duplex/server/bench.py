@@ -1,4 +1,4 @@
-"""Measure a configuration on this machine: start a server, talk to it, compare the numbers with their bars."""
+"""Measure a configuration on this machine: start a server, talk to it, set the numbers beside their bars."""
 
 import argparse
 import asyncio

@@ -1,14 +1,17 @@
 """A conversation as a picture: who spoke, who listened, what was waited for, what was heard."""
 
+import warnings
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -38,18 +41,25 @@ HOLD = "#c9ced6"
 CUT = "#c8443c"
 STEP_COLOURS = ("#b4bac3", JUDGING, "#cf6f4a", "#b05c8b", "#7a6fc0", "#4f9fb8")
 
+CJK_FONTS = ("Noto Sans CJK SC", "Noto Sans SC", "WenQuanYi Zen Hei", "PingFang SC", "Microsoft YaHei")
+"""Asked for glyphs that the default font lacks, where they are installed: the model speaks Chinese too."""
 COLUMNS = 2400
 """Points of a sound curve; more than the picture has pixels would only cost time."""
 
 
 def draw(conversation: Conversation, path: Path) -> None:
     """Write the picture. Errors: `TalkError` when the file cannot be written."""
-    figure = _figure(conversation)
-    FigureCanvasAgg(figure)
-    try:
-        figure.savefig(path, format=path.suffix.lstrip(".") or "png", dpi=130, facecolor="white")
-    except (OSError, ValueError) as error:
-        raise TalkError(f"cannot write {path}: {error}") from error
+    installed = {font.name for font in fontManager.ttflist}
+    families = ["DejaVu Sans", *(name for name in CJK_FONTS if name in installed)]
+    with rc_context({"font.family": families}), warnings.catch_warnings():
+        # words in a script without a font here show as boxes; that is not worth a line for each letter
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        figure = _figure(conversation)
+        FigureCanvasAgg(figure)
+        try:
+            figure.savefig(path, format=path.suffix.lstrip(".") or "png", dpi=130, facecolor="white")
+        except (OSError, ValueError) as error:
+            raise TalkError(f"cannot write {path}: {error}") from error
 
 
 def _figure(conversation: Conversation) -> Figure:
@@ -73,25 +83,32 @@ def _figure(conversation: Conversation) -> Figure:
         _draw_swap((user, reply, instances, turns), roles, label=number == 0)
     turns.tick_params(axis="x", bottom=True, labelbottom=True, colors=INK)
     turns.set_xlabel("seconds since the session began", color=INK)
-    figure.suptitle(_title(conversation), x=0.01, ha="left", color=INK, fontsize=12, fontweight="bold")
-    figure.legend(handles=_legend(), loc="outside lower left", ncols=7, frameon=False, fontsize=8.5)
+    figure.suptitle(
+        _title(conversation), x=0.01, ha="left", color=INK, fontsize=12, weight="bold", parse_math=False
+    )
+    figure.legend(handles=_legend(), loc="outside lower left", ncols=8, frameon=False, fontsize=8.5)
     return figure
 
 
 def _title(conversation: Conversation) -> str:
-    said = " + ".join(one.recording.name for one in conversation.said) or "nothing said"
+    names = list(dict.fromkeys(one.recording.name for one in conversation.said))
     answers = [
-        f"{heard - record.speech_end:.2f} s"
+        heard - record.speech_end
         for record in conversation.records
         if record.response_id is not None
         and record.speech_end is not None
         and (heard := conversation.first_heard(record.response_id)) is not None
     ]
-    after = f" · answered after {', '.join(answers)}" if answers else " · no answer"
-    swaps = (
-        f" · {conversation.swaps} role swap{'s' * (conversation.swaps != 1)}" if conversation.swaps else ""
-    )
-    return said + after + swaps
+    parts = [" + ".join(names) or "nothing said"]
+    if len(answers) > 3:
+        parts.append(f"{len(answers)} answers, after {np.median(answers):.2f} s (median)")
+    else:
+        parts.append(
+            f"answered after {', '.join(f'{one:.2f} s' for one in answers)}" if answers else "no answer"
+        )
+    if conversation.swaps:
+        parts.append(f"{conversation.swaps} role swap{'s' * (conversation.swaps != 1)}")
+    return " · ".join(parts)
 
 
 def _end(conversation: Conversation, tracks_s: float) -> float:
@@ -210,7 +227,9 @@ def _draw_instances(axes: Axes, conversation: Conversation, names: list[str], en
     for record in conversation.records:
         if record.instance is not None:
             _draw_work(axes, record, rows[record.instance], end)
-    axes.set_yticks([row + 0.5 for row in rows.values()], [f"instance {name}" for name in rows])
+    axes.set_yticks(
+        [row + 0.5 for row in rows.values()], [f"instance {name}" for name in rows], parse_math=False
+    )
     axes.set_ylim(0, max(1, len(names)))
     for row in range(1, len(names)):
         axes.axhline(row, color="white", lw=2, zorder=2)
@@ -346,12 +365,15 @@ def _write(
 ) -> None:
     """Text beside a point; `shift` is in points."""
     points = "offset points"
-    axes.annotate(text, at, shift, textcoords=points, va=va, ha=ha, fontsize=9, color=color, zorder=6)
+    axes.annotate(
+        text, at, shift, textcoords=points, va=va, ha=ha, fontsize=9, color=color, zorder=6, parse_math=False
+    )
 
 
 def _draw_swap(panels: Iterable[Axes], roles: Roles, label: bool) -> None:
     for index, axes in enumerate(panels):
-        axes.axvline(roles.at, color=INK, lw=1, ls=(0, (2, 2)), zorder=4)
+        free = 0.74 if index < 2 else 1.0  # above are the words
+        axes.axvline(roles.at, ymax=free, color=INK, lw=1, ls=(0, (2, 2)), zorder=4)
         if index == 0:
             _write(axes, "roles swap" if label else "swap", (roles.at, -1), (3, 3))
 
@@ -372,6 +394,8 @@ def _plain(axes: Axes) -> None:
 
 def _legend() -> list[Artist]:
     patches: list[Artist] = [
+        Patch(color=USER, label="user speaks"),
+        Line2D([], [], color=INK, marker="|", ls="", ms=11, mew=1.4, label="first token came"),
         Patch(color=ACCEPTED, label="utterance for us"),
         Patch(color=REJECTED, label="utterance not for us"),
         Patch(color=GENERATOR, label="role: generator"),
@@ -379,7 +403,7 @@ def _legend() -> list[Artist]:
         Patch(color=GENERATING, label="generating"),
         Patch(color=REPLY, label="heard (thin: arrived)"),
         Patch(facecolor="#f4f5f7", edgecolor=HOLD, hatch="////", lw=0, label="hold"),
-        Line2D([], [], color=CUT, lw=2.4, label="cut"),
+        Line2D([], [], color=CUT, lw=2.4, label="cut, aborted"),
     ]
     steps = zip(STEPS, STEP_COLOURS, strict=True)
     patches += [
