@@ -1,6 +1,6 @@
 """The seams of a session: what it asks of a model, of ears and of a voice."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -58,8 +58,8 @@ class Judgement:
     p1: float
     p2: float
     p3: float
-    transcript: str | None = None
-    """The words heard, where the instance has ears with text."""
+    transcripts: tuple[str, ...] = ()
+    """The words heard, one text per utterance, where the instance has ears with text."""
     ears_s: float = 0.0
     """Seconds it took to hear them."""
 
@@ -74,11 +74,20 @@ class Instance(Protocol):
 
     name: str
 
-    def answer(self, query: Query) -> AsyncIterator[Judgement | str]:
+    def answer(self, query: Query) -> AsyncGenerator[Judgement | str]:
         """Yield one judgement, then text deltas. Closing the iterator aborts the request.
 
         Errors: `PartFailed` when the engine cannot go on.
         """
+        ...
+
+    @property
+    def healthy(self) -> bool:
+        """Whether a request could be answered now."""
+        ...
+
+    def close(self) -> None:
+        """Shut the engine down."""
         ...
 
 
@@ -96,7 +105,7 @@ class Synthesiser(Protocol):
     rate: int
     """Samples per second of what it yields."""
 
-    def synthesise(self, text: str) -> AsyncIterator[Samples]:
+    def synthesise(self, text: str) -> AsyncGenerator[Samples]:
         """Speak one piece of text. Closing the iterator cancels.
 
         Errors: `PartFailed` when this text cannot be spoken.
@@ -111,3 +120,65 @@ class PartFailed(Exception):
         super().__init__(f"{part}: {message}")
         self.part = part
         self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Audio of a turn that is due now."""
+
+    samples: Samples
+    piece_samples: int
+    """Length of the piece of text this belongs to, as far as it is synthesised."""
+    text: str | None = None
+    """The piece's text, with its first chunk."""
+    error: str | None = None
+    """Why this piece has no sound."""
+
+
+class Speech(Protocol):
+    """One turn being spoken: text deltas in, paced audio out."""
+
+    synthesised: int
+    """Samples the voice has made so far."""
+    first_clause: float | None
+    """When the first piece of text was complete (loop time, seconds)."""
+    first_synthesised: float | None
+    """When the voice yielded its first samples (loop time, seconds)."""
+
+    def write(self, delta: str) -> None: ...
+
+    def finish(self) -> None:
+        """No more text will come."""
+        ...
+
+    async def play(self, send: Callable[[Chunk], None]) -> None:
+        """Send each chunk when it is due; return when the last sample was heard. Cancelling stops the voice."""
+        ...
+
+    def hold(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+    def heard(self) -> int:
+        """Samples heard by now."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """What the ears made of one utterance."""
+
+    text: str
+    log_probability: float = 0.0
+    """Mean natural log-probability of the words' tokens (0 = certain); 0 if there are none."""
+
+
+class Transcriber(Protocol):
+    """Ears with text."""
+
+    def transcribe(self, samples: Samples) -> Transcript:
+        """Hear one utterance at 16 kHz. Blocks; may be called from several threads.
+
+        Errors: `PartFailed`.
+        """
+        ...

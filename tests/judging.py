@@ -1,0 +1,93 @@
+"""Put the labelled set `judge_set.tsv` through ears and judge, and count."""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+import sounds
+from vita_duplex.engine.judge import Judge
+from vita_duplex.engine.seams import Transcriber, Transcript
+
+TABLE = Path(__file__).with_name("judge_set.tsv")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One row: something said (`speech`), a human recording (`clip`) or a noise (`sound`), and what it is."""
+
+    split: str
+    is_query: bool
+    kind: str
+    what: str
+    speed: float
+    noise: str
+    snr_db: float
+
+    def samples(self) -> sounds.Samples:
+        match self.kind:
+            case "speech":
+                samples = sounds.speech(self.what, self.speed)
+            case "clip":
+                samples = sounds.clip(self.what)
+            case _:
+                samples = getattr(sounds, self.what)()
+        return samples if self.noise == "none" else sounds.mix(samples, getattr(sounds, self.noise)(), self.snr_db)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    event: Event
+    transcript: Transcript
+    p1: float
+
+
+def read(split: str) -> list[Event]:
+    with TABLE.open(newline="") as file:
+        return [
+            Event(
+                row["split"],
+                row["label"] == "query",
+                row["kind"],
+                row["what"],
+                float(row["speed"] or 1),
+                row["noise"],
+                float(row["snr_db"] or 0),
+            )
+            for row in csv.DictReader(file, delimiter="\t")
+            if row["split"] == split
+        ]
+
+
+def run(events: list[Event], ears: Transcriber, judge: Judge) -> list[Judged]:
+    judged = []
+    for event in events:
+        samples = event.samples()
+        transcript = ears.transcribe(samples)
+        judged.append(Judged(event, transcript, judge.judge(transcript, samples.size / sounds.RATE)))
+    return judged
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    recall: float
+    """Share of the queries taken (p1 of 0.5 or more)."""
+    false_takes: float
+    """Share of the others taken."""
+    auc: float
+    """Probability that a query has a higher p1 than another event."""
+    brier: float
+    """Mean squared error of p1."""
+
+
+def measure(judged: list[Judged]) -> Figures:
+    queries = np.array([one.p1 for one in judged if one.event.is_query])
+    others = np.array([one.p1 for one in judged if not one.event.is_query])
+    above = queries[:, None] - others[None, :]
+    return Figures(
+        recall=float(np.mean(queries >= 0.5)),
+        false_takes=float(np.mean(others >= 0.5)),
+        auc=float(np.mean(above > 0) + np.mean(above == 0) / 2),
+        brier=float(np.mean(np.concatenate([1 - queries, others]) ** 2)),
+    )

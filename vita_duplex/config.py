@@ -1,0 +1,151 @@
+"""All settings in one frozen object: from a YAML file, then the environment, then flags. Nothing else reads any."""
+
+import difflib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from vita_duplex.engine.duplex import DuplexConfig
+from vita_duplex.engine.scripted import ScriptedReply
+from vita_duplex.tts.speech import SpeechConfig
+from vita_duplex.vad.endpoint import EndpointConfig
+
+PREFIX = "VITA_DUPLEX_"
+"""Environment: `VITA_DUPLEX_SERVER__PORT=9000` sets `server.port`."""
+
+
+class ServerConfig(BaseModel):
+    """Where and for how many the server serves."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str = "127.0.0.1"
+    """Loopback: browsers give a page on another address the microphone only over https."""
+    port: int = Field(8000, ge=0, le=65535)
+    max_sessions: int = Field(64, ge=1)
+    """More are refused with a typed error."""
+
+
+class EngineConfig(BaseModel):
+    """Who answers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["text", "scripted"] = "text"
+    """`text`: ears with text, a judge and a text model on vLLM · `scripted`: no model."""
+    instances: int = Field(1, ge=1, le=8)
+    scripted: tuple[ScriptedReply, ...] = (ScriptedReply(),)
+
+
+class VadConfig(BaseModel):
+    """Who hears that somebody speaks."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["silero", "level"] = "silero"
+
+
+class VoiceConfig(BaseModel):
+    """Who speaks."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["hibari", "humming"] = "hibari"
+
+
+class Config(BaseModel):
+    """Everything."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    server: ServerConfig = ServerConfig()
+    engine: EngineConfig = EngineConfig()
+    duplex: DuplexConfig = DuplexConfig()
+    vad: VadConfig = VadConfig()
+    endpoint: EndpointConfig = EndpointConfig()
+    voice: VoiceConfig = VoiceConfig()
+    speech: SpeechConfig = SpeechConfig()
+
+    @property
+    def model_name(self) -> str:
+        """What the model is called on the wire."""
+        return self.engine.kind
+
+
+class ConfigError(Exception):
+    """A setting is wrong; the message says which and what would be right."""
+
+
+def load_config(path: Path | None, environment: Mapping[str, str] = os.environ, settings: Sequence[str] = ()) -> Config:
+    """Read the file, then the environment, then `settings` ("section.key=value"). Errors: `ConfigError`."""
+    values = _read(path) if path else {}
+    for name, text in sorted(environment.items()):
+        if name.startswith(PREFIX):
+            _set(values, name.removeprefix(PREFIX).lower().split("__"), text)
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals:
+            raise ConfigError(f"{setting!r}: write it as section.key=value, for example server.port=9000")
+        _set(values, key.split("."), text)
+    _check_keys(Config, values, "")
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"{where}: {first['msg']} (got {first['input']!r})") from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror or error}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: the top must be sections such as `server:`")
+    return values
+
+
+def _set(values: dict[str, Any], keys: list[str], text: str) -> None:
+    """Set a value given as text; it is read as YAML, so that `off`, `3` and `[a, b]` mean what they look like."""
+    *sections, last = keys
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"{'.'.join(keys)}: {section} is a value, not a section")
+    # YAML 1.1 reads `off` as false, but our words are words ("barge_in: off").
+    values[last] = text if text.lower() in ("on", "off", "yes", "no") else yaml.safe_load(text)
+
+
+def _check_keys(model: type[BaseModel], values: Mapping[str, Any], path: str) -> None:
+    """Name the first unknown key and the known one it was probably meant to be."""
+    for key, value in values.items():
+        if key not in model.model_fields:
+            raise ConfigError(_unknown(str(key), model, path))
+        for section in _sections(model.model_fields[key].annotation):
+            parts = value if isinstance(value, list) else [value]
+            for part in parts:
+                if isinstance(part, dict):
+                    _check_keys(section, part, f"{path}{key}.")
+
+
+def _sections(annotation: Any) -> list[type[BaseModel]]:
+    """The model a field holds, directly or as the elements of a tuple."""
+    candidates = (annotation, *get_args(annotation))
+    return [kind for kind in candidates if isinstance(kind, type) and issubclass(kind, BaseModel)]
+
+
+def _unknown(key: str, model: type[BaseModel], path: str) -> str:
+    near = difflib.get_close_matches(key, model.model_fields, 1, 0.5)
+    if near:
+        return f"{path}{key} is no setting; did you mean {path}{near[0]}?"
+    for name, field in Config.model_fields.items():
+        if any(key in section.model_fields for section in _sections(field.annotation)):
+            return f"{path}{key} is no setting; did you mean {name}.{key}?"
+    return f"{path}{key} is no setting; known here: {', '.join(model.model_fields)}"

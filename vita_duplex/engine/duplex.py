@@ -1,0 +1,292 @@
+"""The duplex core: which of a session's two slots speaks, which one listens, and when that changes.
+
+Pure: no asyncio, no clock, no model. Events in, commands out, `now` (seconds) an argument.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, assert_never
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from vita_duplex.engine.events import (
+    Abort,
+    Accept,
+    Begin,
+    CancelAsked,
+    Cause,
+    Command,
+    Event,
+    Finish,
+    GiveFloor,
+    Hold,
+    Played,
+    QueryTyped,
+    Reason,
+    Reject,
+    ReplyEnded,
+    ReplyFailed,
+    Resume,
+    Slot,
+    SpeechEnded,
+    SpeechPaused,
+    SpeechResumed,
+    SpeechStarted,
+    SpeechSustained,
+    Status,
+    Swap,
+    Verdict,
+)
+
+
+class DuplexConfig(BaseModel):
+    """How a session decides."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    barge_in: Literal["hold", "verdict", "off"] = "hold"
+    """`hold`: pause on speech, decide on the verdict · `verdict`: keep talking until the verdict · `off`:
+    what is said during a reply is ignored."""
+    verdict_threshold: float = Field(0.5, ge=0, le=1)
+    """`p1` that a spoken utterance needs to be answered."""
+    verdict_deadline_ms: int = Field(1500, ge=0)
+    """Time for a verdict after the end of the utterance; without one it counts as `<2>`."""
+    hold_limit_s: float = Field(45, gt=0)
+    """A held reply goes on after this long whatever happens; longer than the longest utterance, its end
+    silence and the verdict deadline together, so that it only acts when the ears have died."""
+
+
+@dataclass(slots=True)
+class Judging:
+    """A request whose verdict is awaited, or is there but may not be used before the speech ends."""
+
+    turn: int
+    slot: Slot
+    utterances: tuple[int, ...]
+    verdict: Verdict | None = None
+    generating: bool = True
+    deadline: float | None = None
+
+
+@dataclass(slots=True)
+class Speaking:
+    """The turn that has the floor."""
+
+    turn: int
+    slot: Slot
+    generating: bool
+    failed: bool = False
+    held_until: float | None = None
+
+
+class Duplex:
+    """One session's state machine.
+
+    An utterance is judged by the generator slot while nobody has the floor, and by the monitor slot
+    during a reply. Whoever wins the floor is the generator from then on: if that was the monitor, the
+    slots swap roles.
+    """
+
+    def __init__(self, config: DuplexConfig, generator: Slot = 0) -> None:
+        self.config = config
+        self.generator: Slot = generator
+        self.floor: Speaking | None = None
+        self.judging: Judging | None = None
+        self.turns = 0
+        self._newest_spoken = 0
+        self._newest_typed = 0
+        self._talking: int | None = None  # the utterance being spoken right now
+        self._sustained = False  # … and it is no blip
+        self._ended: tuple[int, ...] = ()  # utterances that are over and not decided about
+
+    @property
+    def monitor(self) -> Slot:
+        return 1 if self.generator == 0 else 0
+
+    @property
+    def held(self) -> bool:
+        return self.floor is not None and self.floor.held_until is not None
+
+    @property
+    def undecided(self) -> tuple[int, ...]:
+        """The utterances whose audio is still needed."""
+        return self._ended if self._talking is None else (*self._ended, self._talking)
+
+    @property
+    def deadline(self) -> float | None:
+        """When `tick` wants to be called, in the seconds of `now`."""
+        waiting = [
+            self.judging.deadline if self.judging else None,
+            self.floor.held_until if self.floor else None,
+        ]
+        return min((moment for moment in waiting if moment is not None), default=None)
+
+    def receive(self, event: Event, now: float) -> list[Command]:
+        """Take in one event. Late, repeated and unknown ones change nothing."""
+        match event:
+            case SpeechStarted(utterance):
+                return self._speech_started(utterance)
+            case SpeechSustained(utterance):
+                if utterance != self._talking:
+                    return []
+                self._sustained = True
+                return self._hold(now)
+            case SpeechPaused(utterance):
+                return self._judge((*self._ended, utterance)) if utterance == self._talking else []
+            case SpeechResumed(utterance):
+                return self._abort_judging() if utterance == self._talking else []
+            case SpeechEnded(utterance):
+                return self._speech_ended(utterance, now) if utterance == self._talking else []
+            case QueryTyped(utterance):
+                return self._query_typed(utterance, now)
+            case Verdict():
+                return self._judged(event, now)
+            case ReplyEnded(turn) | ReplyFailed(turn):
+                return self._reply_over(turn, failed=isinstance(event, ReplyFailed))
+            case Played(turn):
+                return self._played(turn)
+            case CancelAsked():
+                return self._finish("cancelled", "client_cancelled") if self.floor else []
+            case _:
+                assert_never(event)
+
+    def tick(self, now: float) -> list[Command]:
+        """Act on the deadlines that have passed."""
+        commands: list[Command] = []
+        if self.judging and self.judging.deadline is not None and now >= self.judging.deadline:
+            commands += self._reject("deadline")
+        if self.floor and self.floor.held_until is not None and now >= self.floor.held_until:
+            self._sustained = False  # speech that long without an end is no reason to hold again
+            commands += self._resume()
+        return commands
+
+    # ── speech ─────────────────────────────────────────────────────────────────────────
+
+    def _speech_started(self, utterance: int) -> list[Command]:
+        if utterance <= self._newest_spoken:
+            return []
+        self._newest_spoken = utterance
+        ignored = self.config.barge_in == "off" and self.floor is not None
+        self._talking, self._sustained = None if ignored else utterance, False
+        return []
+
+    def _speech_ended(self, utterance: int, now: float) -> list[Command]:
+        self._talking, self._sustained = None, False
+        self._ended = (*self._ended, utterance)
+        commands: list[Command] = []
+        if self.judging is None or self.judging.utterances != self._ended:
+            commands = self._judge(self._ended)
+        assert self.judging is not None
+        self.judging.deadline = now + self.config.verdict_deadline_ms / 1000
+        return commands + self._decide(now)
+
+    def _query_typed(self, utterance: int, now: float) -> list[Command]:
+        """A typed query goes with what was said before it and is not yet decided about."""
+        if utterance <= self._newest_typed:
+            return []
+        self._newest_typed = utterance
+        self._ended = (*self._ended, utterance)
+        commands = self._judge(self._ended)
+        assert self.judging is not None
+        self.judging.deadline = now + self.config.verdict_deadline_ms / 1000
+        return commands
+
+    # ── judging ────────────────────────────────────────────────────────────────────────
+
+    def _judge(self, utterances: tuple[int, ...]) -> list[Command]:
+        commands = self._abort_judging()
+        slot = self.monitor if self.floor else self.generator
+        self.turns += 1
+        self.judging = Judging(self.turns, slot, utterances)
+        return [*commands, Begin(slot, self.turns, utterances)]
+
+    def _abort_judging(self) -> list[Command]:
+        """End the pending request, if there is one; its utterances stay undecided."""
+        judging, self.judging = self.judging, None
+        if judging is None or not judging.generating:
+            return []
+        return [Abort(judging.slot, judging.turn)]
+
+    def _judged(self, verdict: Verdict, now: float) -> list[Command]:
+        if self.judging is None or verdict.turn != self.judging.turn or self.judging.verdict:
+            return []  # too late: something newer replaced it; or repeated
+        self.judging.verdict = verdict
+        return self._decide(now)
+
+    def _decide(self, now: float) -> list[Command]:
+        """Use the verdict as soon as it is there and the speech it is about is over."""
+        judging = self.judging
+        if judging is None or judging.verdict is None or judging.utterances != self._ended:
+            return []
+        # A typed query (<3>) is one by definition.
+        asked = judging.verdict.p3 > 0.5 or judging.verdict.p1 >= self.config.verdict_threshold
+        return self._take_floor(judging, now) if asked else self._reject("verdict")
+
+    def _take_floor(self, judging: Judging, now: float) -> list[Command]:
+        commands = self._abort_floor()
+        commands.append(Accept(judging.turn, judging.utterances))
+        commands += self._finish("cancelled", "turn_detected")
+        if judging.slot != self.generator:
+            self.generator = judging.slot
+            commands.append(Swap(self.generator, self.monitor))
+        commands.append(GiveFloor(judging.turn))
+        self.judging, self._ended = None, ()
+        self.floor = Speaking(judging.turn, judging.slot, judging.generating)
+        # The user may be speaking again already.
+        return commands + self._hold(now)
+
+    def _reject(self, reason: Reason) -> list[Command]:
+        judging = self.judging
+        assert judging is not None
+        commands = self._abort_judging()
+        self._ended = ()
+        commands.append(Reject(judging.turn, judging.utterances, reason))
+        return commands if self._sustained else commands + self._resume()
+
+    # ── the floor ──────────────────────────────────────────────────────────────────────
+
+    def _hold(self, now: float) -> list[Command]:
+        wanted = self._sustained and self.config.barge_in == "hold"
+        if not wanted or self.floor is None or self.held:
+            return []
+        self.floor.held_until = now + self.config.hold_limit_s
+        return [Hold(self.floor.turn)]
+
+    def _resume(self) -> list[Command]:
+        if self.floor is None or self.floor.held_until is None:
+            return []
+        self.floor.held_until = None
+        return [Resume(self.floor.turn)]
+
+    def _reply_over(self, turn: int, *, failed: bool) -> list[Command]:
+        if self.floor and turn == self.floor.turn:
+            self.floor.generating = False
+            self.floor.failed = failed
+        elif self.judging and turn == self.judging.turn:
+            self.judging.generating = False
+            if failed or self.judging.verdict is None:
+                return self._judging_failed()
+        return []
+
+    def _judging_failed(self) -> list[Command]:
+        judging = self.judging
+        assert judging is not None
+        if judging.utterances == self._ended:
+            return self._reject("failed")
+        self.judging = None  # speech is going on; its end begins a new request
+        return []
+
+    def _played(self, turn: int) -> list[Command]:
+        if self.floor is None or turn != self.floor.turn or self.floor.generating:
+            return []
+        return self._finish("failed", "instance_failed") if self.floor.failed else self._finish("completed")
+
+    def _finish(self, status: Status, cause: Cause | None = None) -> list[Command]:
+        commands = self._abort_floor()
+        floor, self.floor = self.floor, None
+        return [*commands, Finish(floor.turn, status, cause)] if floor else []
+
+    def _abort_floor(self) -> list[Command]:
+        if self.floor is None or not self.floor.generating:
+            return []
+        self.floor.generating = False
+        return [Abort(self.floor.slot, self.floor.turn)]

@@ -1,0 +1,186 @@
+"""The vocabulary of the duplex core: what a session can be told (events) and what it decides (commands)."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+# ── events: from the ears ──────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechStarted:
+    """The user began to speak: enough windows of speech to be no blip."""
+
+    utterance: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechSustained:
+    """The speech has gone on for `hold_after_ms`: long enough to pause a reply for."""
+
+    utterance: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechPaused:
+    """The first short silence (`early_ms`): perhaps the end."""
+
+    utterance: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechResumed:
+    """Not the end: speech went on after a pause."""
+
+    utterance: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechEnded:
+    """The utterance is over and will not grow any more."""
+
+    utterance: int
+
+
+@dataclass(frozen=True, slots=True)
+class QueryTyped:
+    """The user typed a query; it carries an utterance number like a spoken one."""
+
+    utterance: int
+
+
+# ── events: from an instance, the speaker and the client ──────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """State token probabilities of the utterances that turn `turn` was begun for."""
+
+    turn: int
+    p1: float
+    p2: float
+    p3: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyEnded:
+    """The model has generated the whole reply."""
+
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyFailed:
+    """The instance could not go on with this turn."""
+
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """Everything that was generated for this turn has been heard."""
+
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
+class CancelAsked:
+    """The client wants the reply to stop."""
+
+
+Event = (
+    SpeechStarted
+    | SpeechSustained
+    | SpeechPaused
+    | SpeechResumed
+    | SpeechEnded
+    | QueryTyped
+    | Verdict
+    | ReplyEnded
+    | ReplyFailed
+    | Played
+    | CancelAsked
+)
+
+# ── commands ───────────────────────────────────────────────────────────────────────────
+
+Slot = Literal[0, 1]
+Status = Literal["completed", "cancelled", "failed"]
+Cause = Literal["turn_detected", "client_cancelled", "instance_failed"]
+"""Why a turn did not complete; the first two are OpenAI Realtime's `status_details.reason`."""
+Reason = Literal["verdict", "deadline", "failed"]
+"""What decided about an utterance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Start a request on a slot's instance: judge these utterances and answer them."""
+
+    slot: Slot
+    turn: int
+    utterances: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Abort:
+    """Stop the request of this turn in its engine."""
+
+    slot: Slot
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """The utterances were meant for us: they enter the dialogue."""
+
+    turn: int
+    utterances: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """The utterances were not meant for us: forget them."""
+
+    turn: int
+    utterances: tuple[int, ...]
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Swap:
+    """The slots change roles."""
+
+    generator: Slot
+    monitor: Slot
+
+
+@dataclass(frozen=True, slots=True)
+class GiveFloor:
+    """From now on this turn is the one that is heard."""
+
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Send nothing more of this turn for now; cancel nothing."""
+
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Go on with this turn at the exact sample where it was held."""
+
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The turn's one terminal command: drop what is unsent, tell the client."""
+
+    turn: int
+    status: Status
+    cause: Cause | None = None
+
+
+Command = Begin | Abort | Accept | Reject | Swap | GiveFloor | Hold | Resume | Finish

@@ -1,0 +1,90 @@
+"""The verdict of the CPU default: from the words of an utterance, the probability that it was meant for us.
+
+VITA says this with its first token. Small models without such a token get it from here: first what is certain
+from the words alone (`wording.py`), else the mean of a rule on form and of a small linear head on the words.
+The head was trained by `tools/train_judge.py` on texts made up by a grammar; `tests/test_judge.py` measures
+both on real audio.
+"""
+
+import zlib
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vita_duplex.engine import wording
+from vita_duplex.engine.seams import Transcript
+
+WEIGHTS = Path(__file__).with_name("judge.npz")
+BUCKETS = 1 << 14
+"""Places of the hashed word pairs; the 16 thousand half-precision weights are 32 kB."""
+
+SHORT = 3
+"""Words up to which a low log-probability is believed to mean that it was no speech."""
+UNSURE = -0.65
+"""Mean log-probability per token: 99 of 100 queries of the development set lie above -0.45, inventions reach -1.8."""
+UNSURE_OF_LISTED = -1.0
+"""The same for "stop" and the like: being one of few known words is evidence as well."""
+SECONDS_PER_WORD = 3.0
+"""Whoever speaks for longer than this without a second word did not speak."""
+
+NOT_SPEECH, BACKCHANNEL, ELSEWHERE, SHORT_QUERY = 0.02, 0.05, 0.15, 0.95
+"""Probabilities where one rule decides; the order of certainty is what matters, no test set is large enough for more."""
+ASKS, TELLS = 0.9, 0.15
+"""Probability that a question or command, and anything else, was meant for the assistant."""
+
+
+class Judge:
+    """Judge transcripts. Reads its weights once; keeps nothing between calls."""
+
+    def __init__(self, weights: Path = WEIGHTS) -> None:
+        with np.load(weights) as stored:
+            self._weights = stored["weights"].astype(np.float32)
+            self._bias = float(stored["bias"])
+
+    def judge(self, transcript: Transcript, seconds: float) -> float:
+        """Probability that the utterance, `seconds` long, was a query meant for the assistant."""
+        spoken = wording.words(transcript.text)
+        if not spoken or wording.is_invention(spoken) or seconds > SECONDS_PER_WORD * len(spoken):
+            return NOT_SPEECH
+        if wording.is_to_somebody_else(transcript.text):
+            return ELSEWHERE
+        if wording.is_short_query(spoken) and transcript.log_probability > UNSURE_OF_LISTED:
+            return SHORT_QUERY
+        if wording.is_backchannel(spoken):
+            return BACKCHANNEL
+        if len(spoken) <= SHORT and transcript.log_probability < UNSURE:
+            return NOT_SPEECH
+        form = ASKS if wording.asks(transcript.text) else TELLS
+        if form == TELLS and len(spoken) < SHORT:
+            return TELLS  # a word or two outside all lists: a name, a misheard sound; the head has nothing to go by
+        return (form + self.head(transcript)) / 2
+
+    def head(self, transcript: Transcript) -> float:
+        """The opinion of the trained head alone."""
+        return float(1 / (1 + np.exp(-(features(transcript) @ self._weights + self._bias))))
+
+
+def features(transcript: Transcript) -> NDArray[np.float32]:
+    """Hashed words, neighbours and classes of words (scaled to length 1), log-probability, number of words."""
+    spoken = wording.words(transcript.text)
+    end = "?" if "?" in transcript.text else "."
+    line = ["<", *spoken, end]
+    start = [wording.kind(word) for word in wording.without_openers(spoken)[:3]] + [end]
+    kinds = [wording.kind(word) for word in spoken]
+    grams = {
+        *line,
+        *(f"{one} {two}" for one, two in pairwise(line)),
+        *(f"<{one}>" for one in kinds),
+        *(f"<{one} {two}>" for one, two in pairwise(["<", *kinds, end])),
+        *("^" + " ".join(start[:length]) for length in (1, 2, 3)),
+        f"asks {wording.asks(transcript.text)}",
+    }
+    vector = np.zeros(BUCKETS + 2, np.float32)
+    for gram in grams:
+        vector[zlib.crc32(gram.encode()) % BUCKETS] = 1  # a hash that is the same in every process
+    vector /= np.sqrt(vector.sum())
+    vector[BUCKETS] = max(transcript.log_probability, -2.0)
+    vector[BUCKETS + 1] = np.log(1 + len(spoken))
+    return vector

@@ -1,0 +1,119 @@
+"""What a session tells its client; the server turns each notice into wire events."""
+
+from dataclasses import dataclass
+
+from vita_duplex.engine.events import Cause, Reason, Status
+from vita_duplex.engine.seams import Judgement, Samples
+from vita_duplex.engine.timeline import TurnRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """Who generates and who listens, by instance name; `swaps` counts the changes so far."""
+
+    generator: str
+    monitor: str
+    swaps: int
+
+
+@dataclass(frozen=True, slots=True)
+class VoiceActivity:
+    """The user is speaking, or not, this moment — whoever it is meant for."""
+
+    speaking: bool
+
+
+@dataclass(frozen=True, slots=True)
+class UserStarted:
+    """Speech that is (or, during a reply, has turned out to be) for us; makes stock clients go silent."""
+
+    utterance: int
+    at_ms: int
+    """Start in milliseconds of received audio."""
+
+
+@dataclass(frozen=True, slots=True)
+class UserStopped:
+    utterance: int
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The decision about some utterances; words only if they were accepted."""
+
+    utterances: tuple[int, ...]
+    judgement: Judgement | None
+    accepted: bool
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class UtteranceAccepted:
+    """One accepted utterance entered the dialogue."""
+
+    utterance: int
+    transcript: str | None
+    seconds: float | None
+    """Length of its speech; None if it was typed."""
+
+
+@dataclass(frozen=True, slots=True)
+class TurnStarted:
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
+class TurnAudio:
+    """The next samples of a turn, at the synthesiser's rate; `text` comes with the first of its piece."""
+
+    turn: int
+    samples: Samples
+    text: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TurnHeld:
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
+class TurnResumed:
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
+class TurnEnded:
+    turn: int
+    status: Status
+    cause: Cause | None
+
+
+@dataclass(frozen=True, slots=True)
+class PartTrouble:
+    """A part failed; the session goes on."""
+
+    part: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class TurnRecorded:
+    record: TurnRecord
+
+
+Notice = (
+    Roles
+    | VoiceActivity
+    | UserStarted
+    | UserStopped
+    | Judged
+    | UtteranceAccepted
+    | TurnStarted
+    | TurnAudio
+    | TurnHeld
+    | TurnResumed
+    | TurnEnded
+    | PartTrouble
+    | TurnRecorded
+)

@@ -1,0 +1,63 @@
+"""An instance without a model: it answers by script. Tests and `configs/scripted.yaml` run on it."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from vita_duplex.engine.seams import Judgement, PartFailed, Query
+
+
+class ScriptedReply(BaseModel):
+    """What the instance does with an utterance."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    p1: float = Field(1.0, ge=0, le=1)
+    """Probability of `<1>`; the rest is `<2>`. A typed query is always `<3>`."""
+    transcript: str = "a question"
+    text: str = "This is a scripted answer, spoken by a voice that hums. It has two sentences."
+    verdict_s: float = Field(0.05, ge=0)
+    """Seconds from the request to the verdict."""
+    token_s: float = Field(0.02, ge=0)
+    """Seconds before each word."""
+    fails_after: int | None = None
+    """Fail after this many words; 0 fails before the verdict."""
+
+
+class ScriptedInstance:
+    """Answers a session's utterance n with the n-th reply, and goes round again."""
+
+    def __init__(self, name: str, replies: tuple[ScriptedReply, ...] = (ScriptedReply(),)) -> None:
+        self.name = name
+        self.healthy = True
+        self.running = 0
+        """Requests under way."""
+        self.queries: list[Query] = []
+        self._replies = replies
+
+    async def answer(self, query: Query) -> AsyncGenerator[Judgement | str]:
+        reply = self._replies[(query.utterances[-1].number - 1) % len(self._replies)]
+        self.queries.append(query)
+        self.running += 1
+        try:
+            await asyncio.sleep(reply.verdict_s)
+            if reply.fails_after == 0:
+                raise PartFailed(self.name, "scripted to fail")
+            yield self._judge(query, reply)
+            for number, word in enumerate(reply.text.split(" ")):
+                await asyncio.sleep(reply.token_s)
+                if number + 1 == reply.fails_after:
+                    raise PartFailed(self.name, "scripted to fail")
+                yield word if number == 0 else f" {word}"
+        finally:
+            self.running -= 1
+
+    def _judge(self, query: Query, reply: ScriptedReply) -> Judgement:
+        transcripts = tuple(utterance.text or reply.transcript for utterance in query.utterances)
+        if any(utterance.text is not None for utterance in query.utterances):
+            return Judgement(0.0, 0.0, 1.0, transcripts)
+        return Judgement(reply.p1, 1 - reply.p1, 0.0, transcripts)
+
+    def close(self) -> None:
+        self.healthy = False

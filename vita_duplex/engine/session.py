@@ -1,0 +1,414 @@
+"""The session: a thin shell that feeds the duplex core and carries out what it decides."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Protocol, assert_never
+
+from vita_duplex.engine.dialogue import Dialogue
+from vita_duplex.engine.duplex import Duplex, DuplexConfig
+from vita_duplex.engine.events import (
+    Abort,
+    Accept,
+    Begin,
+    CancelAsked,
+    Command,
+    Event,
+    Finish,
+    GiveFloor,
+    Hold,
+    Played,
+    QueryTyped,
+    Reject,
+    ReplyEnded,
+    ReplyFailed,
+    Resume,
+    SpeechEnded,
+    SpeechPaused,
+    SpeechResumed,
+    SpeechStarted,
+    SpeechSustained,
+    Swap,
+    Verdict,
+)
+from vita_duplex.engine.ledger import Ledger
+from vita_duplex.engine.notices import (
+    Judged,
+    Notice,
+    PartTrouble,
+    Roles,
+    TurnAudio,
+    TurnEnded,
+    TurnHeld,
+    TurnRecorded,
+    TurnResumed,
+    TurnStarted,
+    UserStarted,
+    UserStopped,
+    UtteranceAccepted,
+    VoiceActivity,
+)
+from vita_duplex.engine.seams import (
+    INPUT_RATE,
+    Chunk,
+    Instance,
+    Judgement,
+    PartFailed,
+    Query,
+    Samples,
+    Speech,
+    UserMessage,
+    Utterance,
+)
+from vita_duplex.engine.timeline import Ending, TurnRecord
+
+EVENT_LIMIT = 256
+"""Events that may wait. When it is full their producers (model stream, ears, client) wait: nothing is lost."""
+
+
+SpeechEvent = SpeechStarted | SpeechSustained | SpeechPaused | SpeechResumed | SpeechEnded
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """Something the ears noticed: the event, and where in the received audio (samples at 16 kHz)."""
+
+    event: SpeechEvent
+    start: int
+    """First sample of the utterance's speech."""
+    end: int
+    """Sample after its last speech so far."""
+    now: int
+    """Samples received by then."""
+    samples: Samples | None = None
+    """The utterance up to here, on a pause and at the end."""
+
+
+class Client(Protocol):
+    """Where a session's notices go. Must not block; a client that cannot keep up is closed by its owner."""
+
+    def tell(self, notice: Notice) -> None: ...
+
+
+class Listener(Protocol):
+    """The ears of one session."""
+
+    def run(self) -> AsyncGenerator[Heard]: ...
+
+
+@dataclass(slots=True)
+class Turn:
+    """What the shell keeps of a turn that is being judged or spoken."""
+
+    speech: Speech
+    record: TurnRecord
+    utterances: tuple[Utterance, ...]
+    answering: asyncio.Task[None] | None = None
+    ledger: Ledger = field(default_factory=Ledger)
+    judgement: Judgement | None = None
+    speaking: asyncio.Task[None] | None = None
+
+
+@dataclass(slots=True)
+class Span:
+    """Where an utterance lies, and whether the client was told of its start and end."""
+
+    start_ms: int
+    end_ms: int
+    started: float
+    """Seconds since the session began, like `ended` and `endpoint`."""
+    ended: float
+    endpoint: float | None = None
+    told_start: bool = False
+    told_end: bool = False
+
+
+class Session:
+    """One conversation with one client.
+
+    `run` lives as long as the conversation; cancel it to end it. All sources put events into one queue; one
+    task takes them out, asks the core and performs its commands, so nothing here needs a lock.
+    """
+
+    def __init__(
+        self,
+        config: DuplexConfig,
+        slots: tuple[Instance, Instance],
+        listener: Listener,
+        open_speech: Callable[[], Speech],
+        client: Client,
+        numbers: Iterator[int],
+    ) -> None:
+        """`numbers` counts utterances; the listener takes from the same iterator."""
+        self.duplex = Duplex(config)
+        self.dialogue = Dialogue()
+        self.instructions = ""
+        self.swaps = 0
+        self._slots = slots
+        self._listener = listener
+        self._open_speech = open_speech
+        self._client = client
+        self._numbers = numbers
+        self._events: asyncio.Queue[Event | Heard | Utterance] = asyncio.Queue(EVENT_LIMIT)
+        self._turns: dict[int, Turn] = {}
+        self._utterances: dict[int, Utterance] = {}
+        self._spans: dict[int, Span] = {}
+        self._loop_time = asyncio.get_running_loop().time
+        self._began = self._loop_time()
+
+    async def run(self) -> None:
+        """Converse until cancelled. Any other exception here is a bug of ours."""
+        self._tell_roles()
+        async with asyncio.TaskGroup() as self._tasks:
+            self._tasks.create_task(self._listen(), name="listen")
+            self._tasks.create_task(self._decide(), name="decide")
+
+    async def ask(self, text: str) -> None:
+        """Put a typed query."""
+        await self._events.put(Utterance(next(self._numbers), text=text))
+
+    async def cancel_reply(self) -> None:
+        await self._events.put(CancelAsked())
+
+    # ── sources of events ──────────────────────────────────────────────────────────────
+
+    async def _listen(self) -> None:
+        async with aclosing(self._listener.run()) as ears:
+            async for heard in ears:
+                await self._events.put(heard)
+
+    async def _answer(self, number: int, turn: Turn, instance: Instance, query: Query) -> None:
+        """Take one request's stream to its end. Cancelled, it closes the stream, which aborts the request."""
+        try:
+            async with aclosing(instance.answer(query)) as stream:
+                async for item in stream:
+                    if isinstance(item, Judgement):
+                        turn.judgement = item
+                        turn.record.verdict = self._clock()
+                        await self._events.put(Verdict(number, item.p1, item.p2, item.p3))
+                    else:
+                        turn.record.first_token = turn.record.first_token or self._clock()
+                        turn.record.text_chars += len(item)
+                        turn.speech.write(item)
+        except PartFailed as failure:
+            self._client.tell(PartTrouble(failure.part, failure.message))
+            await self._events.put(ReplyFailed(number))
+        else:
+            turn.record.generated = self._clock()
+            await self._events.put(ReplyEnded(number))
+        turn.speech.finish()
+
+    async def _speak(self, number: int, turn: Turn) -> None:
+        def send(chunk: Chunk) -> None:
+            if self.duplex.floor is None or self.duplex.floor.turn != number:
+                return  # from an interrupted reply
+            if chunk.error:
+                self._client.tell(PartTrouble("voice", chunk.error))
+            turn.record.first_audio_sent = turn.record.first_audio_sent or self._clock()
+            turn.ledger.add(chunk.text, len(chunk.samples), chunk.piece_samples)
+            self._client.tell(TurnAudio(number, chunk.samples, chunk.text))
+
+        await turn.speech.play(send)
+        await self._events.put(Played(number))
+
+    # ── the loop ───────────────────────────────────────────────────────────────────────
+
+    async def _decide(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout_at(self.duplex.deadline):
+                    event = await self._events.get()
+            except TimeoutError:
+                commands = self.duplex.tick(self._loop_time())
+            else:
+                commands = self.duplex.receive(self._note(event), self._loop_time())
+            for command in commands:
+                self._perform(command)
+            self._forget_ignored()
+
+    def _perform(self, command: Command) -> None:
+        match command:
+            case Begin():
+                self._begin(command)
+            case Abort(_, number):
+                turn = self._turns[number]
+                assert turn.answering is not None
+                turn.answering.cancel()
+                turn.record.aborted = self._clock()
+            case Accept(number, numbers):
+                self._accept(self._turns[number], numbers)
+            case Reject(number, numbers, reason):
+                turn = self._turns.pop(number)
+                self._client.tell(Judged(numbers, turn.judgement, False, reason))
+                self._record(turn, "rejected", reason)
+            case Swap():
+                self.swaps += 1
+                self._tell_roles()
+            case GiveFloor(number):
+                turn = self._turns[number]
+                turn.record.floor = self._clock()
+                self.dialogue.begin_reply(number)
+                self._client.tell(TurnStarted(number))
+                turn.speaking = self._tasks.create_task(self._speak(number, turn), name=f"speak {number}")
+            case Hold(number):
+                turn = self._turns[number]
+                turn.speech.hold()
+                turn.record.holds.append((self._clock(), None))
+                self._client.tell(TurnHeld(number))
+            case Resume(number):
+                turn = self._turns[number]
+                turn.speech.resume()
+                self._end_hold(turn)
+                self._client.tell(TurnResumed(number))
+            case Finish():
+                self._finish(command)
+            case _:
+                assert_never(command)
+
+    def _begin(self, command: Begin) -> None:
+        self._forget_withdrawn()
+        if self.duplex.floor:
+            self._note_heard(self.duplex.floor.turn, cut=True)
+        instance = self._slots[command.slot]
+        utterances = tuple(self._utterances[number] for number in command.utterances)
+        record = TurnRecord(command.turn, command.utterances, command.slot, instance.name, self._clock())
+        query = Query(self.dialogue.history(), utterances, self.instructions)
+        turn = Turn(self._open_speech(), record, utterances)
+        self._turns[command.turn] = turn
+        turn.answering = self._tasks.create_task(
+            self._answer(command.turn, turn, instance, query), name=f"answer {command.turn}"
+        )
+
+    def _accept(self, turn: Turn, numbers: tuple[int, ...]) -> None:
+        judgement = turn.judgement
+        assert judgement is not None
+        words = [utterance.text for utterance in turn.utterances]
+        if judgement.transcripts:
+            words = list(judgement.transcripts)
+        self._client.tell(Judged(numbers, judgement, True, "verdict"))
+        for utterance, transcript in zip(turn.utterances, words, strict=True):
+            self._tell_speech(utterance.number, ended=True)
+            span = self._spans.get(utterance.number)
+            seconds = span.ended - span.started if span else None
+            self._client.tell(UtteranceAccepted(utterance.number, transcript, seconds))
+        known = [text for text in words if text is not None]
+        if len(known) == len(words):
+            self.dialogue.accept(UserMessage(" ".join(known)))
+        else:
+            self.dialogue.accept(UserMessage(None, turn.utterances))
+        self._note_span(turn)
+        self._note_judgement(turn)
+
+    def _finish(self, command: Finish) -> None:
+        turn = self._turns.pop(command.turn)
+        assert turn.speaking is not None
+        turn.speaking.cancel()
+        self._note_heard(command.turn, cut=command.status != "completed", turn=turn)
+        self._end_hold(turn)
+        self._client.tell(TurnEnded(command.turn, command.status, command.cause))
+        self._record(turn, command.status, command.cause)
+
+    # ── notes ──────────────────────────────────────────────────────────────────────────
+
+    def _note(self, item: Event | Heard | Utterance) -> Event:
+        """Keep what comes beside an event for the core, and return that event."""
+        match item:
+            case Heard():
+                self._note_speech(item)
+                return item.event
+            case Utterance(number):
+                self._utterances[number] = item
+                return QueryTyped(number)
+            case _:
+                return item
+
+    def _note_speech(self, heard: Heard) -> None:
+        number, clock = heard.event.utterance, self._clock()
+        match heard.event:
+            case SpeechStarted():
+                started = clock - (heard.now - heard.start) / INPUT_RATE
+                self._spans[number] = Span(_ms(heard.start), _ms(heard.end), started, clock)
+                self._client.tell(VoiceActivity(True))
+                if self.duplex.floor is None:
+                    self._tell_speech(number, ended=False)
+            case SpeechPaused() | SpeechEnded():
+                span = self._spans[number]
+                span.end_ms = _ms(heard.end)
+                span.ended = clock - (heard.now - heard.end) / INPUT_RATE
+                self._utterances[number] = Utterance(number, heard.samples)
+                if isinstance(heard.event, SpeechEnded):
+                    span.endpoint = clock
+                    self._client.tell(VoiceActivity(False))
+                    if span.told_start:
+                        self._tell_speech(number, ended=True)
+            case SpeechSustained() | SpeechResumed():
+                pass
+
+    def _tell_speech(self, number: int, *, ended: bool) -> None:
+        """Tell of an utterance's start and end, each once."""
+        span = self._spans.get(number)
+        if span is None:
+            return  # typed
+        if not span.told_start:
+            span.told_start = True
+            self._client.tell(UserStarted(number, span.start_ms))
+        if ended and not span.told_end:
+            span.told_end = True
+            self._client.tell(UserStopped(number, span.end_ms))
+
+    def _note_heard(self, number: int, *, cut: bool, turn: Turn | None = None) -> None:
+        turn = turn or self._turns[number]
+        counts, speech = turn.record.samples, turn.speech
+        counts.synthesised, counts.sent, counts.heard = speech.synthesised, turn.ledger.sent, speech.heard()
+        self.dialogue.heard(number, turn.ledger.heard_text(counts.heard), cut=cut)
+
+    def _note_span(self, turn: Turn) -> None:
+        spans = [self._spans[u.number] for u in turn.utterances if u.number in self._spans]
+        if spans:
+            turn.record.speech_start = spans[0].started
+            turn.record.speech_end, turn.record.endpoint = spans[-1].ended, spans[-1].endpoint
+
+    def _note_judgement(self, turn: Turn) -> None:
+        if turn.judgement:
+            turn.record.state, turn.record.p1 = turn.judgement.state, turn.judgement.p1
+            turn.record.ears_s = turn.judgement.ears_s
+
+    def _end_hold(self, turn: Turn) -> None:
+        if turn.record.holds and turn.record.holds[-1][1] is None:
+            turn.record.holds[-1] = (turn.record.holds[-1][0], self._clock())
+
+    def _record(self, turn: Turn, status: Ending, cause: str | None) -> None:
+        record = turn.record
+        self._note_span(turn)
+        self._note_judgement(turn)
+        if turn.speech.first_clause is not None:
+            record.first_clause = turn.speech.first_clause - self._began
+        if turn.speech.first_synthesised is not None:
+            record.first_synthesised = turn.speech.first_synthesised - self._began
+        record.status, record.reason, record.finished = status, cause, self._clock()
+        self._client.tell(TurnRecorded(record))
+
+    def _forget_withdrawn(self) -> None:
+        """A new request begins: the one it replaces was aborted and has no ending to tell."""
+        floor = self.duplex.floor.turn if self.duplex.floor else None
+        self._turns = {number: turn for number, turn in self._turns.items() if number == floor}
+
+    def _forget_ignored(self) -> None:
+        """Drop the audio of utterances nobody will ask about any more."""
+        wanted = self.duplex.undecided
+        for kept in (self._utterances, self._spans):
+            for number in [number for number in kept if number not in wanted]:
+                del kept[number]
+
+    def _tell_roles(self) -> None:
+        names = self._slots[self.duplex.generator].name, self._slots[self.duplex.monitor].name
+        self._client.tell(Roles(*names, self.swaps))
+
+    def _clock(self) -> float:
+        """Seconds since the session began."""
+        return self._loop_time() - self._began
+
+
+def _ms(samples: int) -> int:
+    return samples * 1000 // INPUT_RATE

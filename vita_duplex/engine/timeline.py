@@ -1,0 +1,52 @@
+"""One record per turn, written from the events and commands a session sees; every measurement derives from it."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Ending = Literal["completed", "cancelled", "failed", "rejected"]
+
+
+@dataclass(slots=True)
+class SampleCounts:
+    """What became of a turn's audio, in samples at the synthesiser's rate."""
+
+    synthesised: int = 0
+    sent: int = 0
+    heard: int = 0
+
+
+@dataclass(slots=True)
+class TurnRecord:
+    """Moments of one turn in seconds since the session began; `None` where it did not happen."""
+
+    turn: int
+    utterances: tuple[int, ...]
+    slot: int
+    instance: str
+    begun: float
+    """The request went to the instance (before `endpoint` where the early start was used)."""
+    status: Ending | None = None
+    reason: str | None = None
+    speech_start: float | None = None
+    speech_end: float | None = None
+    """The last sample of speech."""
+    endpoint: float | None = None
+    """The endpointer declared the utterance over."""
+    ears_s: float | None = None
+    """Seconds spent on turning speech into words."""
+    verdict: float | None = None
+    state: str | None = None
+    p1: float | None = None
+    floor: float | None = None
+    first_token: float | None = None
+    first_clause: float | None = None
+    """The first piece of text to be spoken was complete."""
+    first_synthesised: float | None = None
+    first_audio_sent: float | None = None
+    holds: list[tuple[float, float | None]] = field(default_factory=list)
+    aborted: float | None = None
+    generated: float | None = None
+    """The model's last token."""
+    finished: float | None = None
+    text_chars: int = 0
+    samples: SampleCounts = field(default_factory=SampleCounts)

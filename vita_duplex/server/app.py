@@ -1,0 +1,121 @@
+"""The HTTP application: health, models, the page, and the WebSocket endpoint."""
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Response, WebSocket
+from fastapi.responses import FileResponse
+from fastapi.staticfiles import StaticFiles
+
+from vita_duplex import __version__
+from vita_duplex.config import Config
+from vita_duplex.engine.seams import PartFailed
+from vita_duplex.server.gateway import Gateway
+from vita_duplex.server.parts import Loading, Parts, load_parts
+
+log = logging.getLogger(__name__)
+
+STATIC = Path(__file__).parent / "static"
+TRY_AGAIN_LATER = 1013
+"""WebSocket close code (IANA registry): come back in a while."""
+
+
+class Server:
+    """What the endpoints share: the parts once they are there, how far they are until then, the sessions."""
+
+    def __init__(self, config: Config, load: Callable[..., Parts] = load_parts) -> None:
+        self.config = config
+        self.loading = Loading()
+        self.parts: Parts | None = None
+        self.sessions = 0
+        self.on_failure: Callable[[], None] = lambda: None
+        self._load = load
+
+    def progress(self, share: float, phase: str) -> None:
+        self.loading.progress, self.loading.phase = share, phase
+        log.info("%3.0f %% %s", 100 * share, phase)
+
+    async def bring_up(self) -> None:
+        """Load the parts in a worker thread, so that the page can show how far they are."""
+        try:
+            self.parts = await asyncio.to_thread(self._load, self.config, self.progress)
+        except PartFailed as failure:
+            self.loading.error = str(failure)
+            log.error("%s", failure)
+            self.on_failure()
+
+    def refusal(self) -> tuple[str, str] | None:
+        """Why no session can be opened now, as code and message."""
+        if self.loading.error:
+            return "server_failed", self.loading.error
+        if self.parts is None:
+            progress = f"{self.loading.phase} ({self.loading.progress:.0%})"
+            return "server_loading", f"The server is not ready yet: {progress}; try again soon."
+        if self.sessions >= self.config.server.max_sessions:
+            return "session_limit_reached", f"All {self.sessions} places are taken; try again later."
+        return None
+
+
+def create_app(server: Server) -> FastAPI:
+    """The application around a server that is not loaded yet."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
+        loading = asyncio.create_task(server.bring_up(), name="load")
+        yield
+        loading.cancel()
+        with suppress(asyncio.CancelledError):
+            await loading
+        if server.parts:
+            server.parts.close()
+
+    app = FastAPI(title="vita-duplex", version=__version__, lifespan=lifespan)
+
+    @app.get("/health")
+    async def health() -> dict[str, str]:
+        """The process is alive."""
+        return {"status": "ok", "version": __version__}
+
+    @app.get("/ready")
+    async def ready(response: Response) -> dict[str, Any]:
+        """Whether a session would be served, part by part; 503 until then."""
+        parts = server.parts.health() if server.parts else {}
+        is_ready = bool(parts) and all(parts.values())
+        response.status_code = 200 if is_ready else 503
+        loading = {"progress": server.loading.progress, "phase": server.loading.phase, "error": server.loading.error}
+        return {"ready": is_ready, "parts": parts, "loading": loading}
+
+    @app.get("/v1/models")
+    async def models() -> dict[str, Any]:
+        """The one model, in OpenAI's list form."""
+        model = {"id": server.config.model_name, "object": "model", "created": 0, "owned_by": "vita-duplex"}
+        return {"object": "list", "data": [model]}
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> FileResponse:
+        return FileResponse(STATIC / "index.html")
+
+    @app.websocket("/v1/realtime")
+    async def realtime(socket: WebSocket) -> None:
+        offered = socket.scope.get("subprotocols", [])
+        await socket.accept("realtime" if "realtime" in offered else None)
+        if refusal := server.refusal():
+            code, message = refusal
+            error = {"type": "server_error", "code": code, "message": message}
+            await socket.send_text(json.dumps({"type": "error", "event_id": "event_1", "error": error}))
+            await socket.close(TRY_AGAIN_LATER, code)
+            return
+        assert server.parts is not None
+        server.sessions += 1
+        try:
+            await Gateway(socket, server.parts, server.config.model_name).serve()
+        finally:
+            server.sessions -= 1
+
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    return app

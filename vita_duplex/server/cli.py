@@ -1,0 +1,102 @@
+"""The command line: `vita-duplex serve | talk | check | bench`."""
+
+import argparse
+import logging
+import os
+import socket
+import sys
+from pathlib import Path
+
+import uvicorn
+
+from vita_duplex import __version__
+from vita_duplex.config import Config, ConfigError, load_config
+from vita_duplex.server.app import Server, create_app
+
+MESSAGE_LIMIT = 16 * 1024 * 1024
+"""Bytes of one WebSocket message; OpenAI allows 15 MiB of audio in an append."""
+GRACE_S = 10
+"""Seconds a stopping server gives its connections."""
+
+
+def main() -> None:
+    """Entry point. Whatever is wrong with the call or the settings ends in one line and exit code 2."""
+    arguments = _parser().parse_args()
+    try:
+        sys.exit(arguments.run(arguments))
+    except ConfigError as error:
+        sys.exit(_complain(str(error)))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="vita-duplex",
+        description="Talk with a multimodal model: it listens while it speaks.",
+        epilog="Start with `vita-duplex serve` and open http://127.0.0.1:8000 in a browser.",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    serve = commands.add_parser(
+        "serve",
+        help="serve the page and the WebSocket API",
+        description="Serve the talk page at / and the OpenAI Realtime API at /v1/realtime.",
+        epilog="Every setting can be given as --set section.key=value or as an environment variable, for example "
+        "--set duplex.barge_in=verdict or VITA_DUPLEX_SERVER__PORT=9000.",
+    )
+    _add_config(serve)
+    serve.add_argument("--host", help="address to listen on (default 127.0.0.1)")
+    serve.add_argument("--port", help="port to listen on (default 8000)")
+    serve.add_argument("--model", help="text model: a Hugging Face id or a local folder (default: the bundled SmolLM2)")
+    serve.set_defaults(run=_serve)
+    return parser
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, help="YAML file with settings, for example configs/cpu.yaml")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="one setting")
+
+
+def _config(arguments: argparse.Namespace) -> Config:
+    settings = list(arguments.set)
+    for flag, key in (("host", "server.host"), ("port", "server.port"), ("model", "engine.text.model")):
+        if getattr(arguments, flag, None) is not None:
+            settings.append(f"{key}={getattr(arguments, flag)}")
+    return load_config(arguments.config, os.environ, settings)
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    config = _config(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        # Bound before anything is loaded: a taken port is told at once, not after a minute.
+        listening = socket.create_server((config.server.host, config.server.port), backlog=128)
+    except OSError as error:
+        where = f"{config.server.host}:{config.server.port}"
+        return _complain(f"cannot listen on {where}: {error.strerror}; choose another with --port")
+    port = listening.getsockname()[1]
+    server = Server(config)
+    runner = uvicorn.Server(
+        uvicorn.Config(
+            create_app(server),
+            log_level="warning",
+            ws_max_size=MESSAGE_LIMIT,
+            timeout_graceful_shutdown=GRACE_S,
+        )
+    )
+    server.on_failure = lambda: setattr(runner, "should_exit", True)
+    print(
+        f"vita-duplex: http://{config.server.host}:{port} (the models are loading; the page shows how far)", flush=True
+    )
+    runner.run(sockets=[listening])
+    return 1 if server.loading.error else 0
+
+
+def _complain(message: str) -> int:
+    print(f"vita-duplex: {message}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,239 @@
+"""One WebSocket connection: client events in, a session, server events out."""
+
+import asyncio
+import json
+import logging
+import secrets
+from itertools import count
+from typing import assert_never
+
+from fastapi import WebSocket, WebSocketDisconnect
+
+from vita_duplex.engine.notices import Notice
+from vita_duplex.engine.seams import INPUT_RATE, Samples
+from vita_duplex.engine.session import Session
+from vita_duplex.server.client_events import (
+    RATES,
+    AudioAppend,
+    AudioClear,
+    AudioInput,
+    AudioOutput,
+    ClientError,
+    ClientEvent,
+    ItemCreate,
+    ResponseCancel,
+    ResponseCreate,
+    ServerVad,
+    SessionUpdate,
+    decode,
+    decode_base64,
+    decode_pcm16,
+)
+from vita_duplex.server.parts import Parts
+from vita_duplex.server.resample import Resampler
+from vita_duplex.server.server_events import Json, ServerEvents
+
+log = logging.getLogger(__name__)
+
+OUTGOING_LIMIT = 500
+"""Events that may wait for a slow reader: some ten seconds of speech. When it is full the connection is closed;
+nobody else notices."""
+
+TURN_DETECTION = "session.audio.input.turn_detection"
+
+# WebSocket close codes, RFC 6455 section 7.4.1.
+POLICY_VIOLATION = 1008
+INTERNAL_ERROR = 1011
+
+
+class ClientGone(Exception):
+    """The connection is over; raised in its task group to end the other tasks."""
+
+
+class TooSlow(Exception):
+    """The client does not read what it is sent."""
+
+
+class Gateway:
+    """Serves one client until it leaves."""
+
+    def __init__(self, socket: WebSocket, parts: Parts, model: str) -> None:
+        self._socket = socket
+        self._parts = parts
+        self._model = model
+        self._vita_events = socket.query_params.get("vita_events") == "true"
+        self._events = ServerEvents(
+            f"sess_{secrets.token_hex(8)}", voice_rate=parts.voice.rate, vita_events=self._vita_events
+        )
+        self._outgoing: asyncio.Queue[Json] = asyncio.Queue(OUTGOING_LIMIT)
+        self._typed: list[str] = []  # typed items that wait for `response.create`
+        self._typed_items = count(1)
+        self._rate_in = 24_000
+        self._resampler = Resampler(self._rate_in, INPUT_RATE)
+        self._overflowing = False
+        numbers = count(1)
+        self._listener = parts.listener(numbers)
+        self._slots = parts.pool.seat()
+        self._session = Session(
+            parts.config.duplex,
+            self._slots,
+            self._listener,
+            lambda: parts.speech(client_pauses=self._vita_events),
+            self,
+            numbers,
+        )
+
+    async def serve(self) -> None:
+        """Run until the client is gone. The one place where our own bugs are caught: logged, closed with 1011."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                self._send(self._session_event("session.created"))
+                tasks.create_task(self._write(), name="write")
+                tasks.create_task(self._session.run(), name="session")
+                tasks.create_task(self._read(), name="read")
+        except* (ClientGone, WebSocketDisconnect):
+            pass
+        except* TooSlow:
+            await self._close(POLICY_VIOLATION, "too slow: the client does not read what it is sent")
+        except* Exception as bug:
+            log.exception("a session ended by a bug", exc_info=bug)
+            await self._close(INTERNAL_ERROR, "internal error")
+        finally:
+            self._parts.pool.leave(self._slots)
+
+    def tell(self, notice: Notice) -> None:
+        """What the session says, on its way to the client."""
+        for event in self._events.translate(notice):
+            self._send(event)
+
+    # ── out ────────────────────────────────────────────────────────────────────────────
+
+    def _send(self, event: Json) -> None:
+        try:
+            self._outgoing.put_nowait(event)
+        except asyncio.QueueFull:
+            raise TooSlow from None
+
+    async def _write(self) -> None:
+        while True:
+            event = await self._outgoing.get()
+            await self._socket.send_text(json.dumps(event, ensure_ascii=False))
+
+    async def _close(self, code: int, reason: str) -> None:
+        try:
+            async with asyncio.timeout(1):  # the other side may be the reason why we close
+                await self._socket.close(code, reason)
+        except (TimeoutError, RuntimeError, WebSocketDisconnect):
+            pass
+
+    # ── in ─────────────────────────────────────────────────────────────────────────────
+
+    async def _read(self) -> None:
+        while True:
+            message = await self._socket.receive()
+            if message["type"] == "websocket.disconnect":
+                raise ClientGone
+            try:
+                if (frame := message.get("bytes")) is not None:
+                    self._hear(decode_pcm16(frame))
+                else:
+                    await self._receive(decode(message.get("text") or ""))
+            except ClientError as error:
+                self._send(self._events.client_error(error))
+
+    async def _receive(self, event: ClientEvent) -> None:
+        match event:
+            case SessionUpdate():
+                self._update(event)
+            case AudioAppend(event_id=event_id, audio=audio):
+                self._hear(decode_pcm16(decode_base64(audio, event_id), event_id))
+            case AudioClear():
+                self._listener.forget()
+                self._send(self._events.cleared())
+            case ItemCreate():
+                item_id = f"item_typed_{next(self._typed_items)}"
+                self._typed.append(event.text)
+                for reply in self._events.typed_item(item_id, event.text):
+                    self._send(reply)
+            case ResponseCreate(event_id=event_id):
+                await self._create_response(event_id)
+            case ResponseCancel(event_id=event_id):
+                if not self._events.responding:
+                    raise ClientError("response_cancel_not_active", "There is no reply to cancel.", event_id=event_id)
+                await self._session.cancel_reply()
+            case _:
+                assert_never(event)
+
+    async def _create_response(self, event_id: str | None) -> None:
+        if not self._typed:
+            message = "Nothing to answer: create a user message with input_text first; speech is answered by itself."
+            raise ClientError("nothing_to_answer", message, event_id=event_id)
+        text, self._typed = "\n".join(self._typed), []
+        await self._session.ask(text)
+
+    def _hear(self, samples: Samples) -> None:
+        fits = self._listener.hear(self._resampler.push(samples))
+        if not fits and not self._overflowing:  # told once per overflow, not once per frame
+            message = "More than 60 s of audio are waiting; audio is dropped. Send it at about the pace of speech."
+            self._send(self._events.server_error("input_audio_overflow", message))
+        self._overflowing = not fits
+
+    def _update(self, event: SessionUpdate) -> None:
+        audio = event.session.audio
+        rate_in = _rate(audio.input if audio else None, "session.audio.input.format.rate", event)
+        rate_out = _rate(audio.output if audio else None, "session.audio.output.format.rate", event)
+        if audio and audio.input and "turn_detection" in audio.input.model_fields_set:
+            self._update_turn_detection(audio.input.turn_detection, event.event_id)
+        if rate_in is not None and rate_in != self._rate_in:
+            self._rate_in, self._resampler = rate_in, Resampler(rate_in, INPUT_RATE)
+        if rate_out is not None:
+            self._events.rate_out = rate_out
+        if event.session.instructions is not None:
+            self._session.instructions = event.session.instructions
+        self._send(self._session_event("session.updated"))
+
+    def _update_turn_detection(self, wanted: ServerVad | None, event_id: str | None) -> None:
+        if wanted is None:
+            message = "turn_detection null (push to talk) is not supported; this server listens all the time."
+            raise ClientError("unsupported_value", message, param=TURN_DETECTION, event_id=event_id)
+        fields = {
+            "threshold": wanted.threshold,
+            "pre_roll_ms": wanted.prefix_padding_ms,
+            "silence_ms": wanted.silence_duration_ms,
+        }
+        given = {name: value for name, value in fields.items() if value is not None}
+        self._listener.configure(self._listener.config.model_copy(update=given))
+
+    def _session_event(self, kind: str) -> Json:
+        endpoint = self._listener.config
+        turn_detection = {
+            "type": "server_vad",
+            "threshold": endpoint.threshold,
+            "prefix_padding_ms": endpoint.pre_roll_ms,
+            "silence_duration_ms": endpoint.silence_ms,
+            "create_response": True,
+            "interrupt_response": self._parts.config.duplex.barge_in != "off",
+        }
+        fields = {
+            "type": "realtime",
+            "model": self._model,
+            "instructions": self._session.instructions,
+            "output_modalities": ["audio"],
+            "tools": [],
+            "audio": {
+                "input": {"format": {"type": "audio/pcm", "rate": self._rate_in}, "turn_detection": turn_detection},
+                "output": {"format": {"type": "audio/pcm", "rate": self._events.rate_out}},
+            },
+        }
+        return self._events.session(kind, fields)
+
+
+def _rate(audio: AudioInput | AudioOutput | None, param: str, event: SessionUpdate) -> int | None:
+    """The sample rate asked for, if any. Errors: `ClientError` if it is none of ours."""
+    if audio is None or audio.format is None:
+        return None
+    rate = audio.format.rate
+    if rate not in RATES:
+        message = f"audio/pcm at {rate} Hz is not supported; use {' or '.join(map(str, RATES))} Hz."
+        raise ClientError("unsupported_rate", message, param=param, event_id=event.event_id)
+    return rate

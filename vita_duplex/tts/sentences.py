@@ -1,0 +1,64 @@
+"""Cut a stream of text deltas into pieces that can be spoken. Pure."""
+
+import re
+
+FIRST_CLAUSE_CHARS = 12
+"""The first piece may end at a comma from here on: speech starts early, and "Well," alone is too choppy."""
+FIRST_PHRASE_CHARS = 48
+"""A first sentence this long without a comma is cut before a conjunction, which is a place to breathe."""
+LONGEST_CHARS = 240
+"""A piece without any mark is cut at a space here, so that no voice gets an endless line."""
+
+# A sentence mark counts when a space or the end of a line follows ("3.14" goes on); CJK marks always do.
+_SENTENCE = re.compile(r"[.!?…]+[\"'”’)\]]*(?=\s)|[。！？]+[”’」』）]*|\n+")
+_CLAUSE = re.compile(r"[,;:](?=\s)|\s[–—-](?=\s)|[，；：、]")
+_CONJUNCTION = re.compile(r"\s(?=(?:and|but|or|because|which|who|that|so|while|when|where|if|to|with|for)\s)")
+# Words whose full stop ends no sentence; also single letters ("J. Smith") and list numbers ("1. Boil").
+_ABBREVIATION = re.compile(r"(?:^|[\s(\"'])(?:Mr|Mrs|Ms|Dr|Prof|St|Sr|Jr|vs|etc|approx|No|[eE]\.g|[iI]\.e|[A-HJ-Z])\.$")
+_LIST_NUMBER = re.compile(r"(?:^|\n)\s*\d{1,2}\.$")
+_SPEAKABLE = re.compile(r"\w")
+
+
+class Sentences:
+    """Collects deltas; gives out whole sentences, and a clause first."""
+
+    def __init__(self) -> None:
+        self._text = ""
+        self._first = True
+
+    def push(self, delta: str) -> list[str]:
+        """Take in a delta; return the pieces that are complete now."""
+        self._text += delta
+        pieces: list[str] = []
+        while (end := self._end()) is not None:
+            pieces += self._take(end)
+        return pieces
+
+    def finish(self) -> list[str]:
+        """Return the tail, also one without punctuation."""
+        return [*self.push(""), *self._take(len(self._text))]
+
+    def _take(self, end: int) -> list[str]:
+        piece, self._text = self._text[:end].strip(), self._text[end:].lstrip()
+        if not _SPEAKABLE.search(piece):
+            return []
+        self._first = False
+        return [piece]
+
+    def _end(self) -> int | None:
+        """Where the first piece ends, if that can be told yet."""
+        ends = [match.end() for match in _SENTENCE.finditer(self._text) if not self._abbreviated(match.end())]
+        if self._first:
+            ends += [m.end() for m in _CLAUSE.finditer(self._text) if m.end() >= FIRST_CLAUSE_CHARS]
+            ends += [m.end() for m in _CONJUNCTION.finditer(self._text) if m.end() >= FIRST_PHRASE_CHARS]
+        if ends:
+            return min(ends)
+        if len(self._text) > LONGEST_CHARS:
+            return self._text.rfind(" ", 0, LONGEST_CHARS) + 1 or LONGEST_CHARS
+        return None
+
+    def _abbreviated(self, end: int) -> bool:
+        before = self._text[:end]
+        if re.search(r"\d\.$", before):
+            return _LIST_NUMBER.search(before) is not None
+        return _ABBREVIATION.search(before) is not None

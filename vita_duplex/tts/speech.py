@@ -1,0 +1,173 @@
+"""One turn being spoken: text deltas → pieces → voice → pacer → chunks that are due."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from vita_duplex.engine.seams import Chunk, PartFailed, Samples, Synthesiser
+from vita_duplex.tts.normalise import normalise
+from vita_duplex.tts.pacer import Pacer
+from vita_duplex.tts.sentences import Sentences
+
+CHUNK_MS = 40
+"""What is sent at a time: two audio frames of 20 ms, so that messages stay few and a stop stays prompt."""
+AHEAD_S = 10
+"""Audio synthesised ahead of what is sent. When it is full the voice waits; memory stays bounded."""
+
+
+class SpeechConfig(BaseModel):
+    """How replies are sent."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    lead_ms: int = Field(200, ge=CHUNK_MS)
+    """At most this much audio is sent ahead of what the client is playing."""
+
+
+@dataclass(slots=True)
+class Piece:
+    """Text and what of its audio was not sent yet."""
+
+    text: str
+    told: bool = False
+    samples: int = 0
+    unsent: deque[Samples] = field(default_factory=deque)
+    complete: bool = False
+    error: str | None = None
+
+
+class PacedSpeech:
+    """`Speech` with a synthesiser behind it. Text waits unbounded here: a reply is bounded by its maximum length."""
+
+    def __init__(self, synthesiser: Synthesiser, config: SpeechConfig, *, client_pauses: bool) -> None:
+        self.synthesised = 0
+        self.first_clause: float | None = None
+        self.first_synthesised: float | None = None
+        self._synthesiser = synthesiser
+        self._pacer = Pacer(synthesiser.rate, config.lead_ms, client_pauses=client_pauses)
+        self._chunk = synthesiser.rate * CHUNK_MS // 1000
+        self._sentences = Sentences()
+        self._texts: asyncio.Queue[str | None] = asyncio.Queue()
+        self._pieces: deque[Piece] = deque()
+        self._complete = False  # everything is synthesised
+        self._changed = asyncio.Event()
+        self._room = asyncio.Event()  # something was sent
+        self._now = asyncio.get_running_loop().time
+
+    def write(self, delta: str) -> None:
+        self._put(self._sentences.push(delta))
+
+    def finish(self) -> None:
+        self._put(self._sentences.finish())
+        self._texts.put_nowait(None)
+
+    def hold(self) -> None:
+        self._pacer.hold(self._now())
+        self._changed.set()
+
+    def resume(self) -> None:
+        self._pacer.resume(self._now())
+        self._changed.set()
+
+    def heard(self) -> int:
+        return self._pacer.heard(self._now())
+
+    async def play(self, send: Callable[[Chunk], None]) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._synthesise(), name="synthesise")
+            await self._pace(send)
+
+    def _put(self, texts: list[str]) -> None:
+        if texts:
+            self.first_clause = self.first_clause or self._now()
+        for text in texts:
+            self._texts.put_nowait(text)
+
+    # ── text to audio ──────────────────────────────────────────────────────────────────
+
+    async def _synthesise(self) -> None:
+        while (text := await self._texts.get()) is not None:
+            piece = Piece(text)
+            self._pieces.append(piece)
+            try:
+                await self._say(piece)
+            except PartFailed:
+                await self._say_again(piece)
+            piece.complete = True
+            self._changed.set()
+        self._complete = True
+        self._changed.set()
+
+    async def _say(self, piece: Piece) -> None:
+        sayable = normalise(piece.text)
+        if not sayable:
+            return
+        async with aclosing(self._synthesiser.synthesise(sayable)) as voice:
+            async for samples in voice:
+                self.first_synthesised = self.first_synthesised or self._now()
+                self.synthesised += len(samples)
+                piece.samples += len(samples)
+                piece.unsent.append(samples)
+                self._changed.set()
+                while self.synthesised - self._pacer.sent > AHEAD_S * self._pacer.rate:
+                    self._room.clear()
+                    await self._room.wait()
+
+    async def _say_again(self, piece: Piece) -> None:
+        """One more try for a piece of which nothing was made; then its text goes out without sound."""
+        try:
+            if piece.samples == 0:
+                await self._say(piece)
+        except PartFailed as failure:
+            piece.error = failure.message
+
+    # ── audio to the client ────────────────────────────────────────────────────────────
+
+    async def _pace(self, send: Callable[[Chunk], None]) -> None:
+        while True:
+            self._changed.clear()
+            wait = self._send_due(send)
+            if wait == 0:
+                return
+            try:
+                async with asyncio.timeout(wait):
+                    await self._changed.wait()
+            except TimeoutError:
+                pass
+
+    def _send_due(self, send: Callable[[Chunk], None]) -> float | None:
+        """Send what is due. Return the seconds until more is; None: until something changes; 0: it is over."""
+        now = self._now()
+        while self._pieces:
+            piece = self._pieces[0]
+            if not piece.unsent:
+                if not piece.complete:
+                    return None  # the voice is behind
+                if not piece.told:
+                    send(self._silent(piece))
+                self._pieces.popleft()
+                continue
+            wanted = min(self._chunk, len(piece.unsent[0]))
+            wait = self._pacer.wait(wanted, now)
+            if wait is None or wait > 0:
+                return wait
+            send(self._next_chunk(piece, now))
+        return self._pacer.drained(now) if self._complete else None
+
+    def _next_chunk(self, piece: Piece, now: float) -> Chunk:
+        samples = piece.unsent.popleft()
+        if len(samples) > self._chunk:
+            piece.unsent.appendleft(samples[self._chunk :])
+            samples = samples[: self._chunk]
+        self._pacer.send(len(samples), now)
+        self._room.set()
+        text, piece.told = None if piece.told else piece.text, True
+        return Chunk(samples, piece.samples, text, piece.error)
+
+    def _silent(self, piece: Piece) -> Chunk:
+        return Chunk(np.zeros(0, np.float32), 0, piece.text, piece.error)

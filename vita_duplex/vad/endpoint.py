@@ -1,0 +1,137 @@
+"""From speech probabilities, one per window, to the beginnings and ends of utterances. Pure; counts samples."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from vita_duplex.engine.seams import INPUT_RATE
+
+WINDOW = 512
+"""Samples per probability: 32 ms at 16 kHz, the window Silero VAD was trained on."""
+
+
+class EndpointConfig(BaseModel):
+    """When speech counts as begun and as over. Times are rounded up to whole windows of 32 ms."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    threshold: float = Field(0.5, ge=0, le=1)
+    """Probability from which a window is speech (Silero's own default)."""
+    hysteresis: float = Field(0.15, ge=0, le=1)
+    """Speech that has begun goes on down to `threshold - hysteresis` (Silero's own default)."""
+    min_speech_ms: int = Field(96, ge=32)
+    """Shorter noises start nothing."""
+    hold_after_ms: int = Field(128, ge=32)
+    """Speech this long pauses a reply; a 60 ms blip must not."""
+    pre_roll_ms: int = Field(300, ge=0)
+    """Audio kept from before the first speech window: soft beginnings."""
+    early_ms: int = Field(200, ge=32)
+    """Silence after which the request may start speculatively; also how much silence an utterance keeps."""
+    silence_ms: int = Field(500, ge=64)
+    """Shorter pauses do not end an utterance; below 300 people get cut off."""
+    max_utterance_s: float = Field(30, gt=1)
+    """Longer speech is cut into utterances, not dropped."""
+
+
+Kind = Literal["started", "sustained", "paused", "resumed", "ended"]
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Something happened to the current utterance. Positions in samples since the beginning.
+
+    `begin` and `keep_until` delimit the audio an utterance consists of, pre-roll and closing silence included;
+    `speech_end` is the sample after its last speech so far.
+    """
+
+    kind: Kind
+    begin: int
+    speech_start: int
+    speech_end: int
+    keep_until: int
+
+
+class Endpoint:
+    """Hysteresis, minimum speech, pause and end.
+
+    Marks come in the order `started`, `sustained`?, (`paused`, `resumed`)*, `paused`?, `ended`.
+    """
+
+    def __init__(self, config: EndpointConfig) -> None:
+        self.sample = 0
+        """Samples seen."""
+        self._earliest = 0  # audio before this belongs to an earlier utterance
+        self.configure(config)
+        self._rest()
+
+    def configure(self, config: EndpointConfig) -> None:
+        """Go on with other settings."""
+        self.config = config
+        self._min_speech = _windows(config.min_speech_ms)
+        self._hold_after = _windows(config.hold_after_ms)
+        self._early = _windows(config.early_ms)
+        self._silence = max(_windows(config.silence_ms), self._early + 1)
+        self._max = _windows(config.max_utterance_s * 1000)
+        self._pre_roll = config.pre_roll_ms * INPUT_RATE // 1000
+
+    @property
+    def reach(self) -> int:
+        """How many samples back an utterance may begin that is not yet noticed."""
+        return self._pre_roll + self._min_speech * WINDOW
+
+    def _rest(self) -> None:
+        self._talking = False
+        self._speech = 0  # windows of speech in the current utterance or attempt at one
+        self._quiet = 0  # windows of silence since the last of them
+        self._start = self._end = self.sample
+        self._sustained = False
+
+    def push(self, probability: float) -> list[Mark]:
+        """Take in the next window's probability."""
+        level = self.config.threshold - (self.config.hysteresis if self._speech else 0)
+        start, self.sample = self.sample, self.sample + WINDOW
+        return self._speech_window(start) if probability >= level else self._quiet_window()
+
+    def _speech_window(self, start: int) -> list[Mark]:
+        if not self._speech:
+            self._start = start
+        marks: list[Mark] = []
+        if self._talking and self._quiet >= self._early:
+            marks.append(self._mark("resumed"))
+        self._speech, self._quiet, self._end = self._speech + 1, 0, self.sample
+        if not self._talking and self._speech >= self._min_speech:
+            self._talking = True
+            marks.append(self._mark("started"))
+        if self._talking and not self._sustained and self._speech >= self._hold_after:
+            self._sustained = True
+            marks.append(self._mark("sustained"))
+        if self._talking and self.sample - self._start >= self._max * WINDOW:
+            marks.append(self._ended())
+        return marks
+
+    def _quiet_window(self) -> list[Mark]:
+        if not self._speech:
+            return []
+        self._quiet += 1
+        if not self._talking:
+            self._rest()  # a blip
+            return []
+        if self._quiet == self._early:
+            return [self._mark("paused")]
+        return [self._ended()] if self._quiet >= self._silence else []
+
+    def _ended(self) -> Mark:
+        mark = self._mark("ended")
+        self._earliest = mark.keep_until
+        self._rest()
+        return mark
+
+    def _mark(self, kind: Kind) -> Mark:
+        begin = max(self._earliest, self._start - self._pre_roll)
+        keep_until = min(self.sample, self._end + self._early * WINDOW)
+        return Mark(kind, begin, self._start, self._end, keep_until)
+
+
+def _windows(ms: float) -> int:
+    return -(-int(ms * INPUT_RATE) // (1000 * WINDOW))

@@ -1,0 +1,122 @@
+"""The ears of one session: microphone samples in, what was heard out."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Iterator
+from concurrent.futures import Executor
+
+import numpy as np
+
+from vita_duplex.engine.events import (
+    SpeechEnded,
+    SpeechPaused,
+    SpeechResumed,
+    SpeechStarted,
+    SpeechSustained,
+)
+from vita_duplex.engine.seams import INPUT_RATE, Samples, Vad
+from vita_duplex.engine.session import Heard, SpeechEvent
+from vita_duplex.vad.endpoint import WINDOW, Endpoint, EndpointConfig, Kind, Mark
+
+WAITING_LIMIT = 60 * INPUT_RATE
+"""Samples that may wait to be listened to. When it is full `hear` refuses more: the client sends far faster
+than speech, or the machine is far too slow; either way old audio is worth more than new."""
+BATCH = 64
+"""Windows (2 s) per trip to the worker thread, so that a long backlog does not keep others waiting."""
+
+_EVENTS: dict[Kind, type[SpeechEvent]] = {
+    "started": SpeechStarted,
+    "sustained": SpeechSustained,
+    "paused": SpeechPaused,
+    "resumed": SpeechResumed,
+    "ended": SpeechEnded,
+}
+
+
+class MicrophoneListener:
+    """Voice activity detection and endpointing. The detector runs in `executor`, off the event loop."""
+
+    def __init__(self, vad: Vad, config: EndpointConfig, executor: Executor, numbers: Iterator[int]) -> None:
+        self.config = config
+        self._vad = vad
+        self._endpoint = Endpoint(config)
+        self._executor = executor
+        self._numbers = numbers
+        self._utterance = 0
+        self._waiting: deque[Samples] = deque()
+        self._waiting_samples = 0
+        self._arrived = asyncio.Event()
+        self._rest: Samples = np.zeros(0, np.float32)  # less than a window
+        self._kept: deque[Samples] = deque()  # the windows that may become part of an utterance
+        self._kept_from = 0  # sample number of the first of them
+        self._talking = False
+
+    def hear(self, samples: Samples) -> bool:
+        """Take in samples at 16 kHz; False if too many are waiting and these were dropped."""
+        if self._waiting_samples + len(samples) > WAITING_LIMIT:
+            return False
+        self._waiting.append(samples)
+        self._waiting_samples += len(samples)
+        self._arrived.set()
+        return True
+
+    def configure(self, config: EndpointConfig) -> None:
+        """Endpoint by these settings from the next window on."""
+        self.config = config
+        self._endpoint.configure(config)
+
+    def forget(self) -> None:
+        """Drop what was received and not yet listened to."""
+        self._waiting.clear()
+        self._waiting_samples = 0
+
+    async def run(self) -> AsyncGenerator[Heard]:
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._arrived.wait()
+            while windows := self._take():
+                probabilities = await loop.run_in_executor(self._executor, self._probabilities, windows)
+                for window, probability in zip(windows, probabilities, strict=True):
+                    self._kept.append(window)
+                    for mark in self._endpoint.push(probability):
+                        yield self._heard(mark)
+                    self._trim()
+            self._arrived.clear()
+
+    def _take(self) -> list[Samples]:
+        """The next whole windows; what is left over waits for more."""
+        parts = [self._rest]
+        count = len(self._rest)
+        while self._waiting and count < BATCH * WINDOW:
+            part = self._waiting.popleft()
+            parts.append(part)
+            count += len(part)
+            self._waiting_samples -= len(part)
+        samples = np.concatenate(parts)
+        whole = min(len(samples) // WINDOW, BATCH) * WINDOW
+        self._rest = samples[whole:].copy()
+        if len(self._rest) >= WINDOW:  # one frame held more than a batch
+            self._waiting.appendleft(self._rest)
+            self._waiting_samples += len(self._rest)
+            self._rest = np.zeros(0, np.float32)
+        return np.split(samples[:whole], whole // WINDOW) if whole else []
+
+    def _probabilities(self, windows: list[Samples]) -> list[float]:
+        return [self._vad.probability(window) for window in windows]
+
+    def _heard(self, mark: Mark) -> Heard:
+        if mark.kind == "started":
+            self._utterance = next(self._numbers)
+        self._talking = mark.kind != "ended"
+        samples = None
+        if mark.kind in ("paused", "ended"):
+            audio = np.concatenate(self._kept)
+            samples = audio[max(0, mark.begin - self._kept_from) : mark.keep_until - self._kept_from]
+        event = _EVENTS[mark.kind](self._utterance)
+        return Heard(event, mark.speech_start, mark.speech_end, self._endpoint.sample, samples)
+
+    def _trim(self) -> None:
+        """While nobody talks, keep only what a beginning utterance would reach back to."""
+        while not self._talking and self._endpoint.sample - self._kept_from - WINDOW >= self._endpoint.reach:
+            self._kept.popleft()
+            self._kept_from += WINDOW
