@@ -43,6 +43,8 @@ STEP_COLOURS = ("#b4bac3", JUDGING, "#cf6f4a", "#b05c8b", "#7a6fc0", "#4f9fb8")
 
 CJK_FONTS = ("Noto Sans CJK SC", "Noto Sans SC", "WenQuanYi Zen Hei", "PingFang SC", "Microsoft YaHei")
 """Asked for glyphs that the default font lacks, where they are installed: the model speaks Chinese too."""
+WORDS = 0.5
+"""In the panels of sound, which reach from -1 to 1, what is above this height belongs to the words."""
 COLUMNS = 2400
 """Points of a sound curve; more than the picture has pixels would only cost time."""
 
@@ -83,9 +85,7 @@ def _figure(conversation: Conversation) -> Figure:
         _draw_swap((user, reply, instances, turns), roles, label=number == 0)
     turns.tick_params(axis="x", bottom=True, labelbottom=True, colors=INK)
     turns.set_xlabel("seconds since the session began", color=INK)
-    figure.suptitle(
-        _title(conversation), x=0.01, ha="left", color=INK, fontsize=12, weight="bold", parse_math=False
-    )
+    figure.suptitle(_title(conversation), x=0.01, ha="left", color=INK, fontsize=12, weight="bold", parse_math=False)
     figure.legend(handles=_legend(), loc="outside lower left", ncols=8, frameon=False, fontsize=8.5)
     return figure
 
@@ -95,7 +95,7 @@ def _title(conversation: Conversation) -> str:
     answers = [
         heard - record.speech_end
         for record in conversation.records
-        if record.response_id is not None
+        if record.is_reply
         and record.speech_end is not None
         and (heard := conversation.first_heard(record.response_id)) is not None
     ]
@@ -103,9 +103,7 @@ def _title(conversation: Conversation) -> str:
     if len(answers) > 3:
         parts.append(f"{len(answers)} answers, after {np.median(answers):.2f} s (median)")
     else:
-        parts.append(
-            f"answered after {', '.join(f'{one:.2f} s' for one in answers)}" if answers else "no answer"
-        )
+        parts.append(f"answered after {', '.join(f'{one:.2f} s' for one in answers)}" if answers else "no answer")
     if conversation.swaps:
         parts.append(f"{conversation.swaps} role swap{'s' * (conversation.swaps != 1)}")
     return " · ".join(parts)
@@ -122,9 +120,7 @@ def _end(conversation: Conversation, tracks_s: float) -> float:
 def _in_order(conversation: Conversation) -> list[Record]:
     """By when the user began to speak: records come at the ends of turns."""
     ends = float("inf")
-    return sorted(
-        conversation.records, key=lambda one: one.speech_start if one.speech_start is not None else ends
-    )
+    return sorted(conversation.records, key=lambda one: one.speech_start if one.speech_start is not None else ends)
 
 
 def _instances(conversation: Conversation) -> list[str]:
@@ -145,9 +141,7 @@ def _swaps(conversation: Conversation) -> Iterable[Roles]:
 # --- sound ------------------------------------------------------------------------------------------------
 
 
-def _draw_user(
-    axes: Axes, conversation: Conversation, records: list[Record], track: NDArray[np.float32]
-) -> None:
+def _draw_user(axes: Axes, conversation: Conversation, records: list[Record], track: NDArray[np.float32]) -> None:
     _name(axes, "user")
     labels = []
     for record in records:
@@ -187,7 +181,7 @@ def _width(axes: Axes) -> float:
 def _draw_reply(axes: Axes, conversation: Conversation, track: NDArray[np.float32]) -> None:
     _name(axes, "heard")
     for held in conversation.held:
-        _hatched(axes, held.start / OUTPUT_RATE, held.end / OUTPUT_RATE, -1, 1)
+        _hatched(axes, held.start / OUTPUT_RATE, held.end / OUTPUT_RATE, -1, WORDS)
     _curve(axes, track, REPLY, middle=-0.25, height=0.7)
     labels = []
     for reply in conversation.replies.values():
@@ -197,7 +191,7 @@ def _draw_reply(axes: Axes, conversation: Conversation, track: NDArray[np.float3
         labels.append((start, "", " ".join(reply.text.split())))
         last = [one.end for one in conversation.heard if one.response_id == reply.id][-1]
         if reply.status == "cancelled":
-            axes.axvline(last / OUTPUT_RATE, color=CUT, lw=1.6)
+            axes.vlines(last / OUTPUT_RATE, -1, WORDS, color=CUT, lw=1.6, zorder=4)
     _captions(axes, labels)
     axes.set_ylim(-1, 1)
 
@@ -219,17 +213,13 @@ def _curve(axes: Axes, track: NDArray[np.float32], colour: str, middle: float, h
 
 def _draw_instances(axes: Axes, conversation: Conversation, names: list[str], end: float) -> None:
     rows = {name: len(names) - 1 - index for index, name in enumerate(names)}
-    for roles, until in zip(
-        conversation.roles, [*(one.at for one in conversation.roles[1:]), end], strict=False
-    ):
+    for roles, until in zip(conversation.roles, [*(one.at for one in conversation.roles[1:]), end], strict=False):
         _block(axes, roles.at, until, rows[roles.monitor], 0.0, 1.0, MONITOR)
         _block(axes, roles.at, until, rows[roles.generator], 0.0, 1.0, GENERATOR)
     for record in conversation.records:
         if record.instance is not None:
             _draw_work(axes, record, rows[record.instance], end)
-    axes.set_yticks(
-        [row + 0.5 for row in rows.values()], [f"instance {name}" for name in rows], parse_math=False
-    )
+    axes.set_yticks([row + 0.5 for row in rows.values()], [f"instance {name}" for name in rows], parse_math=False)
     axes.set_ylim(0, max(1, len(names)))
     for row in range(1, len(names)):
         axes.axhline(row, color="white", lw=2, zorder=2)
@@ -265,7 +255,7 @@ def _draw_turns(axes: Axes, conversation: Conversation, records: list[Record]) -
         if index:
             axes.axhline(row + 1, color="#e4e7eb", lw=1, zorder=1)
         _draw_waiting(axes, record, row)
-        if record.response_id is not None:
+        if record.is_reply and record.response_id is not None:
             _draw_sound(axes, conversation, record.response_id, row)
             _draw_answer(axes, conversation, record, row)
         _draw_reactions(axes, conversation, record, row)
@@ -365,14 +355,12 @@ def _write(
 ) -> None:
     """Text beside a point; `shift` is in points."""
     points = "offset points"
-    axes.annotate(
-        text, at, shift, textcoords=points, va=va, ha=ha, fontsize=9, color=color, zorder=6, parse_math=False
-    )
+    axes.annotate(text, at, shift, textcoords=points, va=va, ha=ha, fontsize=9, color=color, zorder=6, parse_math=False)
 
 
 def _draw_swap(panels: Iterable[Axes], roles: Roles, label: bool) -> None:
     for index, axes in enumerate(panels):
-        free = 0.74 if index < 2 else 1.0  # above are the words
+        free = (WORDS + 1) / 2 if index < 2 else 1.0
         axes.axvline(roles.at, ymax=free, color=INK, lw=1, ls=(0, (2, 2)), zorder=4)
         if index == 0:
             _write(axes, "roles swap" if label else "swap", (roles.at, -1), (3, 3))
@@ -407,7 +395,6 @@ def _legend() -> list[Artist]:
     ]
     steps = zip(STEPS, STEP_COLOURS, strict=True)
     patches += [
-        Patch(color=colour, label="judging / verdict" if name == "verdict" else name)
-        for (name, _), colour in steps
+        Patch(color=colour, label="judging / verdict" if name == "verdict" else name) for (name, _), colour in steps
     ]
     return patches
