@@ -30,7 +30,7 @@ LEAD_IN_S = 0.3
 """Silence before the question: a microphone is open before anybody speaks."""
 SETTLED_S = 2.0
 """With everything answered and heard, this long without an event ends the conversation."""
-UNJUDGED_S = 8.0
+UNJUDGED_S = 12.0
 """The same while speech has no verdict; a cough shorter than the shortest utterance never gets one."""
 CONNECT_S = 10.0
 PICTURES = (".png", ".svg", ".pdf")

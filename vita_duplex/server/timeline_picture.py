@@ -72,7 +72,7 @@ def _figure(conversation: Conversation) -> Figure:
     n_rows = max(1, len(records))
     heights = [1.5, 1.2, 0.55 * max(1, len(names)), 0.8 * n_rows]
     layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.03, hspace=0.03)
-    figure = Figure(figsize=(min(30.0, max(13.0, 1.05 * end)), sum(heights) + 1.9), layout=layout)
+    figure = Figure(figsize=(min(20.0, max(13.0, 0.9 * end)), sum(heights) + 1.9), layout=layout)
     user, reply, instances, turns = figure.subplots(4, 1, sharex=True, height_ratios=heights)
     for axes in (user, reply, instances, turns):
         _plain(axes)
@@ -215,7 +215,9 @@ def _draw_instances(axes: Axes, conversation: Conversation, names: list[str], en
     rows = {name: len(names) - 1 - index for index, name in enumerate(names)}
     for roles, until in zip(conversation.roles, [*(one.at for one in conversation.roles[1:]), end], strict=False):
         _block(axes, roles.at, until, rows[roles.monitor], 0.0, 1.0, MONITOR)
-        _block(axes, roles.at, until, rows[roles.generator], 0.0, 1.0, GENERATOR)
+        # one instance can have both roles
+        bottom = 0.5 if roles.generator == roles.monitor else 0.0
+        _block(axes, roles.at, until, rows[roles.generator], bottom, 1.0, GENERATOR)
     for record in conversation.records:
         if record.instance is not None:
             _draw_work(axes, record, rows[record.instance], end)
