@@ -1,4 +1,4 @@
-"""Measure a configuration on this machine: start a server, talk to it, compare the numbers with their bars."""
+"""Measure a configuration on this machine: start a server, talk to it, set the numbers beside their bars."""
 
 import argparse
 import asyncio
@@ -169,7 +169,10 @@ def serving(config: Path) -> Iterator[Server]:
     command = [sys.executable, "-m", "vita_duplex.server.cli", "serve", "--config", str(config)]
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
-            [*command, "--port", str(port)], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+            [*command, "--host", "127.0.0.1", "--port", str(port)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
         )
         server = Server(process, port, log)
         try:
@@ -335,10 +338,7 @@ def _latency_table(measured: Measured) -> str:
     rows |= {f"  {name}": [one[name] for one in steps] for name, _ in STEPS}
     rows["ears (inside wait and verdict)"] = [one.ears_s or 0.0 for one in measured.answers]
     rows["end of speech to first audio heard"] = measured.heard_s
-    cells = [
-        [name, *(f"{_percentile(values, percent):.3f}" for percent in (50, 95))]
-        for name, values in rows.items()
-    ]
+    cells = [[name, *(f"{_percentile(values, percent):.3f}" for percent in (50, 95))] for name, values in rows.items()]
     return table([[f"{len(measured.answers)} answers", "p50", "p95"], *cells])
 
 

@@ -30,7 +30,7 @@ LEAD_IN_S = 0.3
 """Silence before the question: a microphone is open before anybody speaks."""
 SETTLED_S = 2.0
 """With everything answered and heard, this long without an event ends the conversation."""
-UNJUDGED_S = 8.0
+UNJUDGED_S = 12.0
 """The same while speech has no verdict; a cough shorter than the shortest utterance never gets one."""
 CONNECT_S = 10.0
 PICTURES = (".png", ".svg", ".pdf")
@@ -71,9 +71,7 @@ def read_recording(path: Path) -> Recording:
         with path.open("rb") as raw, soundfile.SoundFile(raw) as file:
             rate: int = file.samplerate
             if file.frames > LONGEST_S * rate:
-                raise TalkError(
-                    f"{path} is {file.frames / rate:.0f} s long; the most is {LONGEST_S} s (10 minutes)"
-                )
+                raise TalkError(f"{path} is {file.frames / rate:.0f} s long; the most is {LONGEST_S} s (10 minutes)")
             samples = file.read(dtype="float32", always_2d=True)[:, 0]
     except OSError as error:
         raise TalkError(f"cannot read {path}: {error.strerror or error}") from error
@@ -213,6 +211,10 @@ class Record(BaseModel):
     finished: float | None = None
     text_chars: int | None = None
     samples: dict[str, int | None] = {}
+
+    @property
+    def is_reply(self) -> bool:
+        return self.response_id is not None and self.status != "rejected"
 
 
 class Timeline(_Event):
@@ -430,7 +432,7 @@ class Conversation:
         return sum(one.count for one in self.heard if one.response_id == response_id)
 
     def stalled_s(self, response_id: str) -> float:
-        """Silence inside a reply that nobody asked for: the server was too slow."""
+        """Silence inside a reply that nobody asked for: its audio came too late (a busy machine, a slow way)."""
         spans = [one for one in self.heard if one.response_id == response_id]
         if not spans:
             return 0.0
@@ -793,7 +795,7 @@ def table(rows: Sequence[Sequence[str]], left: int = 1) -> str:
 
 def summary(conversation: Conversation) -> str:
     """The turns with their latencies, then what is to be said about the whole."""
-    turns = [record for record in conversation.records if record.response_id is not None]
+    turns = sorted((one for one in conversation.records if one.is_reply), key=lambda one: one.turn or 0)
     lines = []
     if turns:
         steps = [name for name, _ in STEPS]
@@ -843,9 +845,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = "Play a recording to a running server in real time and keep what it answers."
     parser.epilog = EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument(
-        "question", type=Path, metavar="QUESTION.wav", help="what to say: any rate, the first channel"
-    )
+    parser.add_argument("question", type=Path, metavar="QUESTION.wav", help="what to say: any rate, the first channel")
     parser.add_argument("--barge-in", type=Path, metavar="SECOND.wav", help="what to say into the reply")
     parser.add_argument(
         "--at",
@@ -860,9 +860,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="REPLY.wav",
         help="write the conversation: left what was said, right what was heard, as it was in time",
     )
-    parser.add_argument(
-        "--timeline", type=Path, metavar="PICTURE.png", help="draw who spoke, listened and waited when"
-    )
+    parser.add_argument("--timeline", type=Path, metavar="PICTURE.png", help="draw who spoke, listened and waited when")
     parser.add_argument("--url", default=URL, help=f"the server (default: {URL})")
     parser.add_argument(
         "--limit",

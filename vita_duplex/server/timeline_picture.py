@@ -1,14 +1,17 @@
 """A conversation as a picture: who spoke, who listened, what was waited for, what was heard."""
 
+import warnings
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -38,18 +41,27 @@ HOLD = "#c9ced6"
 CUT = "#c8443c"
 STEP_COLOURS = ("#b4bac3", JUDGING, "#cf6f4a", "#b05c8b", "#7a6fc0", "#4f9fb8")
 
+CJK_FONTS = ("Noto Sans CJK SC", "Noto Sans SC", "WenQuanYi Zen Hei", "PingFang SC", "Microsoft YaHei")
+"""Asked for glyphs that the default font lacks, where they are installed: the model speaks Chinese too."""
+WORDS = 0.5
+"""In the panels of sound, which reach from -1 to 1, what is above this height belongs to the words."""
 COLUMNS = 2400
 """Points of a sound curve; more than the picture has pixels would only cost time."""
 
 
 def draw(conversation: Conversation, path: Path) -> None:
     """Write the picture. Errors: `TalkError` when the file cannot be written."""
-    figure = _figure(conversation)
-    FigureCanvasAgg(figure)
-    try:
-        figure.savefig(path, format=path.suffix.lstrip(".") or "png", dpi=130, facecolor="white")
-    except (OSError, ValueError) as error:
-        raise TalkError(f"cannot write {path}: {error}") from error
+    installed = {font.name for font in fontManager.ttflist}
+    families = ["DejaVu Sans", *(name for name in CJK_FONTS if name in installed)]
+    with rc_context({"font.family": families}), warnings.catch_warnings():
+        # words in a script without a font here show as boxes; that is not worth a line for each letter
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        figure = _figure(conversation)
+        FigureCanvasAgg(figure)
+        try:
+            figure.savefig(path, format=path.suffix.lstrip(".") or "png", dpi=130, facecolor="white")
+        except (OSError, ValueError) as error:
+            raise TalkError(f"cannot write {path}: {error}") from error
 
 
 def _figure(conversation: Conversation) -> Figure:
@@ -60,7 +72,7 @@ def _figure(conversation: Conversation) -> Figure:
     n_rows = max(1, len(records))
     heights = [1.5, 1.2, 0.55 * max(1, len(names)), 0.8 * n_rows]
     layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.03, hspace=0.03)
-    figure = Figure(figsize=(min(30.0, max(13.0, 1.05 * end)), sum(heights) + 1.9), layout=layout)
+    figure = Figure(figsize=(min(20.0, max(13.0, 0.9 * end)), sum(heights) + 1.9), layout=layout)
     user, reply, instances, turns = figure.subplots(4, 1, sharex=True, height_ratios=heights)
     for axes in (user, reply, instances, turns):
         _plain(axes)
@@ -73,25 +85,28 @@ def _figure(conversation: Conversation) -> Figure:
         _draw_swap((user, reply, instances, turns), roles, label=number == 0)
     turns.tick_params(axis="x", bottom=True, labelbottom=True, colors=INK)
     turns.set_xlabel("seconds since the session began", color=INK)
-    figure.suptitle(_title(conversation), x=0.01, ha="left", color=INK, fontsize=12, fontweight="bold")
-    figure.legend(handles=_legend(), loc="outside lower left", ncols=7, frameon=False, fontsize=8.5)
+    figure.suptitle(_title(conversation), x=0.01, ha="left", color=INK, fontsize=12, weight="bold", parse_math=False)
+    figure.legend(handles=_legend(), loc="outside lower left", ncols=8, frameon=False, fontsize=8.5)
     return figure
 
 
 def _title(conversation: Conversation) -> str:
-    said = " + ".join(one.recording.name for one in conversation.said) or "nothing said"
+    names = list(dict.fromkeys(one.recording.name for one in conversation.said))
     answers = [
-        f"{heard - record.speech_end:.2f} s"
+        heard - record.speech_end
         for record in conversation.records
-        if record.response_id is not None
+        if record.is_reply
         and record.speech_end is not None
         and (heard := conversation.first_heard(record.response_id)) is not None
     ]
-    after = f" · answered after {', '.join(answers)}" if answers else " · no answer"
-    swaps = (
-        f" · {conversation.swaps} role swap{'s' * (conversation.swaps != 1)}" if conversation.swaps else ""
-    )
-    return said + after + swaps
+    parts = [" + ".join(names) or "nothing said"]
+    if len(answers) > 3:
+        parts.append(f"{len(answers)} answers, after {np.median(answers):.2f} s (median)")
+    else:
+        parts.append(f"answered after {', '.join(f'{one:.2f} s' for one in answers)}" if answers else "no answer")
+    if conversation.swaps:
+        parts.append(f"{conversation.swaps} role swap{'s' * (conversation.swaps != 1)}")
+    return " · ".join(parts)
 
 
 def _end(conversation: Conversation, tracks_s: float) -> float:
@@ -105,9 +120,7 @@ def _end(conversation: Conversation, tracks_s: float) -> float:
 def _in_order(conversation: Conversation) -> list[Record]:
     """By when the user began to speak: records come at the ends of turns."""
     ends = float("inf")
-    return sorted(
-        conversation.records, key=lambda one: one.speech_start if one.speech_start is not None else ends
-    )
+    return sorted(conversation.records, key=lambda one: one.speech_start if one.speech_start is not None else ends)
 
 
 def _instances(conversation: Conversation) -> list[str]:
@@ -128,9 +141,7 @@ def _swaps(conversation: Conversation) -> Iterable[Roles]:
 # --- sound ------------------------------------------------------------------------------------------------
 
 
-def _draw_user(
-    axes: Axes, conversation: Conversation, records: list[Record], track: NDArray[np.float32]
-) -> None:
+def _draw_user(axes: Axes, conversation: Conversation, records: list[Record], track: NDArray[np.float32]) -> None:
     _name(axes, "user")
     labels = []
     for record in records:
@@ -170,7 +181,7 @@ def _width(axes: Axes) -> float:
 def _draw_reply(axes: Axes, conversation: Conversation, track: NDArray[np.float32]) -> None:
     _name(axes, "heard")
     for held in conversation.held:
-        _hatched(axes, held.start / OUTPUT_RATE, held.end / OUTPUT_RATE, -1, 1)
+        _hatched(axes, held.start / OUTPUT_RATE, held.end / OUTPUT_RATE, -1, WORDS)
     _curve(axes, track, REPLY, middle=-0.25, height=0.7)
     labels = []
     for reply in conversation.replies.values():
@@ -180,7 +191,7 @@ def _draw_reply(axes: Axes, conversation: Conversation, track: NDArray[np.float3
         labels.append((start, "", " ".join(reply.text.split())))
         last = [one.end for one in conversation.heard if one.response_id == reply.id][-1]
         if reply.status == "cancelled":
-            axes.axvline(last / OUTPUT_RATE, color=CUT, lw=1.6)
+            axes.vlines(last / OUTPUT_RATE, -1, WORDS, color=CUT, lw=1.6, zorder=4)
     _captions(axes, labels)
     axes.set_ylim(-1, 1)
 
@@ -202,15 +213,15 @@ def _curve(axes: Axes, track: NDArray[np.float32], colour: str, middle: float, h
 
 def _draw_instances(axes: Axes, conversation: Conversation, names: list[str], end: float) -> None:
     rows = {name: len(names) - 1 - index for index, name in enumerate(names)}
-    for roles, until in zip(
-        conversation.roles, [*(one.at for one in conversation.roles[1:]), end], strict=False
-    ):
+    for roles, until in zip(conversation.roles, [*(one.at for one in conversation.roles[1:]), end], strict=False):
         _block(axes, roles.at, until, rows[roles.monitor], 0.0, 1.0, MONITOR)
-        _block(axes, roles.at, until, rows[roles.generator], 0.0, 1.0, GENERATOR)
+        # one instance can have both roles
+        bottom = 0.5 if roles.generator == roles.monitor else 0.0
+        _block(axes, roles.at, until, rows[roles.generator], bottom, 1.0, GENERATOR)
     for record in conversation.records:
         if record.instance is not None:
             _draw_work(axes, record, rows[record.instance], end)
-    axes.set_yticks([row + 0.5 for row in rows.values()], [f"instance {name}" for name in rows])
+    axes.set_yticks([row + 0.5 for row in rows.values()], [f"instance {name}" for name in rows], parse_math=False)
     axes.set_ylim(0, max(1, len(names)))
     for row in range(1, len(names)):
         axes.axhline(row, color="white", lw=2, zorder=2)
@@ -246,7 +257,7 @@ def _draw_turns(axes: Axes, conversation: Conversation, records: list[Record]) -
         if index:
             axes.axhline(row + 1, color="#e4e7eb", lw=1, zorder=1)
         _draw_waiting(axes, record, row)
-        if record.response_id is not None:
+        if record.is_reply and record.response_id is not None:
             _draw_sound(axes, conversation, record.response_id, row)
             _draw_answer(axes, conversation, record, row)
         _draw_reactions(axes, conversation, record, row)
@@ -346,12 +357,13 @@ def _write(
 ) -> None:
     """Text beside a point; `shift` is in points."""
     points = "offset points"
-    axes.annotate(text, at, shift, textcoords=points, va=va, ha=ha, fontsize=9, color=color, zorder=6)
+    axes.annotate(text, at, shift, textcoords=points, va=va, ha=ha, fontsize=9, color=color, zorder=6, parse_math=False)
 
 
 def _draw_swap(panels: Iterable[Axes], roles: Roles, label: bool) -> None:
     for index, axes in enumerate(panels):
-        axes.axvline(roles.at, color=INK, lw=1, ls=(0, (2, 2)), zorder=4)
+        free = (WORDS + 1) / 2 if index < 2 else 1.0
+        axes.axvline(roles.at, ymax=free, color=INK, lw=1, ls=(0, (2, 2)), zorder=4)
         if index == 0:
             _write(axes, "roles swap" if label else "swap", (roles.at, -1), (3, 3))
 
@@ -372,6 +384,8 @@ def _plain(axes: Axes) -> None:
 
 def _legend() -> list[Artist]:
     patches: list[Artist] = [
+        Patch(color=USER, label="user speaks"),
+        Line2D([], [], color=INK, marker="|", ls="", ms=11, mew=1.4, label="first token came"),
         Patch(color=ACCEPTED, label="utterance for us"),
         Patch(color=REJECTED, label="utterance not for us"),
         Patch(color=GENERATOR, label="role: generator"),
@@ -379,11 +393,10 @@ def _legend() -> list[Artist]:
         Patch(color=GENERATING, label="generating"),
         Patch(color=REPLY, label="heard (thin: arrived)"),
         Patch(facecolor="#f4f5f7", edgecolor=HOLD, hatch="////", lw=0, label="hold"),
-        Line2D([], [], color=CUT, lw=2.4, label="cut"),
+        Line2D([], [], color=CUT, lw=2.4, label="cut, aborted"),
     ]
     steps = zip(STEPS, STEP_COLOURS, strict=True)
     patches += [
-        Patch(color=colour, label="judging / verdict" if name == "verdict" else name)
-        for (name, _), colour in steps
+        Patch(color=colour, label="judging / verdict" if name == "verdict" else name) for (name, _), colour in steps
     ]
     return patches
