@@ -1,15 +1,17 @@
 """Put the labelled set `judge_set.tsv` through ears and judge, and count."""
 
 import csv
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-
 import sounds
+
 from vita_duplex.engine.judge import Judge
 from vita_duplex.engine.seams import Transcriber, Transcript
 
+Sound = Callable[[], sounds.Samples]
 TABLE = Path(__file__).with_name("judge_set.tsv")
 
 
@@ -33,7 +35,9 @@ class Event:
                 samples = sounds.clip(self.what)
             case _:
                 samples = getattr(sounds, self.what)()
-        return samples if self.noise == "none" else sounds.mix(samples, getattr(sounds, self.noise)(), self.snr_db)
+        if self.noise == "none":
+            return samples
+        return sounds.mix(samples, getattr(sounds, self.noise)(), self.snr_db)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,3 +95,20 @@ def measure(judged: list[Judged]) -> Figures:
         auc=float(np.mean(above > 0) + np.mean(above == 0) / 2),
         brier=float(np.mean(np.concatenate([1 - queries, others]) ** 2)),
     )
+
+
+def main() -> None:
+    """Print the figures of both halves of the set and what was judged wrongly: `python tests/judging.py`."""
+    from vita_duplex.vad.moonshine import Moonshine
+
+    ears, judge = Moonshine(), Judge()
+    for split in ("dev", "test"):
+        judged = run(read(split), ears, judge)
+        print(split, len(judged), measure(judged))
+        for one in judged:
+            if (one.p1 >= 0.5) != one.event.is_query:
+                print(f"  p1 {one.p1:.2f}  {one.event.what!r} heard as {one.transcript.text!r}")
+
+
+if __name__ == "__main__":
+    main()
