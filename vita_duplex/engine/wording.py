@@ -25,7 +25,7 @@ BACKCHANNELS = _listed("""
     okay, ooh, oops, ouch, perfect, phew, really, right, seriously, so, sure, thanks, the, totally,
     true, uh, uh-huh, um, well, wonderful, wonderfully, wow, ya, yea, yeah, yep, you, yup
 """)
-"""Words that only say "I am listening" or fill a pause; Moonshine hears a hummed mm-hm as "mama" or "hammer"."""
+"""Words that only say "I am listening" or fill a pause; "mama" and "hammer" is a mm-hm to Moonshine."""
 
 BACKCHANNEL_PHRASES = _listed("""
     i see, i know, got it, i got it, of course, that's right, that is right, that's true, thank you,
@@ -128,13 +128,13 @@ WISHES = _listed("""
     need, my name is, from now on, any idea, any other, any chance, enough of, enough about, back to,
     more about, more details, shorter, longer, louder, quieter, slower, faster
 """)
-"""Other ways to ask: wishes, corrections of what was just said, and fragments that only make sense to a partner."""
+"""Other ways to ask: wishes, corrections, and fragments that only make sense to a partner."""
 
 EXCLAMATIONS = re.compile(
     r"(what (a|an)|how (nice|lovely|sweet|sad|awful|strange|funny|beautiful|cute|interesting|good)"
     r"|(when|while|where|who|which|what|how) (i|he|she|they|we|it))\b"
 )
-"""Question words that ask nothing: "What a day!", "When I was young …"; only believed without a question mark."""
+"""Question words that ask nothing ("What a day!", "When I was young …"), unless a question mark says so."""
 
 CORRECTIONS = _listed("the, not, in, with, for, from, to, without")
 """What follows a "no" in a correction: "No, the blue one.", "No, in Austria." """
@@ -187,15 +187,19 @@ TO_A_PERSON = re.compile(
     r"|are you (hungry|thirsty|coming|tired|home|cold|asleep|awake|in bed|dressed|at home|going|done|staying)"
     r"|are you (leaving|mad|angry|still (mad|angry|up|coming))"
     r"|do you want|would you like|(can i get you|shall i make you|who wants) (some|a|another|any|more)\b"
-    r"|(is|are|was|were|does|how's|how is) your (mum|mom|mother|dad|father|sister|brother|wife|husband|son|daughter)"
+    r"|(is|are|was|were|does|how's|how is) your"
+    r" (mum|mom|mother|dad|father|sister|brother|wife|husband|son|daughter)"
     r"|is (this|that) (seat|chair|table|your)|(can|could|may) i (sit|get past|come in|get through|borrow)"
     r"|take a message|do you mind|who('s| is| was) (calling|there|at the|on the phone)"
-    r"|is (anybody home|anyone home|dinner|lunch|breakfast|the (bathroom|toilet|door|oven|kettle|car|baby|coffee))"
-    r"|where('s| is| are| have) (my|you|your|the (kids|baby|car|dog|cat))\b|where did (i|you) (put|leave|park)"
+    r"|is (anybody home|anyone home|dinner|lunch|breakfast)"
+    r"|is the (bathroom|toilet|door|oven|kettle|car|baby|coffee)"
+    r"|where('s| is| are| have) (my|you|your|the (kids|baby|car|dog|cat))\b"
+    r"|where did (i|you) (put|leave|park)"
     r"|what are you doing (here|there|tonight|in)|what (do you want|would you like) (for|to eat|to drink)"
     r"|can you believe|(pass|hand|bring|fetch) me|hold (the|this|my|your)"
     r"|your (shoes|coat|hands|teeth|room|homework|jacket|bag|seat|plate)"
-    r"|(call|talk to|see) (you|me) (back|later|soon|tomorrow)|see you|good night|\bbye$|have a (seat|drink|good|nice)"
+    r"|(call|talk to) (you|me) (back|later|soon|tomorrow)|see you|good night|\bbye$"
+    r"|have a (seat|drink|good|nice)"
     r"|wait for (me|us)|leave (me|him|her|it|them|the \w+) alone|keep it down|sit down|hurry up|be careful)"
 )
 """What is asked of a body, not of a voice: appetite, whereabouts, belongings, handing things over."""
@@ -241,7 +245,7 @@ def is_backchannel(spoken: list[str]) -> bool:
 
 
 def is_short_query(spoken: list[str]) -> bool:
-    """Tell whether this is a command or an answer of a word or three, also after "okay" or before "please"."""
+    """Tell whether this is a command or answer of a few words, also after "okay" or before "please"."""
     core = [word for word in spoken if word != "please"]
     while core and " ".join(core) not in SHORT_QUERIES and core[0] in OPENERS:
         core = core[1:]
