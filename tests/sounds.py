@@ -1,8 +1,9 @@
-"""Sounds for tests: human clips from `tests/data`, a synthetic voice, and what is no speech at all (made by code).
+"""Sounds for tests: human clips from `tests/data`, a synthetic voice, and what is no speech, made by code.
 
 Everything is mono float32 at 16 kHz and the same on every run.
 """
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -24,15 +25,16 @@ def clip(name: str) -> Samples:
 
 
 @cache
-def _voice() -> "object":
+def _voice() -> Callable[..., NDArray[np.float32]]:
     from hibari import Hibari
 
-    return Hibari()
+    voice: Callable[..., NDArray[np.float32]] = Hibari()
+    return voice
 
 
 def speech(text: str, speed: float = 1.0, seed: int = 1) -> Samples:
-    """Say a text with the default voice, with 0.3 s of silence before it and 0.5 s after it, as an endpoint cuts."""
-    samples = soxr.resample(_voice()(text, speed=speed, seed=seed), 24_000, RATE)  # type: ignore[operator]
+    """Say a text with the default voice; 0.3 s of silence before and 0.5 s after it, as an endpoint cuts."""
+    samples = soxr.resample(_voice()(text, speed=speed, seed=seed), 24_000, RATE)
     return np.pad(np.asarray(samples, np.float32), (round(0.3 * RATE), round(0.5 * RATE)))
 
 
@@ -113,9 +115,10 @@ def music(bars: int = 2, level: float = 0.2, seed: int = 5) -> Samples:
         notes = chords[number % len(chords)]
         t = _time(beat)
         sound = sum(_note(note, t) for note in (*notes, notes[0] - 24))
-        drum = rng.standard_normal(t.size) * np.exp(-t / 0.02) + 3 * np.sin(2 * np.pi * 70 * t) * np.exp(-t / 0.05)
+        snare = rng.standard_normal(t.size) * np.exp(-t / 0.02)
+        kick = 3 * np.sin(2 * np.pi * 70 * t) * np.exp(-t / 0.05)
         start = round(number * beat * RATE)
-        samples[start : start + t.size] = sound + drum
+        samples[start : start + t.size] = sound + snare + kick
     return np.asarray(level * samples / np.abs(samples).max(), np.float32)
 
 

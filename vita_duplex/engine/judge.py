@@ -22,16 +22,17 @@ BUCKETS = 1 << 14
 
 SHORT = 3
 """Words up to which a low log-probability is believed to mean that it was no speech."""
-UNSURE = -0.65
-"""Mean log-probability per token: 99 of 100 queries of the development set lie above -0.45, inventions reach -1.8."""
-UNSURE_OF_LISTED = -1.0
-"""The same for "stop" and the like: being one of few known words is evidence as well."""
+UNSURE_SHORT, UNSURE = -0.65, -0.9
+"""Mean log-probability per token below which a short transcript, and any other, is an invention.
+
+99 of 100 queries of the development set lie above -0.5; what was made of noise goes down to -1.8.
+"""
 SECONDS_PER_WORD = 3.0
 """Whoever speaks for longer than this without a second word did not speak."""
 
 NOT_SPEECH, BACKCHANNEL, ELSEWHERE, SHORT_QUERY = 0.02, 0.05, 0.15, 0.95
-"""Probabilities where one rule decides; the order of certainty is what matters, no test set is large enough for more."""
-ASKS, TELLS = 0.9, 0.15
+"""Probabilities where one rule decides; only their order counts, no set is large enough to measure them."""
+ASKS, TELLS = 0.9, 0.25
 """Probability that a question or command, and anything else, was meant for the assistant."""
 
 
@@ -46,19 +47,21 @@ class Judge:
     def judge(self, transcript: Transcript, seconds: float) -> float:
         """Probability that the utterance, `seconds` long, was a query meant for the assistant."""
         spoken = wording.words(transcript.text)
-        if not spoken or wording.is_invention(spoken) or seconds > SECONDS_PER_WORD * len(spoken):
+        if not spoken or wording.is_invention(spoken) or transcript.log_probability < UNSURE:
             return NOT_SPEECH
-        if wording.is_to_somebody_else(transcript.text):
-            return ELSEWHERE
-        if wording.is_short_query(spoken) and transcript.log_probability > UNSURE_OF_LISTED:
-            return SHORT_QUERY
+        if seconds > SECONDS_PER_WORD * len(spoken):
+            return NOT_SPEECH
         if wording.is_backchannel(spoken):
             return BACKCHANNEL
-        if len(spoken) <= SHORT and transcript.log_probability < UNSURE:
+        if wording.is_to_somebody_else(transcript.text):
+            return ELSEWHERE
+        if wording.is_short_query(spoken):
+            return SHORT_QUERY
+        if len(spoken) <= SHORT and transcript.log_probability < UNSURE_SHORT:
             return NOT_SPEECH
         form = ASKS if wording.asks(transcript.text) else TELLS
         if form == TELLS and len(spoken) < SHORT:
-            return TELLS  # a word or two outside all lists: a name, a misheard sound; the head has nothing to go by
+            return TELLS  # a word or two outside all lists, perhaps a misheard sound: nothing to go by
         return (form + self.head(transcript)) / 2
 
     def head(self, transcript: Transcript) -> float:
@@ -67,7 +70,7 @@ class Judge:
 
 
 def features(transcript: Transcript) -> NDArray[np.float32]:
-    """Hashed words, neighbours and classes of words (scaled to length 1), log-probability, number of words."""
+    """Hashed words, pairs and classes of words (scaled to length 1), log-probability, number of words."""
     spoken = wording.words(transcript.text)
     end = "?" if "?" in transcript.text else "."
     line = ["<", *spoken, end]

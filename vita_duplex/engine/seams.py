@@ -177,8 +177,5 @@ class Transcriber(Protocol):
     """Ears with text."""
 
     def transcribe(self, samples: Samples) -> Transcript:
-        """Hear one utterance at 16 kHz. Blocks; may be called from several threads.
-
-        Errors: `PartFailed`.
-        """
+        """Hear one utterance at 16 kHz. Blocks; may be called from several threads."""
         ...

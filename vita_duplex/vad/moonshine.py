@@ -27,9 +27,9 @@ FILES = {
 SHORTEST = INPUT_RATE // 10
 """Samples (100 ms) below which there is nothing to hear; the convolutions want 56 ms."""
 PADDED = INPUT_RATE // 2
-"""Shorter utterances are filled up with silence to this many samples: the model was trained on 0.5 s and more."""
+"""Shorter utterances are filled up with silence to 0.5 s: the model hears little in less."""
 LONGEST = 30 * INPUT_RATE
-"""Samples heard at once; attention is quadratic, and training clips were no longer (Moonshine paper, section 3)."""
+"""Samples heard at once, half a minute: what `max_utterance_s` lets through; attention is quadratic."""
 SILENT = 1e-3
 """Peak (-60 dBFS) below which a recording is silence; the model would invent words for it."""
 
@@ -87,8 +87,8 @@ class Moonshine:
         cache = dict.fromkeys(CACHES, empty)
         tokens = [START]
         for step in range(limit):
-            feeds = {f"past_key_values.{name}": value for name, value in cache.items()}
-            feeds |= {
+            feeds: dict[str, NDArray[np.generic]] = {
+                **{f"past_key_values.{name}": value for name, value in cache.items()},
                 "encoder_attention_mask": mask,
                 "encoder_hidden_states": frames,
                 "input_ids": np.array([tokens[-1:]], np.int64),
@@ -104,7 +104,7 @@ class Moonshine:
             if token == END:
                 return
             tokens.append(token)
-            if _loops(tokens):
+            if loops(tokens):
                 return
             # log softmax at its maximum
             yield token, -float(np.log(np.exp(scores - scores[token]).sum()))
@@ -120,7 +120,7 @@ def _parts(samples: Samples) -> list[Samples]:
     return [np.pad(part, (0, max(0, PADDED - part.size))) for part in parts]
 
 
-def _loops(tokens: Sequence[int]) -> bool:
+def loops(tokens: list[int]) -> bool:
     """Tell whether the last tokens are one phrase, `ROUNDS` times over."""
     for length in range(1, LONGEST_LOOP + 1):
         tail = tokens[-length * ROUNDS :]
@@ -159,7 +159,7 @@ def _installed() -> Path:
 
 def _check(path: Path, digest: str) -> None:
     if not path.is_file():
-        raise PartFailed("ears", f"{path.name} is missing; install moonshine-voice==0.0.73 (0.1 has no weights)")
+        raise PartFailed("ears", f"{path.name} is missing: install moonshine-voice==0.0.73")
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != digest:
@@ -170,5 +170,6 @@ def _session(path: Path, threads: int) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # others need the core
+    options.log_severity_level = 3  # errors only
     return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
