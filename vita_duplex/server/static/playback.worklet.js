@@ -6,7 +6,7 @@
 const RATE = 24000;
 const CAPACITY = 30 * RATE; // the server keeps 0.2 s ahead; a server that does not pace fills this, the rest is dropped
 const MS = RATE / 1000;
-const FIRST_LEAD = 40 * MS; // wait for this much before playing, against network jitter
+const FIRST_LEAD = 80 * MS; // wait for this much before playing, against network jitter; comes in one burst
 const LEAD_STEP = 40 * MS; // and this much more after each gap
 const MOST_LEAD = 160 * MS; // stays below what the server sends ahead
 const TAPER = 32; // samples (1.3 ms) in which a cut falls to zero instead of clicking
@@ -45,7 +45,7 @@ class Playback extends AudioWorkletProcessor {
 
   end() {
     this.ended = true;
-    if (this.buffered === 0) this.drain();
+    if (this.buffered === 0 && !this.flowing) this.drain();
   }
 
   hold({ response }) {
@@ -77,38 +77,40 @@ class Playback extends AudioWorkletProcessor {
 
   /** Copy what may be played now; returns how many samples that was. */
   take(out) {
+    if (this.marks[1]?.start === this.read) this.next();
     if (this.held !== null && this.held === this.marks[0]?.response) return 0;
     if (this.buffered === 0) {
-      if (this.flowing) this.gap();
+      if (this.flowing) this.runDry();
       return 0;
     }
     if (!this.flowing && this.buffered < this.lead && !this.ended) return 0;
     this.flowing = true;
-    const next = this.marks[1]?.start ?? this.written;
-    const n = Math.min(out.length, next - this.read); // a response ends with a quantum, so each can be held alone
+    const end = this.marks[1]?.start ?? this.written;
+    const n = Math.min(out.length, end - this.read); // a response ends with a quantum, so each can be held alone
     for (let i = 0; i < n; i++) out[i] = this.ring[this.read++ % CAPACITY];
     if (!this.marks[0].started) this.report("started");
     this.marks[0].started = true;
-    if (this.read < next) return n;
-    if (this.marks.length > 1) this.leave();
-    else if (this.ended) this.drain();
-    else if (n < out.length) this.gap();
     return n;
   }
 
-  /** The next response follows without a pause. */
-  leave() {
+  /** Go on with the next response, without a pause. */
+  next() {
     this.report("drained");
     this.marks.shift();
   }
 
-  drain() {
+  runDry() {
     this.flowing = false;
+    if (this.ended) this.drain();
+    else this.gap();
+  }
+
+  drain() {
     this.report("drained");
+    this.marks = [];
   }
 
   gap() {
-    this.flowing = false;
     this.underruns++;
     this.lead = Math.min(MOST_LEAD, this.lead + LEAD_STEP);
     this.report("underrun");
