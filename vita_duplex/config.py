@@ -11,11 +11,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vita_duplex.engine.duplex import DuplexConfig
 from vita_duplex.engine.scripted import ScriptedReply
+from vita_duplex.engine.vllm_text import VllmTextConfig
 from vita_duplex.tts.speech import SpeechConfig
 from vita_duplex.vad.endpoint import EndpointConfig
 
 PREFIX = "VITA_DUPLEX_"
 """Environment: `VITA_DUPLEX_SERVER__PORT=9000` sets `server.port`."""
+
+
+def default_cache() -> Path:
+    """`vita-duplex` in the user's cache folder (XDG Base Directory specification)."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vita-duplex"
 
 
 class ServerConfig(BaseModel):
@@ -38,6 +44,10 @@ class EngineConfig(BaseModel):
     kind: Literal["text", "scripted"] = "text"
     """`text`: ears with text, a judge and a text model on vLLM · `scripted`: no model."""
     instances: int = Field(1, ge=1, le=8)
+    """Engines. With one, both slots of every session sit on it."""
+    cache: Path = Field(default_factory=default_cache)
+    """Folder for models that have to be prepared."""
+    text: VllmTextConfig = VllmTextConfig()
     scripted: tuple[ScriptedReply, ...] = (ScriptedReply(),)
 
 
@@ -73,7 +83,7 @@ class Config(BaseModel):
     @property
     def model_name(self) -> str:
         """What the model is called on the wire."""
-        return self.engine.kind
+        return Path(self.engine.text.model).name if self.engine.kind == "text" else self.engine.kind
 
 
 class ConfigError(Exception):

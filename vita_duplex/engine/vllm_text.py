@@ -33,8 +33,8 @@ class VllmTextConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
-    model: str
-    """A folder, or the name of a model on the Hugging Face hub."""
+    model: str = "smollm2"
+    """A folder, the name of a model on the Hugging Face hub, or `smollm2`: the one that comes in a package."""
     cache: Path | None = None
     """Where vLLM keeps what it finds out about models; None is its own place."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"

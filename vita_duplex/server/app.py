@@ -4,8 +4,10 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import Future
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from fastapi import FastAPI, Response, WebSocket
@@ -43,7 +45,7 @@ class Server:
     async def bring_up(self) -> None:
         """Load the parts in a worker thread, so that the page can show how far they are."""
         try:
-            self.parts = await asyncio.to_thread(self._load, self.config, self.progress)
+            self.parts = await _in_thread(lambda: self._load(self.config, self.progress))
         except PartFailed as failure:
             self.loading.error = str(failure)
             log.error("%s", failure)
@@ -59,6 +61,20 @@ class Server:
         if self.sessions >= self.config.server.max_sessions:
             return "session_limit_reached", f"All {self.sessions} places are taken; try again later."
         return None
+
+
+async def _in_thread(work: Callable[[], Parts]) -> Parts:
+    """Run in a thread of its own that dies with the process: Ctrl-C while models load ends at once."""
+    done: Future[Parts] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:
+            done.set_exception(error)
+
+    Thread(target=run, name="load", daemon=True).start()
+    return await asyncio.wrap_future(done)
 
 
 def create_app(server: Server) -> FastAPI:

@@ -11,8 +11,16 @@ import uvicorn
 
 from vita_duplex import __version__
 from vita_duplex.config import Config, ConfigError, load_config
+from vita_duplex.server import bench, check, talk
 from vita_duplex.server.app import Server, create_app
 
+FLAGS = (
+    ("host", "server.host"),
+    ("port", "server.port"),
+    ("model", "engine.text.model"),
+    ("instances", "engine.instances"),
+)
+"""Short forms of settings."""
 MESSAGE_LIMIT = 16 * 1024 * 1024
 """Bytes of one WebSocket message; OpenAI allows 15 MiB of audio in an append."""
 GRACE_S = 10
@@ -49,7 +57,19 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--host", help="address to listen on (default 127.0.0.1)")
     serve.add_argument("--port", help="port to listen on (default 8000)")
     serve.add_argument("--model", help="text model: a Hugging Face id or a local folder (default: the bundled SmolLM2)")
+    serve.add_argument("--instances", help="engines; with two, generator and monitor sit on different ones (default 1)")
     serve.set_defaults(run=_serve)
+    talking = commands.add_parser("talk", help="play a recording to a running server and keep the answer")
+    talk.add_arguments(talking)
+    talking.set_defaults(run=talk.run)
+    checking = commands.add_parser(
+        "check", help="say what is installed and whether it would run"
+    )
+    _add_config(checking)
+    checking.set_defaults(run=lambda arguments: check.run(_config(arguments)))
+    benching = commands.add_parser("bench", help="measure latency, memory and idle CPU of a configuration")
+    bench.add_arguments(benching)
+    benching.set_defaults(run=bench.run)
     return parser
 
 
@@ -60,7 +80,7 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
 
 def _config(arguments: argparse.Namespace) -> Config:
     settings = list(arguments.set)
-    for flag, key in (("host", "server.host"), ("port", "server.port"), ("model", "engine.text.model")):
+    for flag, key in FLAGS:
         if getattr(arguments, flag, None) is not None:
             settings.append(f"{key}={getattr(arguments, flag)}")
     return load_config(arguments.config, os.environ, settings)

@@ -1,19 +1,29 @@
 """The parts a server is made of, as the settings name them, and how they come up."""
 
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
-from vita_duplex.config import Config
+from vita_duplex.config import Config, EngineConfig
+from vita_duplex.engine.cascade import Cascade
+from vita_duplex.engine.judge import Judge
 from vita_duplex.engine.pool import Pool
 from vita_duplex.engine.scripted import ScriptedInstance
-from vita_duplex.engine.seams import Instance, Synthesiser, Vad
+from vita_duplex.engine.seams import Instance, PartFailed, Synthesiser, Vad
+from vita_duplex.engine.vllm_text import VllmText
+from vita_duplex.models import smollm2
 from vita_duplex.tts.hibari import HibariVoice
 from vita_duplex.tts.scripted import HummingVoice
 from vita_duplex.tts.speech import PacedSpeech
 from vita_duplex.vad.listener import MicrophoneListener
+from vita_duplex.vad.moonshine import Moonshine
 from vita_duplex.vad.scripted import LevelVad
 from vita_duplex.vad.silero import SileroModel
+
+BUNDLED = "smollm2"
+"""The model name that means the one from the package."""
 
 Progress = Callable[[float, str], None]
 """Told of a share done in [0, 1] and what is being done."""
@@ -60,11 +70,45 @@ def load_parts(config: Config, progress: Progress) -> Parts:
     progress(0.05, "loading the voice")
     voice_executor = ThreadPoolExecutor(1, thread_name_prefix="voice")
     voice: Synthesiser = HummingVoice() if config.voice.kind == "humming" else HibariVoice(voice_executor)
-    pool = Pool(_instances(config, lambda share, phase: progress(0.1 + 0.9 * share, phase)))
+    pool = Pool(_instances(config, _part(progress, 0.1, 0.9)))
     progress(1.0, "ready")
     return Parts(config, pool, voice, open_vad, ThreadPoolExecutor(1, thread_name_prefix="vad"))
 
 
 def _instances(config: Config, progress: Progress) -> list[Instance]:
     names = [chr(ord("a") + number) for number in range(config.engine.instances)]
-    return [ScriptedInstance(name, config.engine.scripted) for name in names]
+    if config.engine.kind == "scripted":
+        return [ScriptedInstance(name, config.engine.scripted) for name in names]
+    return _cascades(config.engine, names, progress)
+
+
+def _cascades(config: EngineConfig, names: list[str], progress: Progress) -> list[Instance]:
+    ears, judge, executor = Moonshine(), Judge(), ThreadPoolExecutor(1, thread_name_prefix="ears")
+    model = config.text.model
+    if model == BUNDLED:
+        model = _prepare(config.cache, _part(progress, 0, 0.3))
+    # Threads that wait for each other's cores make engines slower many times over.
+    threads = config.text.threads or max(1, len(os.sched_getaffinity(0)) // len(names))
+    text = config.text.model_copy(update={"model": model, "cache": config.cache, "threads": threads})
+    engines: list[VllmText] = []
+    for number in range(len(names)):
+        done = 0.3 + 0.7 * number / len(names)
+        try:
+            engines.append(VllmText.load(text, _part(progress, done, 0.7 / len(names))))
+        except PartFailed:
+            for engine in engines:
+                engine.shutdown()
+            raise
+    return [Cascade(name, ears, judge, engine, executor) for name, engine in zip(names, engines, strict=True)]
+
+
+def _prepare(cache: Path, progress: Progress) -> str:
+    try:
+        return str(smollm2.prepare(cache, progress))
+    except smollm2.CannotPrepare as reason:
+        raise PartFailed("language model", str(reason)) from reason
+
+
+def _part(progress: Progress, start: float, length: float) -> Progress:
+    """Progress of a part of the work, told as progress of the whole."""
+    return lambda share, phase: progress(start + length * share, phase)

@@ -1,0 +1,88 @@
+"""The CPU default instance: ears with text, a judge of their words, and a language model that answers."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from concurrent.futures import Executor
+from contextlib import aclosing
+
+from vita_duplex.engine.judge import Judge
+from vita_duplex.engine.seams import (
+    INPUT_RATE,
+    Judgement,
+    Message,
+    Query,
+    Transcriber,
+    Transcript,
+    UserMessage,
+    Utterance,
+)
+from vita_duplex.engine.vllm_text import ChatMessage, VllmText
+
+
+class Cascade:
+    """What VITA does in one model, done by three small ones after each other."""
+
+    def __init__(self, name: str, ears: Transcriber, judge: Judge, text: VllmText, executor: Executor) -> None:
+        """The ears run in `executor`, off the event loop."""
+        self.name = name
+        self._ears = ears
+        self._judge = judge
+        self._text = text
+        self._executor = executor
+
+    @property
+    def healthy(self) -> bool:
+        return self._text.healthy
+
+    def close(self) -> None:
+        self._text.shutdown()
+
+    async def answer(self, query: Query) -> AsyncGenerator[Judgement | str]:
+        now = asyncio.get_running_loop().time
+        asked = now()
+        transcripts = [await self._hear(utterance) for utterance in query.utterances]
+        yield self._verdict(query.utterances, transcripts, now() - asked)
+        question = " ".join(transcript.text for transcript in transcripts)
+        async with aclosing(self._text.reply(chat(query, question))) as deltas:
+            async for delta in deltas:
+                yield delta
+
+    async def _hear(self, utterance: Utterance) -> Transcript:
+        if utterance.text is not None:
+            return Transcript(utterance.text)
+        assert utterance.samples is not None
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._executor, self._ears.transcribe, utterance.samples)
+
+    def _verdict(self, utterances: Sequence[Utterance], transcripts: Sequence[Transcript], ears_s: float) -> Judgement:
+        texts = tuple(transcript.text for transcript in transcripts)
+        if any(utterance.text is not None for utterance in utterances):
+            return Judgement(0.0, 0.0, 1.0, texts, ears_s)
+        seconds = sum(len(utterance.samples) for utterance in utterances if utterance.samples is not None) / INPUT_RATE
+        p1 = self._judge.judge(joined(transcripts), seconds)
+        return Judgement(p1, 1 - p1, 0.0, texts, ears_s)
+
+
+def joined(transcripts: Sequence[Transcript]) -> Transcript:
+    """Several utterances as one: their words in a row, their log-probabilities averaged by length."""
+    text = " ".join(transcript.text for transcript in transcripts if transcript.text)
+    total = sum(transcript.log_probability * len(transcript.text) for transcript in transcripts)
+    return Transcript(text, total / sum(len(transcript.text) for transcript in transcripts) if text else 0.0)
+
+
+def chat(query: Query, question: str) -> list[ChatMessage]:
+    """The dialogue as chat messages, roles taking turns: what a user said in a row becomes one message."""
+    messages: list[ChatMessage] = [("system", query.instructions)] if query.instructions else []
+    for message in (*query.history, UserMessage(question)):
+        role, text = _role(message)
+        if messages and messages[-1][0] == role:
+            messages[-1] = (role, f"{messages[-1][1]} {text}")
+        else:
+            messages.append((role, text))
+    return messages
+
+
+def _role(message: Message) -> ChatMessage:
+    if isinstance(message, UserMessage):
+        return "user", message.text or ""
+    return "assistant", f"{message.text} …" if message.cut else message.text

