@@ -86,8 +86,10 @@ test("a gap is counted, and the next start waits for more", () => {
   assert.equal(player.heard.length, 2560);
   player.tell(push("r1", 5120, 640));
   player.run(40);
+  player.tell({ do: "end" }); // it ran dry again, but that was the end
   assert.deepEqual(player.heard, samples(0, 5760));
-  assert.equal(player.worklet.underruns, 2);
+  assert.equal(player.worklet.underruns, 1);
+  assert.deepEqual(player.reports.at(-1), ["drained", "r1", 5760]);
 });
 
 test("a reply shorter than the start's lead is played when it has ended", () => {

@@ -20,7 +20,8 @@ class Playback extends AudioWorkletProcessor {
     this.read = 0;
     this.marks = []; // {response, start}: where each response begins, in the same count; first the one being played
     this.flowing = false; // enough was buffered, samples go out
-    this.ended = false; // no more is to come, so an empty ring is no gap
+    this.ended = false; // no more is to come, so nothing is to be waited for
+    this.dry = false; // the ring ran empty; a gap if more of that response comes, else it was the end
     this.held = null; // this response is silent; named, so that a late hold cannot silence the next one
     this.lead = FIRST_LEAD;
     this.underruns = 0;
@@ -37,6 +38,8 @@ class Playback extends AudioWorkletProcessor {
   push({ response, pcm }) {
     if (pcm.length === 0) return;
     if (this.marks.at(-1)?.response !== response) this.marks.push({ response, start: this.written });
+    else if (this.dry) this.gap();
+    this.dry = false;
     const fits = Math.min(pcm.length, CAPACITY - this.buffered);
     for (let i = 0; i < fits; i++) this.ring[this.written++ % CAPACITY] = pcm[i] / 32768;
     this.dropped += pcm.length - fits;
@@ -45,7 +48,7 @@ class Playback extends AudioWorkletProcessor {
 
   end() {
     this.ended = true;
-    if (this.buffered === 0 && !this.flowing) this.drain();
+    if (this.dry) this.drain();
   }
 
   hold({ response }) {
@@ -63,7 +66,7 @@ class Playback extends AudioWorkletProcessor {
     this.report("flushed");
     this.read = this.written;
     this.marks = [];
-    this.flowing = this.ended = false;
+    this.flowing = this.ended = this.dry = false;
     this.held = null;
   }
 
@@ -101,13 +104,14 @@ class Playback extends AudioWorkletProcessor {
 
   runDry() {
     this.flowing = false;
+    this.dry = true;
     if (this.ended) this.drain();
-    else this.gap();
   }
 
   drain() {
     this.report("drained");
     this.marks = [];
+    this.dry = false;
   }
 
   gap() {

@@ -61,8 +61,8 @@ class Talk {
     }
     const session = (this.session = new AbortController());
     this.view.problem(null);
-    this.loudspeaker = new Loudspeaker((report) => this.played(report), () => this.show());
     try {
+      this.loudspeaker = new Loudspeaker((report) => this.played(report), () => this.show());
       await this.untilReady(session.signal);
       if (withMicrophone) await this.openMicrophone(session.signal);
       await this.loudspeaker.ready;
