@@ -66,6 +66,8 @@ from vita_duplex.engine.timeline import Ending, TurnRecord
 EVENT_LIMIT = 256
 """Events that may wait. When it is full their producers (model stream, ears, client) wait: nothing is lost."""
 
+ABORT_LIMIT_S = 0.1
+"""How long an engine may take to end a request (vLLM: 1 ms) before we go on without it."""
 
 SpeechEvent = SpeechStarted | SpeechSustained | SpeechPaused | SpeechResumed | SpeechEnded
 
@@ -224,18 +226,15 @@ class Session:
             else:
                 commands = self.duplex.receive(self._note(event), self._loop_time())
             for command in commands:
-                self._perform(command)
+                await self._perform(command)
             self._forget_ignored()
 
-    def _perform(self, command: Command) -> None:
+    async def _perform(self, command: Command) -> None:
         match command:
             case Begin():
                 self._begin(command)
             case Abort(_, number):
-                turn = self._turns[number]
-                assert turn.answering is not None
-                turn.answering.cancel()
-                turn.record.aborted = self._clock()
+                await self._abort(self._turns[number])
             case Accept(number, numbers):
                 self._accept(self._turns[number], numbers)
             case Reject(number, numbers, reason):
@@ -279,6 +278,13 @@ class Session:
         turn.answering = self._tasks.create_task(
             self._answer(command.turn, turn, instance, query), name=f"answer {command.turn}"
         )
+
+    async def _abort(self, turn: Turn) -> None:
+        """Stop a request and see it end, so that the client is told after the engine was."""
+        assert turn.answering is not None
+        turn.answering.cancel()
+        await asyncio.wait([turn.answering], timeout=ABORT_LIMIT_S)
+        turn.record.aborted = self._clock()
 
     def _accept(self, turn: Turn, numbers: tuple[int, ...]) -> None:
         judgement = turn.judgement

@@ -1,0 +1,339 @@
+"""The duplex core as scripts: events in, commands out."""
+
+from dataclasses import dataclass, field
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vita_duplex.engine.duplex import Duplex, DuplexConfig
+from vita_duplex.engine.events import (
+    Abort,
+    Accept,
+    Begin,
+    CancelAsked,
+    Command,
+    Event,
+    Finish,
+    GiveFloor,
+    Hold,
+    Played,
+    QueryTyped,
+    Reject,
+    ReplyEnded,
+    ReplyFailed,
+    Resume,
+    SpeechEnded,
+    SpeechPaused,
+    SpeechResumed,
+    SpeechStarted,
+    SpeechSustained,
+    Swap,
+    Verdict,
+)
+
+DEADLINE = 1.5
+
+
+def yes(turn: int) -> Verdict:
+    return Verdict(turn, 0.9, 0.1, 0.0)
+
+
+def no(turn: int) -> Verdict:
+    return Verdict(turn, 0.1, 0.9, 0.0)
+
+
+def play(duplex: Duplex, *events: tuple[float, Event | None]) -> list[Command]:
+    """Feed events at their times (None: only time passes); return the commands of the last one."""
+    commands: list[Command] = []
+    for now, event in events:
+        commands = duplex.tick(now) if event is None else duplex.receive(event, now)
+    return commands
+
+
+def speaking(**config: object) -> Duplex:
+    """A duplex whose turn 1 has the floor and is still being generated."""
+    duplex = Duplex(DuplexConfig.model_validate(config))
+    play(duplex, (0, SpeechStarted(1)), (1, SpeechEnded(1)), (1.1, yes(1)))
+    assert duplex.floor
+    return duplex
+
+
+def overlapping(**config: object) -> Duplex:
+    """The same, and the user has just said something into the reply."""
+    duplex = speaking(**config)
+    play(duplex, (2, SpeechStarted(2)), (2.1, SpeechSustained(2)), (3, SpeechEnded(2)))
+    return duplex
+
+
+# ── no reply under way ─────────────────────────────────────────────────────────────────
+
+
+def test_the_first_query_is_judged_and_answered_by_the_generator_without_a_swap() -> None:
+    duplex = Duplex(DuplexConfig())
+    assert play(duplex, (0, SpeechStarted(1)), (1, SpeechEnded(1))) == [Begin(0, 1, (1,))]
+    assert play(duplex, (1.1, yes(1))) == [Accept(1, (1,)), GiveFloor(1)]
+    assert play(duplex, (2, ReplyEnded(1)), (5, Played(1))) == [Finish(1, "completed")]
+    assert duplex.generator == 0
+
+
+def test_noise_is_rejected_and_its_request_aborted() -> None:
+    duplex = Duplex(DuplexConfig())
+    play(duplex, (0, SpeechStarted(1)), (1, SpeechEnded(1)))
+    assert play(duplex, (1.1, no(1))) == [Abort(0, 1), Reject(1, (1,), "verdict")]
+    assert duplex.floor is None
+
+
+def test_the_threshold_decides_what_is_a_query() -> None:
+    strict = Duplex(DuplexConfig(verdict_threshold=0.95))
+    play(strict, (0, SpeechStarted(1)), (1, SpeechEnded(1)))
+    assert play(strict, (1.1, yes(1))) == [Abort(0, 1), Reject(1, (1,), "verdict")]
+
+
+def test_a_typed_query_is_a_query_whatever_the_threshold() -> None:
+    duplex = Duplex(DuplexConfig(verdict_threshold=1.0))
+    assert play(duplex, (0, QueryTyped(1))) == [Begin(0, 1, (1,))]
+    assert play(duplex, (0.1, Verdict(1, 0, 0, 1))) == [Accept(1, (1,)), GiveFloor(1)]
+
+
+def test_the_request_starts_at_the_first_pause_and_its_verdict_waits_for_the_end() -> None:
+    duplex = Duplex(DuplexConfig())
+    assert play(duplex, (0, SpeechStarted(1)), (1, SpeechPaused(1))) == [Begin(0, 1, (1,))]
+    assert play(duplex, (1.1, yes(1))) == []
+    assert play(duplex, (1.3, SpeechEnded(1))) == [Accept(1, (1,)), GiveFloor(1)]
+
+
+def test_speech_that_goes_on_withdraws_the_early_request() -> None:
+    duplex = Duplex(DuplexConfig())
+    play(duplex, (0, SpeechStarted(1)), (1, SpeechPaused(1)), (1.1, yes(1)))
+    assert play(duplex, (1.2, SpeechResumed(1))) == [Abort(0, 1)]
+    assert play(duplex, (2, SpeechPaused(1))) == [Begin(0, 2, (1,))]
+    assert play(duplex, (2.1, yes(1))) == [], "the withdrawn request's verdict is too late"
+    assert play(duplex, (2.2, yes(2)), (2.3, SpeechEnded(1))) == [Accept(2, (1,)), GiveFloor(2)]
+
+
+def test_what_is_said_before_the_verdict_is_judged_together_with_what_follows() -> None:
+    duplex = Duplex(DuplexConfig())
+    play(duplex, (0, SpeechStarted(1)), (1, SpeechEnded(1)), (1.2, SpeechStarted(2)))
+    assert play(duplex, (2, SpeechPaused(2))) == [Abort(0, 1), Begin(0, 2, (1, 2))]
+    assert play(duplex, (2.1, yes(2)), (2.3, SpeechEnded(2))) == [Accept(2, (1, 2)), GiveFloor(2)]
+
+
+def test_without_a_verdict_by_the_deadline_it_was_noise() -> None:
+    duplex = Duplex(DuplexConfig(verdict_deadline_ms=1500))
+    play(duplex, (0, SpeechStarted(1)), (1, SpeechEnded(1)))
+    assert duplex.deadline == 1 + DEADLINE
+    assert play(duplex, (2.4, None)) == []
+    assert play(duplex, (2.5, None)) == [Abort(0, 1), Reject(1, (1,), "deadline")]
+    assert play(duplex, (2.6, yes(1))) == [], "too late"
+    assert duplex.deadline is None
+
+
+def test_a_request_that_fails_before_its_verdict_rejects_the_utterance() -> None:
+    duplex = Duplex(DuplexConfig())
+    play(duplex, (0, SpeechStarted(1)), (1, SpeechEnded(1)))
+    assert play(duplex, (1.1, ReplyFailed(1))) == [Reject(1, (1,), "failed")]
+
+
+def test_a_stream_that_ends_without_a_verdict_counts_as_failed() -> None:
+    duplex = Duplex(DuplexConfig())
+    play(duplex, (0, SpeechStarted(1)), (1, SpeechEnded(1)))
+    assert play(duplex, (1.1, ReplyEnded(1))) == [Reject(1, (1,), "failed")]
+
+
+def test_an_early_request_that_fails_is_begun_again_at_the_end() -> None:
+    duplex = Duplex(DuplexConfig())
+    play(duplex, (0, SpeechStarted(1)), (1, SpeechPaused(1)))
+    assert play(duplex, (1.1, ReplyFailed(1))) == []
+    assert play(duplex, (1.3, SpeechEnded(1))) == [Begin(0, 2, (1,))]
+
+
+# ── during a reply ─────────────────────────────────────────────────────────────────────
+
+
+def test_speech_during_a_reply_holds_it_and_is_judged_by_the_monitor() -> None:
+    duplex = speaking()
+    assert play(duplex, (2, SpeechStarted(2))) == [], "it may be a blip"
+    assert play(duplex, (2.1, SpeechSustained(2))) == [Hold(1)]
+    assert play(duplex, (3, SpeechEnded(2))) == [Begin(1, 2, (2,))]
+
+
+def test_a_query_during_the_reply_aborts_it_before_telling_and_swaps_the_roles() -> None:
+    duplex = overlapping()
+    assert play(duplex, (3.2, yes(2))) == [
+        Abort(0, 1),
+        Accept(2, (2,)),
+        Finish(1, "cancelled", "turn_detected"),
+        Swap(generator=1, monitor=0),
+        GiveFloor(2),
+    ]
+    assert (duplex.generator, duplex.monitor) == (1, 0)
+
+
+def test_a_generated_reply_that_still_plays_needs_no_abort() -> None:
+    duplex = overlapping()
+    play(duplex, (3.1, ReplyEnded(1)))
+    assert Abort(0, 1) not in play(duplex, (3.2, yes(2)))
+
+
+def test_noise_during_the_reply_resumes_it_and_changes_nothing_else() -> None:
+    duplex = overlapping()
+    assert play(duplex, (3.2, no(2))) == [Abort(1, 2), Reject(2, (2,), "verdict"), Resume(1)]
+    assert duplex.generator == 0
+    assert play(duplex, (4, ReplyEnded(1)), (9, Played(1))) == [Finish(1, "completed")]
+
+
+def test_no_verdict_during_the_reply_resumes_it_at_the_deadline() -> None:
+    duplex = overlapping()
+    assert play(duplex, (3 + DEADLINE, None)) == [Abort(1, 2), Reject(2, (2,), "deadline"), Resume(1)]
+
+
+def test_a_third_query_swaps_the_roles_back() -> None:
+    duplex = overlapping()
+    play(duplex, (3.2, yes(2)), (5, SpeechStarted(3)), (5.2, SpeechSustained(3)))
+    assert play(duplex, (6, SpeechEnded(3))) == [Begin(0, 3, (3,))]
+    assert Swap(generator=0, monitor=1) in play(duplex, (6.1, yes(3)))
+
+
+def test_a_reply_that_ends_while_the_overlap_is_judged_leaves_the_floor_to_the_monitor() -> None:
+    duplex = speaking(barge_in="verdict")
+    play(duplex, (2, SpeechStarted(2)), (3, SpeechEnded(2)), (3.1, ReplyEnded(1)))
+    assert play(duplex, (3.2, Played(1))) == [Finish(1, "completed")]
+    assert play(duplex, (3.3, yes(2))) == [Accept(2, (2,)), Swap(generator=1, monitor=0), GiveFloor(2)]
+
+
+def test_speech_that_goes_on_when_an_answer_begins_holds_it_at_once() -> None:
+    duplex = Duplex(DuplexConfig())
+    play(duplex, (0, SpeechStarted(1)), (1, SpeechEnded(1)), (1.1, SpeechStarted(2)), (1.2, SpeechSustained(2)))
+    assert play(duplex, (1.3, yes(1))) == [Accept(1, (1,)), GiveFloor(1), Hold(1)]
+
+
+def test_rejected_speech_does_not_end_the_hold_while_somebody_is_speaking_again() -> None:
+    duplex = overlapping()
+    play(duplex, (3.1, SpeechStarted(3)), (3.2, SpeechSustained(3)))
+    assert play(duplex, (3.3, no(2))) == [Abort(1, 2), Reject(2, (2,), "verdict")]
+    play(duplex, (4, SpeechEnded(3)))
+    assert play(duplex, (4.1, no(3))) == [Abort(1, 3), Reject(3, (3,), "verdict"), Resume(1)]
+
+
+def test_barge_in_verdict_keeps_talking_until_the_verdict() -> None:
+    duplex = speaking(barge_in="verdict")
+    assert play(duplex, (2, SpeechStarted(2)), (2.1, SpeechSustained(2))) == []
+    play(duplex, (3, SpeechEnded(2)))
+    assert play(duplex, (3.1, no(2))) == [Abort(1, 2), Reject(2, (2,), "verdict")]
+
+
+def test_barge_in_off_ignores_what_is_said_into_a_reply() -> None:
+    duplex = speaking(barge_in="off")
+    assert play(duplex, (2, SpeechStarted(2)), (2.1, SpeechSustained(2))) == []
+    assert play(duplex, (2.5, SpeechPaused(2)), (3, SpeechEnded(2))) == []
+    assert duplex.undecided == ()
+    play(duplex, (4, ReplyEnded(1)), (5, Played(1)), (6, SpeechStarted(3)))
+    assert play(duplex, (7, SpeechEnded(3))) == [Begin(0, 2, (3,))], "after the reply it listens again"
+
+
+def test_a_hold_whose_end_is_never_heard_of_ends_by_itself() -> None:
+    duplex = speaking(hold_limit_s=45)
+    play(duplex, (2, SpeechStarted(2)), (2.5, SpeechSustained(2)))
+    assert duplex.deadline == 47.5
+    assert play(duplex, (47.5, None)) == [Resume(1)]
+
+
+def test_the_client_can_cancel_the_reply() -> None:
+    duplex = speaking()
+    assert play(duplex, (2, CancelAsked())) == [Abort(0, 1), Finish(1, "cancelled", "client_cancelled")]
+    assert play(duplex, (2.1, CancelAsked())) == []
+
+
+def test_an_engine_that_fails_while_speaking_fails_the_turn_after_what_it_said() -> None:
+    duplex = speaking()
+    assert play(duplex, (2, ReplyFailed(1))) == []
+    assert play(duplex, (4, Played(1))) == [Finish(1, "failed", "instance_failed")]
+
+
+def test_repeated_and_late_events_change_nothing() -> None:
+    duplex = overlapping()
+    play(duplex, (3.2, yes(2)))
+    for event in (yes(2), yes(1), ReplyEnded(1), Played(1), SpeechEnded(2), SpeechStarted(2), ReplyFailed(1)):
+        assert play(duplex, (3.3, event)) == [], event
+    assert play(duplex, (3.4, Played(2))) == [], "it is still being generated"
+
+
+# ── any interleaving ───────────────────────────────────────────────────────────────────
+
+EVENTS = st.one_of(
+    *(
+        st.builds(kind, st.integers(1, 6))
+        for kind in (SpeechStarted, SpeechSustained, SpeechPaused, SpeechResumed, SpeechEnded)
+    ),
+    st.builds(QueryTyped, st.integers(101, 104)),  # one counter numbers both kinds of utterance
+    *(st.builds(kind, st.integers(1, 12)) for kind in (ReplyEnded, ReplyFailed, Played)),
+    st.builds(yes, st.integers(1, 12)),
+    st.builds(no, st.integers(1, 12)),
+    st.just(CancelAsked()),
+    st.none(),
+)
+
+
+@dataclass
+class Observer:
+    """Follows the commands as a client and two engines would, and complains."""
+
+    floor: int | None = None
+    held: bool = False
+    running: dict[int, int] = field(default_factory=dict)
+    finished: set[int] = field(default_factory=set)
+    decided: set[int] = field(default_factory=set)
+    roles: tuple[int, int] = (0, 1)
+
+    def see(self, command: Command) -> None:
+        match command:
+            case Begin(slot, turn, utterances):
+                assert slot not in self.running.values(), "one request per slot"
+                assert not self.decided & set(utterances), "decided twice"
+                assert (slot == self.roles[1]) == (self.floor is not None), "the monitor judges during a reply"
+                self.running[turn] = slot
+            case Abort(slot, turn):
+                assert self.running.pop(turn) == slot
+            case Accept(_, utterances) | Reject(_, utterances):
+                self.decided |= set(utterances)
+            case Swap(generator, monitor):
+                assert (generator, monitor) == self.roles[::-1]
+                self.roles = (generator, monitor)
+            case GiveFloor(turn):
+                assert self.floor is None, "two turns audible"
+                assert turn not in self.finished
+                self.floor, self.held = turn, False
+            case Hold(turn):
+                assert turn == self.floor
+                assert not self.held
+                self.held = True
+            case Resume(turn):
+                assert turn == self.floor
+                assert self.held
+                self.held = False
+            case Finish(turn):
+                assert turn == self.floor, "told the end of a turn that is not heard"
+                assert turn not in self.running, "told before it was aborted"
+                assert turn not in self.finished, "finished twice"
+                self.finished.add(turn)
+                self.floor = None
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(st.tuples(st.floats(0, 3), EVENTS), max_size=60), st.sampled_from(["hold", "verdict", "off"]))
+def test_the_invariants_hold_whatever_comes_in_whatever_order(
+    steps: list[tuple[float, Event | None]], barge_in: str
+) -> None:
+    duplex = Duplex(DuplexConfig.model_validate({"barge_in": barge_in}))
+    observer, now = Observer(), 0.0
+    for delay, event in steps:
+        now += delay
+        if isinstance(event, ReplyEnded | ReplyFailed):
+            observer.running.pop(event.turn, None)  # an engine's request that has ended needs no abort
+        for command in play(duplex, (now, event)):
+            observer.see(command)
+        if event is None:
+            assert duplex.deadline is None or duplex.deadline > now, "a deadline that passed is not acted upon"
+    assert observer.roles == (duplex.generator, duplex.monitor)
+    assert observer.held == duplex.held
+    assert not (duplex.held and duplex.deadline is None), "a hold that could last for ever"

@@ -1,0 +1,398 @@
+"""A session with scripted instance, ears and voice, on virtual time."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+import numpy as np
+import pytest
+from conversations import NOISE, QUERY, Conversation, conversation
+from virtual_time import run
+
+from vita_duplex.engine.duplex import DuplexConfig
+from vita_duplex.engine.notices import (
+    Judged,
+    Notice,
+    PartTrouble,
+    Roles,
+    TurnAudio,
+    TurnEnded,
+    TurnHeld,
+    TurnRecorded,
+    TurnResumed,
+    TurnStarted,
+    UserStarted,
+    UserStopped,
+    UtteranceAccepted,
+    VoiceActivity,
+)
+from vita_duplex.engine.scripted import ScriptedInstance, ScriptedReply
+from vita_duplex.engine.seams import AssistantMessage, Judgement, PartFailed, Query, Samples, UserMessage
+from vita_duplex.tts.scripted import HummingVoice
+
+LONG = ScriptedReply(transcript="a long story", text=" ".join(f"word{n}" for n in range(60)) + ".", token_s=0.01)
+
+
+async def whole_audio(text: str) -> Samples:
+    return np.concatenate([part async for part in HummingVoice().synthesise(text)])
+
+
+async def ask(talk: Conversation) -> None:
+    await talk.speak(1.0)
+    await talk.be_silent(0.6)
+
+
+def test_a_spoken_question_is_answered_in_order() -> None:
+    async def script() -> None:
+        async with conversation(QUERY) as talk:
+            await talk.be_silent(0.5)
+            await ask(talk)
+            await talk.silent_until(TurnRecorded)
+            kinds = [type(notice) for _, notice in talk.told]
+            first_audio = kinds.index(TurnAudio)
+            assert kinds[: first_audio + 1] == [
+                Roles, VoiceActivity, UserStarted, VoiceActivity, UserStopped, Judged, UtteranceAccepted, TurnStarted,
+                TurnAudio,
+            ]  # fmt: skip
+            assert set(kinds[first_audio:-2]) == {TurnAudio}
+            assert kinds[-2:] == [TurnEnded, TurnRecorded]
+            assert talk.endings() == [(1, "completed", None)]
+            assert talk.text(1) == ["One two three four five.", "Six seven eight nine ten."]
+            whole = np.concatenate([await whole_audio(text) for text in talk.text(1)])
+            assert np.array_equal(talk.audio(1), whole)
+
+    run(script())
+
+
+def test_the_answer_starts_as_soon_as_speech_is_over_for_certain() -> None:
+    """The early start hides the 300 ms an engine needs for its verdict and its first words."""
+
+    async def delay(verdict_s: float) -> float:
+        async with conversation(replace_reply(QUERY, verdict_s=verdict_s, token_s=0.0)) as talk:
+            await ask(talk)
+            await talk.silent_until(TurnEnded)
+            return talk.times(TurnAudio)[0] - talk.times(UserStopped)[0]
+
+    quick, slow = run(delay(0.0)), run(delay(0.25))
+    assert slow == pytest.approx(quick, abs=0.011)
+
+
+def replace_reply(reply: ScriptedReply, **fields: object) -> ScriptedReply:
+    return reply.model_copy(update=fields)
+
+
+def test_noise_gets_no_answer_and_leaves_no_trace() -> None:
+    async def script() -> None:
+        async with conversation(NOISE, QUERY) as talk:
+            await ask(talk)
+            await talk.silent_until(Judged)
+            assert [(n.accepted, n.reason) for n in talk.all(Judged)] == [(False, "verdict")]
+            assert talk.all(TurnStarted) == []
+            assert talk.all(UtteranceAccepted) == []
+            await ask(talk)
+            await talk.silent_until(TurnEnded)
+            assert talk.instances[0].queries[-1].history == ()
+            await asyncio.sleep(1)
+            assert talk.instances[0].running == 0
+
+    run(script())
+
+
+def test_a_query_during_the_answer_stops_it_and_is_answered_by_the_other_instance() -> None:
+    async def script() -> None:
+        async with conversation(LONG, QUERY) as talk:
+            await ask(talk)
+            await talk.silent_until(TurnAudio)
+            await talk.be_silent(2.0)
+            await ask(talk)
+            await talk.silent_until(TurnEnded, 2)
+            assert talk.endings() == [(1, "cancelled", "turn_detected"), (2, "completed", None)]
+            assert [(r.generator, r.monitor, r.swaps) for r in talk.all(Roles)] == [("a", "b", 0), ("b", "a", 1)]
+            last_of_first = max(time for time, n in talk.told if isinstance(n, TurnAudio) and n.turn == 1)
+            assert last_of_first < talk.times(TurnHeld)[0] < talk.times(TurnEnded)[0]
+            assert [i.running for i in talk.instances] == [0, 0]
+
+    run(script())
+
+
+def test_the_engine_is_aborted_before_the_client_is_told() -> None:
+    order: list[str] = []
+
+    class Watched(ScriptedInstance):
+        async def answer(self, query: Query) -> AsyncGenerator[Judgement | str]:
+            try:
+                async for item in super().answer(query):
+                    yield item
+            finally:
+                order.append(f"aborted in {self.name}")
+
+    async def script() -> None:
+        endless = replace_reply(LONG, token_s=1.0)
+        pair = Watched("a", (endless, QUERY)), Watched("b", (endless, QUERY))
+        async with conversation(instances=pair) as talk:
+            outgoing: asyncio.Queue[Notice] = asyncio.Queue()
+
+            async def write() -> None:  # like the gateway's writer, a task of its own
+                while True:
+                    order.append(type(await outgoing.get()).__name__)
+
+            tell, talk.tell = talk.tell, lambda notice: (outgoing.put_nowait(notice), tell(notice))  # type: ignore
+            writing = asyncio.create_task(write())
+            await ask(talk)
+            await talk.be_silent(10)
+            await ask(talk)
+            await talk.silent_until(TurnEnded)
+            writing.cancel()
+        assert order.index("aborted in a") < order.index("TurnEnded")
+
+    run(script())
+
+
+def test_noise_during_the_answer_pauses_it_and_loses_no_sample() -> None:
+    async def script() -> None:
+        async with conversation(LONG, NOISE) as talk:
+            await ask(talk)
+            await talk.silent_until(TurnAudio)
+            await talk.be_silent(1.0)
+            await ask(talk)
+            await talk.silent_until(TurnEnded)
+            assert talk.endings() == [(1, "completed", None)]
+            assert len(talk.all(Roles)) == 1
+            held, resumed = talk.times(TurnHeld)[0], talk.times(TurnResumed)[0]
+            assert held < resumed
+            assert not [t for t, n in talk.told if isinstance(n, TurnAudio) and held < t < resumed], "sent while held"
+            whole = np.concatenate([await whole_audio(text) for text in talk.text(1)])
+            assert np.array_equal(talk.audio(1), whole), "a sample was lost or repeated"
+            assert len(talk.all(UserStarted)) == 1, "a stock client would have thrown the reply away"
+
+    run(script())
+
+
+def test_a_blip_during_the_answer_does_not_even_pause_it() -> None:
+    async def script() -> None:
+        async with conversation(LONG, NOISE) as talk:
+            await ask(talk)
+            await talk.silent_until(TurnAudio)
+            await talk.be_silent(1.0)
+            await talk.speak(0.06)
+            await talk.silent_until(TurnEnded)
+            assert talk.all(TurnHeld) == []
+
+    run(script())
+
+
+def test_an_instance_that_says_nothing_in_time_lets_the_answer_go_on() -> None:
+    async def script() -> None:
+        mute = replace_reply(QUERY, verdict_s=60.0)
+        async with conversation(LONG, mute) as talk:
+            await ask(talk)
+            await talk.silent_until(TurnAudio)
+            await talk.be_silent(1.0)
+            await ask(talk)
+            await talk.silent_until(TurnResumed, limit_s=5)
+            assert [(n.accepted, n.reason) for n in talk.all(Judged)] == [(True, "verdict"), (False, "deadline")]
+            stopped = talk.all(TurnRecorded)[0].record.speech_end
+            assert stopped is not None
+            assert talk.times(TurnResumed)[0] - stopped < 0.55 + 1.5 + 0.1
+
+    run(script())
+
+
+def test_the_next_request_is_told_what_was_heard_and_not_what_was_generated() -> None:
+    async def script() -> None:
+        async with conversation(LONG, QUERY) as talk:
+            await ask(talk)
+            await talk.silent_until(TurnAudio)
+            await talk.be_silent(2.0)
+            await ask(talk)
+            await talk.silent_until(TurnEnded)
+            question, heard = talk.instances[1].queries[-1].history
+            assert question == UserMessage("a long story")
+            assert isinstance(heard, AssistantMessage)
+            assert heard.cut
+            assert LONG.text.startswith(heard.text)
+            # Two seconds and the half second of the second question's onset, at 15 characters a second.
+            assert 20 < len(heard.text) < 50
+
+    run(script())
+
+
+def test_a_completed_answer_enters_the_dialogue_whole() -> None:
+    async def script() -> None:
+        async with conversation(QUERY) as talk:
+            await ask(talk)
+            await talk.silent_until(TurnEnded)
+            await talk.session.ask("and typed?")
+            await talk.silent_until(TurnEnded, 2)
+            assert talk.instances[0].queries[-1].history == (UserMessage("a query"), AssistantMessage(QUERY.text))
+            assert [n.judgement.state for n in talk.all(Judged) if n.judgement] == ["<1>", "<3>"]
+
+    run(script())
+
+
+def test_a_typed_query_during_the_answer_takes_the_floor() -> None:
+    async def script() -> None:
+        async with conversation(LONG, QUERY) as talk:
+            await ask(talk)
+            await talk.silent_until(TurnAudio)
+            await talk.session.ask("something else")
+            await talk.silent_until(TurnEnded, 2)
+            assert talk.endings() == [(1, "cancelled", "turn_detected"), (2, "completed", None)]
+
+    run(script())
+
+
+def test_the_client_can_cancel_and_then_hears_nothing_more() -> None:
+    async def script() -> None:
+        async with conversation(LONG) as talk:
+            await ask(talk)
+            await talk.silent_until(TurnAudio)
+            await talk.session.cancel_reply()
+            ended = await talk.silent_until(TurnEnded)
+            await talk.be_silent(2)
+            assert talk.endings() == [(1, "cancelled", "client_cancelled")]
+            assert max(talk.times(TurnAudio)) <= ended
+
+    run(script())
+
+
+def test_an_instance_that_fails_mid_answer_ends_the_turn_and_not_the_session() -> None:
+    async def script() -> None:
+        async with conversation(replace_reply(QUERY, fails_after=7, token_s=0.1), QUERY) as talk:
+            await ask(talk)
+            await talk.silent_until(TurnEnded)
+            assert talk.endings() == [(1, "failed", "instance_failed")]
+            assert talk.text(1)[0] == "One two three four five.", "what it said is heard"
+            assert [n.part for n in talk.all(PartTrouble)] == ["a"]
+            await ask(talk)
+            await talk.silent_until(TurnEnded, 2)
+            assert talk.endings()[1] == (2, "completed", None)
+
+    run(script())
+
+
+def test_an_instance_that_fails_before_its_verdict_is_told_of_as_trouble() -> None:
+    async def script() -> None:
+        async with conversation(replace_reply(QUERY, fails_after=0)) as talk:
+            await ask(talk)
+            await talk.silent_until(Judged)
+            assert [(n.accepted, n.reason) for n in talk.all(Judged)] == [(False, "failed")]
+            # The early request failed, the one at the end again.
+            assert {n.part for n in talk.all(PartTrouble)} == {"a"}
+
+    run(script())
+
+
+def test_a_voice_that_fails_leaves_the_text() -> None:
+    class Hoarse(HummingVoice):
+        async def synthesise(self, text: str) -> AsyncGenerator[Samples]:
+            if "Six" in text:
+                raise PartFailed("voice", "hoarse")
+            async for samples in super().synthesise(text):
+                yield samples
+
+    async def script() -> None:
+        async with conversation(QUERY, voice=Hoarse()) as talk:
+            await ask(talk)
+            await talk.silent_until(TurnEnded)
+            assert talk.endings() == [(1, "completed", None)]
+            assert talk.text(1) == ["One two three four five.", "Six seven eight nine ten."]
+            assert talk.all(PartTrouble) == [PartTrouble("voice", "hoarse")]
+
+    run(script())
+
+
+def test_output_is_never_more_than_the_lead_ahead_of_real_time() -> None:
+    async def script() -> None:
+        async with conversation(LONG) as talk:
+            await ask(talk)
+            await talk.silent_until(TurnEnded)
+            begun, sent = talk.times(TurnAudio)[0], 0
+            for time, notice in talk.told:
+                if isinstance(notice, TurnAudio):
+                    sent += len(notice.samples)
+                    assert sent / 24_000 - (time - begun) <= 0.2 + 1e-6
+
+    run(script())
+
+
+def test_one_instance_can_serve_both_slots() -> None:
+    async def script() -> None:
+        async with conversation(instances=(ScriptedInstance("a", (LONG, QUERY)),)) as talk:
+            await ask(talk)
+            await talk.silent_until(TurnAudio)
+            await talk.be_silent(1.0)
+            await ask(talk)
+            await talk.silent_until(TurnEnded, 2)
+            assert talk.endings() == [(1, "cancelled", "turn_detected"), (2, "completed", None)]
+            assert [(r.generator, r.monitor) for r in talk.all(Roles)] == [("a", "a"), ("a", "a")]
+
+    run(script())
+
+
+@pytest.mark.parametrize("moment_s", [0.0, 0.5, 1.3, 1.55, 1.7, 2.5, 4.0, 5.2, 5.8])
+def test_a_session_can_end_at_any_moment_and_leaves_nothing_running(moment_s: float) -> None:
+    async def script() -> None:
+        pair = ScriptedInstance("a", (LONG, QUERY)), ScriptedInstance("b", (LONG, QUERY))
+        async with conversation(instances=pair) as talk:
+
+            async def user() -> None:
+                await ask(talk)
+                await talk.silent_until(TurnAudio)
+                await talk.be_silent(2.0)
+                await ask(talk)
+
+            speaking = asyncio.create_task(user())
+            await asyncio.sleep(moment_s)
+            speaking.cancel()
+        await asyncio.sleep(0)
+        assert [instance.running for instance in pair] == [0, 0]
+
+    run(script())
+
+
+def test_every_turn_leaves_one_record_whose_moments_are_in_order() -> None:
+    async def script() -> None:
+        async with conversation(LONG, NOISE, QUERY) as talk:
+            await ask(talk)
+            await talk.silent_until(TurnAudio)
+            await talk.be_silent(1.0)
+            await ask(talk)  # noise
+            await talk.silent_until(TurnResumed)
+            await talk.be_silent(1.0)
+            await ask(talk)  # a query
+            await talk.silent_until(TurnEnded, 2)
+            await talk.silent_until(TurnRecorded, 3)
+            records = {notice.record.turn: notice.record for notice in talk.all(TurnRecorded)}
+            assert {turn: record.status for turn, record in records.items()} == {
+                1: "cancelled", 2: "rejected", 3: "completed",
+            }  # fmt: skip
+            last = records[3]
+            moments = [
+                last.speech_start, last.speech_end, last.begun, last.verdict, last.endpoint, last.floor,
+                last.first_audio_sent, last.finished,
+            ]  # fmt: skip
+            assert all(moment is not None for moment in moments)
+            assert moments == sorted(moments, key=lambda moment: moment or 0)
+            assert len(records[1].holds) == 2
+            assert all(end is not None for _, end in records[1].holds)
+            counts = last.samples
+            assert counts.synthesised == counts.sent == counts.heard == len(talk.audio(3))
+            assert records[1].samples.heard <= records[1].samples.sent <= records[1].samples.synthesised
+
+    run(script())
+
+
+def test_barge_in_verdict_speaks_on_until_the_verdict() -> None:
+    async def script() -> None:
+        async with conversation(LONG, QUERY, config=DuplexConfig(barge_in="verdict")) as talk:
+            await ask(talk)
+            await talk.silent_until(TurnAudio)
+            await talk.be_silent(1.0)
+            spoke_from = asyncio.get_running_loop().time()
+            await ask(talk)
+            await talk.silent_until(TurnEnded)
+            assert talk.all(TurnHeld) == []
+            during = [t for t, n in talk.told if isinstance(n, TurnAudio) and spoke_from < t < talk.times(TurnEnded)[0]]
+            assert len(during) > 20
+
+    run(script())
