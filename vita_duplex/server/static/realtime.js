@@ -98,7 +98,7 @@ export async function readiness(signal) {
 }
 
 function farewell(code, reason) {
-  if (code === 1001 || code === 1012) return new Problem("The server is restarting.", reason);
+  if (code === 1001 || code === 1012) return new Problem("The server was shut down.", reason);
   if (code === 1013) return new Problem("The server has no place for this conversation now.", reason);
   if (code === 1008) return new Problem("The server refused the connection.", reason);
   if (code === 1011) return new Problem("The server had an error and closed the connection.", reason);
