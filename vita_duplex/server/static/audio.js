@@ -7,6 +7,7 @@ const PLAYBACK = new URL("playback.worklet.js", import.meta.url);
 
 export const INPUT_RATE = 16000; // as the worklets have them
 export const OUTPUT_RATE = 24000;
+export const FRAME_S = 0.02;
 
 const REFUSALS = {
   NotAllowedError: [
@@ -23,13 +24,6 @@ const REFUSALS = {
 /** 20 ms frames of 16 kHz PCM16 from the microphone. */
 export class Microphone {
   static async open(onFrame, onEnded) {
-    if (!navigator.mediaDevices) {
-      throw new Problem(
-        "The browser does not allow the microphone here.",
-        "Microphones work on https:// pages and on http://localhost only. Open this page under such an address. " +
-          "Typing works without it.",
-      );
-    }
     let stream;
     try {
       stream = await navigator.mediaDevices.getUserMedia({
@@ -105,6 +99,7 @@ export class Loudspeaker {
   }
 
   close() {
+    this.ready.catch(() => {}); // closed while it was still loading
     this.context.close();
   }
 }

@@ -4,10 +4,11 @@ const REMEMBERED = 200; // entries; older ones leave the screen
 
 /**
  * Entries, oldest first, are one of
- *   {kind: "utterance", id, item, text, state, p1, reason}     accepted, spoken or typed
- *   {kind: "overheard", id, state, p1, reason}                 judged not to be a query: never any words
- *   {kind: "reply", id, response, text, status, heard, timeline}   status: "in_progress", "completed", "cancelled" …
+ *   {kind: "utterance", id, item, text, state, p1}                 accepted, spoken or typed
+ *   {kind: "overheard", id, state, p1, reason}                     judged not to be a query: never any words
+ *   {kind: "reply", id, response, instance, text, status, heard, timeline}
  *   {kind: "mark", id, text}
+ * with `status` as in `response.done`, or "in_progress".
  */
 export class Conversation {
   constructor() {
@@ -23,6 +24,7 @@ export class Conversation {
     this.voice = false; // somebody speaks right now
     this.utterance = false; // between speech_started and speech_stopped
     this.judging = false; // an utterance has ended and has no verdict yet
+    this.accepted = null; // the verdict whose utterances are arriving
     this.reply = null; // the one that is being made or still being heard
     this.replies = new Map();
   }
@@ -39,7 +41,7 @@ export class Conversation {
   get mood() {
     if (this.reply?.held) return "held";
     if (this.reply?.audible) return "speaking";
-    if (this.utterance) return "hearing";
+    if (this.utterance || this.voice) return "hearing";
     if (this.judging || this.reply) return "thinking";
     return "listening";
   }
@@ -52,18 +54,19 @@ export class Conversation {
         return [];
       case "input_audio_buffer.speech_stopped":
         this.utterance = false;
-        this.judging = !this.entryOf(event.item_id)?.state; // during a reply the verdict may come first
+        this.judging = true;
         return [];
       case "conversation.item.added":
         return this.itemAdded(event.item);
       case "conversation.item.input_audio_transcription.completed":
-        this.utteranceOf(event.item_id).text = event.transcript;
-        return [];
+        return this.transcribed(event);
       case "response.created":
         return this.replyBegins(event.response.id);
       case "response.output_audio_transcript.delta":
       case "response.output_text.delta":
         return this.replyText(event.response_id, event.delta);
+      case "response.output_audio_transcript.done":
+        return this.replyTextIs(event.response_id, event.transcript);
       case "response.output_audio.delta":
         return this.replyAudio(event.response_id, event.delta);
       case "response.output_audio.done":
@@ -91,27 +94,38 @@ export class Conversation {
 
   itemAdded(item) {
     if (item.role !== "user") return [];
-    const typed = item.content?.find((part) => part.type === "input_text");
-    const entry = this.utteranceOf(item.id);
-    if (typed) Object.assign(entry, { text: typed.text, state: "<3>" });
+    const [part] = item.content ?? [];
+    const text = part?.text ?? part?.transcript ?? null;
+    this.add({ kind: "utterance", item: item.id, text, ...this.accepted });
     return [];
   }
 
-  judged({ item_id, state, p1, accepted, reason, transcript }) {
+  transcribed({ item_id, transcript }) {
+    const entry = this.entries.findLast((one) => one.item === item_id);
+    if (entry) entry.text = transcript;
+    return [];
+  }
+
+  /** Spoken utterances enter the conversation after their verdict, typed ones before it. */
+  judged({ state, p1, reason, accepted }) {
     this.judging = false;
     if (!accepted) {
       this.add({ kind: "overheard", state, p1, reason });
       return [];
     }
-    const entry = this.utteranceOf(item_id);
-    Object.assign(entry, { state, p1, reason, text: transcript ?? entry.text });
+    this.accepted = { state, p1 };
+    for (const entry of this.entries) {
+      if (entry.kind === "utterance" && !entry.state) Object.assign(entry, this.accepted);
+    }
     return [];
   }
 
   replyBegins(response) {
     this.judging = false;
+    this.accepted = null;
     const silent = { audible: false, held: false, queued: false, heard: 0 };
-    this.reply = this.add({ kind: "reply", response, text: "", status: "in_progress", ...silent });
+    const instance = this.roles?.generator;
+    this.reply = this.add({ kind: "reply", response, instance, text: "", status: "in_progress", ...silent });
     this.replies.set(response, this.reply);
     return [];
   }
@@ -119,6 +133,13 @@ export class Conversation {
   replyText(response, delta) {
     const reply = this.replies.get(response);
     if (reply?.status === "in_progress") reply.text += delta;
+    return [];
+  }
+
+  /** The server's last word on it; may be less than was announced where the reply was cut. */
+  replyTextIs(response, transcript) {
+    const reply = this.replies.get(response);
+    if (reply?.status === "in_progress") reply.text = transcript;
     return [];
   }
 
@@ -159,7 +180,7 @@ export class Conversation {
     reply.heard = played;
     if (why === "started") reply.audible = true;
     if (why !== "drained") return;
-    reply.audible = reply.queued = false;
+    reply.queued = false;
     if (reply.status !== "in_progress") this.leave(reply);
   }
 
@@ -167,14 +188,6 @@ export class Conversation {
     const reply = this.replies.get(record.response_id);
     if (reply) reply.timeline = record;
     return [];
-  }
-
-  entryOf(item) {
-    return item == null ? undefined : this.entries.findLast((entry) => entry.item === item);
-  }
-
-  utteranceOf(item) {
-    return this.entryOf(item) ?? this.add({ kind: "utterance", item, text: null, state: null });
   }
 
   add(entry) {

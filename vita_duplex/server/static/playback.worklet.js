@@ -6,7 +6,7 @@
 const RATE = 24000;
 const CAPACITY = 30 * RATE; // the server keeps 0.2 s ahead; a server that does not pace fills this, the rest is dropped
 const MS = RATE / 1000;
-const FIRST_LEAD = 40 * MS; // wait for this much before playing, against network jitter
+const FIRST_LEAD = 80 * MS; // wait for this much before playing, against network jitter; comes in one burst
 const LEAD_STEP = 40 * MS; // and this much more after each gap
 const MOST_LEAD = 160 * MS; // stays below what the server sends ahead
 const TAPER = 32; // samples (1.3 ms) in which a cut falls to zero instead of clicking
@@ -20,7 +20,8 @@ class Playback extends AudioWorkletProcessor {
     this.read = 0;
     this.marks = []; // {response, start}: where each response begins, in the same count; first the one being played
     this.flowing = false; // enough was buffered, samples go out
-    this.ended = false; // no more is to come, so an empty ring is no gap
+    this.ended = false; // no more is to come, so nothing is to be waited for
+    this.dry = false; // the ring ran empty; a gap if more of that response comes, else it was the end
     this.held = null; // this response is silent; named, so that a late hold cannot silence the next one
     this.lead = FIRST_LEAD;
     this.underruns = 0;
@@ -37,6 +38,8 @@ class Playback extends AudioWorkletProcessor {
   push({ response, pcm }) {
     if (pcm.length === 0) return;
     if (this.marks.at(-1)?.response !== response) this.marks.push({ response, start: this.written });
+    else if (this.dry) this.gap();
+    this.dry = false;
     const fits = Math.min(pcm.length, CAPACITY - this.buffered);
     for (let i = 0; i < fits; i++) this.ring[this.written++ % CAPACITY] = pcm[i] / 32768;
     this.dropped += pcm.length - fits;
@@ -45,7 +48,7 @@ class Playback extends AudioWorkletProcessor {
 
   end() {
     this.ended = true;
-    if (this.buffered === 0) this.drain();
+    if (this.dry) this.drain();
   }
 
   hold({ response }) {
@@ -63,7 +66,7 @@ class Playback extends AudioWorkletProcessor {
     this.report("flushed");
     this.read = this.written;
     this.marks = [];
-    this.flowing = this.ended = false;
+    this.flowing = this.ended = this.dry = false;
     this.held = null;
   }
 
@@ -77,38 +80,41 @@ class Playback extends AudioWorkletProcessor {
 
   /** Copy what may be played now; returns how many samples that was. */
   take(out) {
+    if (this.marks[1]?.start === this.read) this.next();
     if (this.held !== null && this.held === this.marks[0]?.response) return 0;
     if (this.buffered === 0) {
-      if (this.flowing) this.gap();
+      if (this.flowing) this.runDry();
       return 0;
     }
     if (!this.flowing && this.buffered < this.lead && !this.ended) return 0;
     this.flowing = true;
-    const next = this.marks[1]?.start ?? this.written;
-    const n = Math.min(out.length, next - this.read); // a response ends with a quantum, so each can be held alone
+    const end = this.marks[1]?.start ?? this.written;
+    const n = Math.min(out.length, end - this.read); // a response ends with a quantum, so each can be held alone
     for (let i = 0; i < n; i++) out[i] = this.ring[this.read++ % CAPACITY];
     if (!this.marks[0].started) this.report("started");
     this.marks[0].started = true;
-    if (this.read < next) return n;
-    if (this.marks.length > 1) this.leave();
-    else if (this.ended) this.drain();
-    else if (n < out.length) this.gap();
     return n;
   }
 
-  /** The next response follows without a pause. */
-  leave() {
+  /** Go on with the next response, without a pause. */
+  next() {
     this.report("drained");
     this.marks.shift();
   }
 
-  drain() {
+  runDry() {
     this.flowing = false;
+    this.dry = true;
+    if (this.ended) this.drain();
+  }
+
+  drain() {
     this.report("drained");
+    this.marks = [];
+    this.dry = false;
   }
 
   gap() {
-    this.flowing = false;
     this.underruns++;
     this.lead = Math.min(MOST_LEAD, this.lead + LEAD_STEP);
     this.report("underrun");

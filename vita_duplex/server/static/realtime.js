@@ -13,15 +13,20 @@ export class Realtime {
     this.fullSince = null;
     this.droppedFrames = 0;
     this.eventCount = 0;
+    this.created = false;
+    this.refusal = null; // an error before the session exists says why there will be none
     this.socket = new WebSocket(url);
     this.socket.onopen = () => {
       this.configure();
       onOpen();
     };
     this.socket.onmessage = ({ data }) => {
-      if (typeof data === "string") onEvent(JSON.parse(data));
+      const event = JSON.parse(data);
+      if (event.type === "error" && !this.created) this.refusal = event.error.message;
+      this.created ||= event.type === "session.created";
+      onEvent(event);
     };
-    this.socket.onclose = ({ code, reason }) => this.lose(farewell(code, reason));
+    this.socket.onclose = ({ code, reason }) => this.lose(farewell(code, this.refusal ?? reason));
   }
 
   get open() {
@@ -93,8 +98,8 @@ export async function readiness(signal) {
 }
 
 function farewell(code, reason) {
-  if (code === 1001 || code === 1012) return new Problem("The server is restarting.", reason);
-  if (code === 1013) return new Problem("The server is full.", reason || "Try again in a moment.");
+  if (code === 1001 || code === 1012) return new Problem("The server was shut down.", reason);
+  if (code === 1013) return new Problem("The server has no place for this conversation now.", reason);
   if (code === 1008) return new Problem("The server refused the connection.", reason);
   if (code === 1011) return new Problem("The server had an error and closed the connection.", reason);
   return new Problem("The connection to the server was lost.", reason || "The server or the network is gone.");

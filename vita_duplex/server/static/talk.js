@@ -1,6 +1,6 @@
 // The page: one button, one session at a time.
 
-import { Loudspeaker, Microphone } from "./audio.js";
+import { FRAME_S, Loudspeaker, Microphone, OUTPUT_RATE } from "./audio.js";
 import { Conversation } from "./conversation.js";
 import { Problem } from "./problem.js";
 import { Realtime, readiness, realtimeUrl } from "./realtime.js";
@@ -23,7 +23,7 @@ class Talk {
     this.unsent = null; // a question typed before the connection was open
     this.asked = null; // {id, text} of the last typed question
     this.level = 0;
-    this.gaps = 0;
+    this.sound = { underruns: 0, dropped: 0 }; // the last report of the playback worklet
   }
 
   // ---- what the person does
@@ -55,10 +55,14 @@ class Talk {
   // ---- the way into a session and out of it
 
   async start(withMicrophone) {
+    if (!window.isSecureContext) {
+      this.fail(insecure(), "idle");
+      return;
+    }
     const session = (this.session = new AbortController());
     this.view.problem(null);
-    this.loudspeaker = new Loudspeaker((report) => this.played(report), () => this.show());
     try {
+      this.loudspeaker = new Loudspeaker((report) => this.played(report), () => this.show());
       await this.untilReady(session.signal);
       if (withMicrophone) await this.openMicrophone(session.signal);
       await this.loudspeaker.ready;
@@ -112,7 +116,6 @@ class Talk {
   connect() {
     this.enter("connecting");
     this.conversation.begin();
-    this.gaps = 0;
     this.line = new Realtime(realtimeUrl(), {
       onOpen: () => this.opened(),
       onEvent: (event) => this.receive(event),
@@ -144,7 +147,9 @@ class Talk {
     this.session?.abort();
     for (const part of [this.line, this.microphone, this.loudspeaker]) part?.close();
     this.wakeLock?.release();
-    this.line = this.microphone = this.loudspeaker = this.wakeLock = this.unsent = null;
+    this.line = this.microphone = this.loudspeaker = this.wakeLock = null;
+    if (this.unsent !== null) this.view.giveBack(this.unsent);
+    this.unsent = null;
     this.level = 0;
     this.conversation.end();
   }
@@ -165,7 +170,7 @@ class Talk {
   }
 
   played(report) {
-    this.gaps = report.underruns;
+    this.sound = report;
     this.conversation.played(report);
     this.show();
   }
@@ -226,6 +231,7 @@ class Talk {
       case "waiting":
       case "idle":
         if (this.server === null) return "unreachable";
+        if (this.server?.loading?.error) return "broken";
         if (this.server?.ready === false) return "loading";
         return this.phase === "idle" ? "idle" : "connecting";
       default:
@@ -239,6 +245,7 @@ class Talk {
   }
 
   get hint() {
+    if (this.mood === "broken") return this.server.loading.error;
     if (this.mood === "loading") return this.server.loading?.phase ?? null;
     if (this.phase === "lost" && this.server === null) return "The server does not answer. Trying again …";
     if (this.phase === "lost" && this.server?.ready === false) return "The server is starting again.";
@@ -246,10 +253,12 @@ class Talk {
   }
 
   get numbers() {
-    const dropped = this.line?.droppedFrames ?? 0;
+    const { underruns: gaps, dropped } = this.sound;
+    const unsent = this.line?.droppedFrames ?? 0;
     const parts = [];
-    if (this.gaps > 0) parts.push(`${this.gaps} ${this.gaps === 1 ? "gap" : "gaps"} in the sound`);
-    if (dropped > 0) parts.push(`slow connection: ${(dropped * 0.02).toFixed(1)} s of speech lost`);
+    if (gaps > 0) parts.push(`${gaps} ${gaps === 1 ? "gap" : "gaps"} in the sound`);
+    if (dropped > 0) parts.push(`${(dropped / OUTPUT_RATE).toFixed(1)} s of sound lost`);
+    if (unsent > 0) parts.push(`slow connection: ${(unsent * FRAME_S).toFixed(1)} s of speech lost`);
     return parts.join(" · ");
   }
 
@@ -273,6 +282,17 @@ class Talk {
   }
 }
 
+/** Without a secure context a browser offers neither microphone nor audio worklets. */
+function insecure() {
+  const { hostname, port } = location;
+  const tunnel = `ssh -L ${port || 80}:localhost:${port || 80} ${hostname}`;
+  return new Problem(
+    "Speech needs https:// or localhost.",
+    `Browsers give this address neither the microphone nor the loudspeaker. Open the page with https://, or run “${tunnel}” ` +
+      `on your machine and open http://localhost${port && `:${port}`}.`,
+  );
+}
+
 const view = new View();
 const talk = new Talk(view);
 
@@ -283,5 +303,6 @@ view.bind({
   unblockSound: () => talk.unblockSound(),
 });
 document.addEventListener("visibilitychange", () => talk.keepAwake());
+if (!window.isSecureContext) view.problem(insecure());
 talk.show();
 talk.watch();

@@ -1,8 +1,11 @@
 // The page's elements. Shows what it is told to; decides nothing.
 
+import { OUTPUT_RATE } from "./audio.js";
+
 const MOODS = {
   idle: ["Ready", "Press the button and speak."],
   loading: ["The server is starting", ""],
+  broken: ["The server could not start", ""],
   unreachable: ["The server does not answer", "Trying again …"],
   connecting: ["Connecting", ""],
   asking: ["Connecting", "Allow the microphone if the browser asks."],
@@ -17,11 +20,12 @@ const MOODS = {
 
 const MEANINGS = {
   "<1>": "question",
-  "<2>": "ignored: not for the model",
+  "<2>": "not for the model",
   "<3>": "typed",
 };
 
-const WITHOUT_VERDICT = {
+const IGNORED = {
+  verdict: "ignored",
   deadline: "ignored: no verdict in time",
   failed: "ignored: the monitor failed",
 };
@@ -144,43 +148,51 @@ function fill(node, entry) {
       setText(node, entry.text);
       break;
     case "utterance":
-      setText(node.firstChild, entry.text ?? "…");
+      setText(node.firstChild, entry.text ?? "(spoken)"); // not every model writes down what it hears
       setFacts(node.lastChild, [token(entry), ...certainty(entry)]);
       break;
     case "overheard":
-      setFacts(node.lastChild, [token(entry), ...certainty(entry)]);
+      setFacts(node.lastChild, [token(entry), { text: IGNORED[entry.reason] }, ...certainty(entry)]);
       break;
     case "reply":
       // Screen readers announce a reply once, when it is whole.
       node.setAttribute("aria-busy", entry.status === "in_progress");
       node.dataset.status = entry.status;
       setText(node.firstChild, entry.text || "…");
-      setFacts(node.lastChild, [...ending(entry), ...latency(entry.timeline)]);
+      setFacts(node.lastChild, [author(entry), ...ending(entry), ...latency(entry.timeline)]);
       break;
   }
 }
 
-const token = ({ state }) => state && { class: "token", state, text: state, title: MEANINGS[state] };
+const token = ({ state }) => state && { class: "token", data: { state }, text: state, title: MEANINGS[state] };
 
-function* certainty({ state, p1, reason }) {
-  if (WITHOUT_VERDICT[reason]) return yield { text: WITHOUT_VERDICT[reason] };
+const author = ({ instance }) =>
+  instance && {
+    class: "instance",
+    data: { instance: instanceColour(instance) },
+    text: instance,
+    title: "The instance that answered",
+  };
+
+function* certainty({ state, p1 }) {
   if (MEANINGS[state]) yield { text: MEANINGS[state] };
   if (p1 != null && state !== "<3>") yield { text: `p1 ${p1.toFixed(2)}`, title: "How sure the model is that this was meant for it" };
 }
 
 function* ending({ status, heard }) {
-  const seconds = heard > 0 ? ` after ${(heard / 24000).toFixed(1)} s` : "";
+  const seconds = heard > 0 ? ` after ${(heard / OUTPUT_RATE).toFixed(1)} s` : "";
   if (status === "cancelled") yield { class: "cut", text: `cut${seconds}` };
   if (status === "failed" || status === "incomplete") yield { class: "cut", text: `failed${seconds}` };
 }
 
 function* latency(timeline) {
-  if (timeline?.speech_end == null || timeline.first_audio_sent == null) return;
-  const since = (name) => SECONDS.format(timeline[name] - timeline.speech_end);
+  if (timeline?.first_audio_sent == null) return;
+  const asked = timeline.speech_end ?? timeline.begun; // a typed question has no speech
+  const since = (name) => SECONDS.format(timeline[name] - asked);
   const steps = ["verdict", "first_token", "first_audio_sent"].filter((name) => timeline[name] != null);
   yield {
     text: `${since("first_audio_sent")} s to first sound`,
-    title: "Seconds from the end of speech: " + steps.map((name) => `${name.replaceAll("_", " ")} ${since(name)}`).join(", "),
+    title: "Seconds since the end of the question: " + steps.map((name) => `${name.replaceAll("_", " ")} ${since(name)}`).join(", "),
   };
 }
 
@@ -210,9 +222,9 @@ function setFacts(node, facts) {
   if (node.dataset.key === key) return;
   node.dataset.key = key;
   node.replaceChildren(
-    ...wanted.map(({ class: name = "", state, title = "", text }) => {
+    ...wanted.map(({ class: name = "", data = {}, title = "", text }) => {
       const fact = element("span", { class: name, title }, text);
-      if (state) fact.dataset.state = state;
+      Object.assign(fact.dataset, data);
       return fact;
     }),
   );

@@ -1,0 +1,110 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+
+import { Conversation } from "./load.mjs";
+
+const AUDIO = Buffer.from(Int16Array.of(1, -2, 32767, -32768).buffer).toString("base64");
+
+const created = (id) => ({ type: "response.created", response: { id } });
+const audio = (response_id) => ({ type: "response.output_audio.delta", response_id, delta: AUDIO });
+const words = (response_id, delta) => ({ type: "response.output_audio_transcript.delta", response_id, delta });
+const done = (id, status) => ({ type: "response.done", response: { id, status } });
+const hold = (response_id) => ({ type: "vita.hold", response_id });
+const resume = (response_id) => ({ type: "vita.resume", response_id });
+const started = (item_id) => ({ type: "input_audio_buffer.speech_started", item_id });
+const stopped = (item_id) => ({ type: "input_audio_buffer.speech_stopped", item_id });
+const spoken = (id, transcript) => added(id, { type: "input_audio", transcript });
+const typed = (id, text) => added(id, { type: "input_text", text });
+const added = (id, part) => ({ type: "conversation.item.added", item: { id, role: "user", content: [part] } });
+const query = (state, p1) => ({ type: "vita.verdict", state, p1, accepted: true, reason: "verdict" });
+const noise = (p1, reason = "verdict") => ({ type: "vita.verdict", state: "<2>", p1, accepted: false, reason, transcript: null });
+
+/** What the loudspeaker is told, in short. */
+function play(conversation, ...events) {
+  const commands = events.flatMap((event) => conversation.receive(event));
+  return commands.map((command) => [command.do, command.response].filter(Boolean).join(" "));
+}
+
+/** The mood after each step; a step is an event of the server or a report of the playback worklet. */
+function moods(conversation, ...steps) {
+  return steps.map((step) => {
+    if (step.why) conversation.played(step);
+    else conversation.receive(step);
+    return conversation.mood;
+  });
+}
+
+test("a turn goes from listening through thinking and speaking back to listening", () => {
+  const conversation = new Conversation();
+  const seen = moods(
+    conversation,
+    started("u1"),
+    stopped("u1"),
+    query("<1>", 0.9),
+    created("r1"),
+    audio("r1"),
+    { why: "started", response: "r1", played: 128 },
+    done("r1", "completed"),
+    { why: "drained", response: "r1", played: 4 },
+  );
+  const wanted = "hearing thinking listening thinking thinking speaking speaking listening".split(" ");
+  assert.deepEqual(seen, wanted);
+});
+
+test("after a cancelled reply the loudspeaker is flushed and later audio of it is dropped", () => {
+  const conversation = new Conversation();
+  const commands = play(conversation, created("r1"), audio("r1"), done("r1", "cancelled"), audio("r1"), created("r2"), audio("r2"));
+  assert.deepEqual(commands, ["push r1", "flush", "push r2"]);
+  assert.equal(conversation.entries[0].status, "cancelled");
+});
+
+test("words of a cut reply that come late are not added to it", () => {
+  const conversation = new Conversation();
+  play(conversation, created("r1"), words("r1", "Once upon"), done("r1", "cancelled"), words("r1", " a time"));
+  assert.equal(conversation.entries[0].text, "Once upon");
+});
+
+test("an ignored utterance holds and resumes the reply and leaves a token, no words", () => {
+  const conversation = new Conversation();
+  const commands = play(conversation, created("r1"), audio("r1"), hold("r1"), noise(0.1), resume("r1"));
+  assert.deepEqual(commands, ["push r1", "hold r1", "resume r1"]);
+  const [, overheard] = conversation.entries;
+  assert.deepEqual(overheard, { id: 2, kind: "overheard", state: "<2>", p1: 0.1, reason: "verdict" });
+});
+
+test("holds and resumes of another reply than the present one are ignored", () => {
+  const conversation = new Conversation();
+  const commands = play(conversation, hold("r0"), created("r1"), hold("r0"), resume("r0"), done("r1", "cancelled"), hold("r1"));
+  assert.deepEqual(commands, ["flush"]);
+});
+
+test("each utterance of one verdict carries its token, and so does a typed question", () => {
+  const conversation = new Conversation();
+  play(conversation, query("<1>", 0.8), spoken("u1", "one"), spoken("u2", null), created("r1"), done("r1", "cancelled"));
+  play(conversation, typed("t1", "three"), query("<3>", 0), created("r2"));
+  const utterances = conversation.entries.filter(({ kind }) => kind === "utterance");
+  assert.deepEqual(
+    utterances.map(({ text, state, p1 }) => [text, state, p1]),
+    [["one", "<1>", 0.8], [null, "<1>", 0.8], ["three", "<3>", 0]],
+  );
+});
+
+test("audio is little-endian PCM16", () => {
+  const conversation = new Conversation();
+  conversation.receive(created("r1"));
+  const [{ pcm }] = conversation.receive(audio("r1"));
+  assert.deepEqual([...pcm], [1, -2, 32767, -32768]);
+});
+
+test("unknown events change nothing", () => {
+  const conversation = new Conversation();
+  assert.deepEqual(play(conversation, { type: "rate_limits.updated" }, { type: "vita.later" }), []);
+  assert.deepEqual(conversation.entries, []);
+});
+
+test("the page forgets the oldest entries of a long talk", () => {
+  const conversation = new Conversation();
+  for (let i = 0; i < 1000; i++) conversation.receive(created(`r${i}`));
+  assert.equal(conversation.entries.length, 200);
+  assert.equal(conversation.replies.size, 200);
+});

@@ -1,0 +1,36 @@
+"""The page: its own tests in JavaScript, and what a strict content security policy asks of it."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent / "page"
+STATIC = Path(__file__).parents[1] / "vita_duplex" / "server" / "static"
+
+
+def test_the_scripts_pass_their_own_tests() -> None:
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("needs node 18 or later")
+    run = subprocess.run([node, "--test", *sorted(TESTS.glob("*.test.mjs"))], capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_every_file_the_page_names_is_there() -> None:
+    page = (STATIC / "index.html").read_text()
+    named = re.findall(r'(?:src|href)="static/([^"]+)"', page)
+    for script in STATIC.glob("*.js"):
+        named += re.findall(r'(?:from |new URL\()"(?:\./)?([\w.]+\.js)"', script.read_text())
+    assert len(named) > 8
+    assert [name for name in named if not (STATIC / name).is_file()] == []
+
+
+def test_the_page_needs_nothing_inline_and_nothing_from_elsewhere() -> None:
+    page = (STATIC / "index.html").read_text()
+    assert re.findall(r"<script(?![^>]*\bsrc=)|<style|\sstyle=|\son\w+=", page) == []
+    for file in STATIC.iterdir():
+        fetched = re.findall(r"""(?:src=|href=|url\(|import |from )["']?(?:https?:)?//""", file.read_text())
+        assert fetched == [], file.name
