@@ -1,7 +1,7 @@
 """A session with scripted parts on virtual time, and a user who talks to it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
@@ -34,6 +34,7 @@ class Conversation:
 
     session: Session
     listener: MicrophoneListener
+    numbers: Iterator[int]
     instances: tuple[ScriptedInstance, ...]
     told: list[tuple[float, Notice]] = field(default_factory=list)
 
@@ -104,9 +105,8 @@ async def conversation(
         listener,
         lambda: PacedSpeech(voice, SpeechConfig(), client_pauses=client_pauses),
         Teller(),
-        numbers,
     )
-    talk = Conversation(session, listener, scripted)
+    talk = Conversation(session, listener, numbers, scripted)
     running = asyncio.create_task(session.run())
     try:
         yield talk

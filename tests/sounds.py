@@ -125,9 +125,7 @@ def music(bars: int = 2, level: float = 0.2, seed: int = 5) -> Samples:
 def _note(midi: int, t: NDArray[np.float64]) -> NDArray[np.float64]:
     """A plucked note: harmonics that fade, the higher the faster."""
     hertz = 440 * 2 ** ((midi - 69) / 12)
-    return np.asarray(
-        sum(np.sin(2 * np.pi * k * hertz * t) / k * np.exp(-3 * k * t) for k in range(1, 6)), np.float64
-    )
+    return np.asarray(sum(np.sin(2 * np.pi * k * hertz * t) / k * np.exp(-3 * k * t) for k in range(1, 6)), np.float64)
 
 
 def _time(seconds: float) -> NDArray[np.float64]:

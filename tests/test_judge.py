@@ -260,9 +260,7 @@ def test_people_who_read_or_play_cards_are_not(ears: Moonshine, judge: Judge, na
         ("no name, but a body", "Do you want another cup of tea?", False),
     ],
 )
-def test_each_rule_holds_for_speech(
-    ears: Moonshine, judge: Judge, rule: str, text: str, wanted: bool
-) -> None:
+def test_each_rule_holds_for_speech(ears: Moonshine, judge: Judge, rule: str, text: str, wanted: bool) -> None:
     samples = sounds.speech(text)
     heard = ears.transcribe(samples)
     assert (judge.judge(heard, samples.size / sounds.RATE) >= 0.5) == wanted, f"{rule}: heard {heard.text!r}"
@@ -325,9 +323,7 @@ def test_more_than_thirty_seconds_are_heard_in_parts(ears: Moonshine) -> None:
 
 
 @pytest.mark.real
-def test_queries_are_taken_and_others_left(
-    ears: Moonshine, judge: Judge, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_queries_are_taken_and_others_left(ears: Moonshine, judge: Judge, capsys: pytest.CaptureFixture[str]) -> None:
     events = judging.read("test")
     assert min(sum(event.is_query for event in events), sum(not event.is_query for event in events)) >= 50
     figures = judging.measure(judging.run(events, ears, judge))

@@ -42,6 +42,11 @@ def test_what_is_said_is_a_beginning_of_the_text_however_it_arrives(text: str, n
 def test_text_is_not_held_back() -> None:
     limit = SentenceLimit(2)
     assert [limit.push(piece) for piece in ("Hi", ".", " You", ".", " And", " more")] == [
-        "Hi", ".", " You", ".", "", "",
+        "Hi",
+        ".",
+        " You",
+        ".",
+        "",
+        "",
     ]
     assert limit.left == 0

@@ -221,7 +221,7 @@ def test_a_completed_answer_enters_the_dialogue_whole() -> None:
         async with conversation(QUERY) as talk:
             await ask(talk)
             await talk.silent_until(TurnEnded)
-            await talk.session.ask("and typed?")
+            await talk.session.ask(next(talk.numbers), "and typed?")
             await talk.silent_until(TurnEnded, 2)
             assert talk.instances[0].queries[-1].history == (UserMessage("a query"), AssistantMessage(QUERY.text))
             assert [n.judgement.state for n in talk.all(Judged) if n.judgement] == ["<1>", "<3>"]
@@ -234,7 +234,7 @@ def test_a_typed_query_during_the_answer_takes_the_floor() -> None:
         async with conversation(LONG, QUERY) as talk:
             await ask(talk)
             await talk.silent_until(TurnAudio)
-            await talk.session.ask("something else")
+            await talk.session.ask(next(talk.numbers), "something else")
             await talk.silent_until(TurnEnded, 2)
             assert talk.endings() == [(1, "cancelled", "turn_detected"), (2, "completed", None)]
 

@@ -46,20 +46,20 @@ def test_the_configuration_overrules_the_model_and_the_model_overrules_vllm() ->
 
 
 def test_neighbours_of_one_role_are_merged_and_a_user_begins() -> None:
-    assert merge_roles(
-        [("system", "S"), ("assistant", "lost"), ("user", "a"), ("user", "b"), ("assistant", "c")]
-    ) == [("system", "S"), ("user", "a\nb"), ("assistant", "c")]
+    assert merge_roles([("system", "S"), ("assistant", "lost"), ("user", "a"), ("user", "b"), ("assistant", "c")]) == [
+        ("system", "S"),
+        ("user", "a\nb"),
+        ("assistant", "c"),
+    ]
 
 
 def test_a_model_without_a_template_sees_a_plain_dialogue() -> None:
-    assert plain_dialogue(
-        [("system", "Talk."), ("user", "Hi"), ("assistant", "Yes?"), ("user", "Sing")], True
-    ) == ("Talk.\nUser: Hi\nAssistant: Yes?\nUser: Sing\nAssistant:")
+    assert plain_dialogue([("system", "Talk."), ("user", "Hi"), ("assistant", "Yes?"), ("user", "Sing")], True) == (
+        "Talk.\nUser: Hi\nAssistant: Yes?\nUser: Sing\nAssistant:"
+    )
 
 
-def test_what_the_user_has_set_in_the_environment_stays(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_what_the_user_has_set_in_the_environment_stays(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(os, "environ", {"OMP_NUM_THREADS": "7"})
     set_environment(VllmTextConfig(model=str(tmp_path), threads=1))
     assert os.environ["OMP_NUM_THREADS"] == "7"
@@ -79,9 +79,7 @@ def test_a_folder_that_is_not_there_is_named() -> None:
 
 @real
 def test_an_unknown_model_is_named_in_one_line_with_what_helps() -> None:
-    with pytest.raises(
-        PartFailed, match=r"nobody-at-all/no-such-model.*(name its folder|check the name)"
-    ) as caught:
+    with pytest.raises(PartFailed, match=r"nobody-at-all/no-such-model.*(name its folder|check the name)") as caught:
         VllmText.load(VllmTextConfig(model="nobody-at-all/no-such-model"), lambda fraction, phase: None)
     assert "\n" not in str(caught.value)
 

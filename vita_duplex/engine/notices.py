@@ -87,6 +87,8 @@ class TurnEnded:
     turn: int
     status: Status
     cause: Cause | None
+    heard: str
+    """The part of its text that was heard."""
 
 
 @dataclass(frozen=True, slots=True)

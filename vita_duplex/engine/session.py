@@ -1,7 +1,7 @@
 """The session: a thin shell that feeds the duplex core and carries out what it decides."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Protocol, assert_never
@@ -140,9 +140,7 @@ class Session:
         listener: Listener,
         open_speech: Callable[[], Speech],
         client: Client,
-        numbers: Iterator[int],
     ) -> None:
-        """`numbers` counts utterances; the listener takes from the same iterator."""
         self.duplex = Duplex(config)
         self.dialogue = Dialogue()
         self.instructions = ""
@@ -151,7 +149,6 @@ class Session:
         self._listener = listener
         self._open_speech = open_speech
         self._client = client
-        self._numbers = numbers
         self._events: asyncio.Queue[Event | Heard | Utterance] = asyncio.Queue(EVENT_LIMIT)
         self._turns: dict[int, Turn] = {}
         self._utterances: dict[int, Utterance] = {}
@@ -166,9 +163,9 @@ class Session:
             self._tasks.create_task(self._listen(), name="listen")
             self._tasks.create_task(self._decide(), name="decide")
 
-    async def ask(self, text: str) -> None:
-        """Put a typed query."""
-        await self._events.put(Utterance(next(self._numbers), text=text))
+    async def ask(self, number: int, text: str) -> None:
+        """Put a typed query; `number` is the next of the utterances' numbers."""
+        await self._events.put(Utterance(number, text=text))
 
     async def cancel_reply(self) -> None:
         await self._events.put(CancelAsked())
@@ -268,7 +265,8 @@ class Session:
     def _begin(self, command: Begin) -> None:
         self._forget_withdrawn()
         if self.duplex.floor:
-            self._note_heard(self.duplex.floor.turn, cut=True)
+            speaking = self.duplex.floor.turn
+            self._note_heard(speaking, self._turns[speaking], cut=True)
         instance = self._slots[command.slot]
         utterances = tuple(self._utterances[number] for number in command.utterances)
         record = TurnRecord(command.turn, command.utterances, command.slot, instance.name, self._clock())
@@ -310,9 +308,9 @@ class Session:
         turn = self._turns.pop(command.turn)
         assert turn.speaking is not None
         turn.speaking.cancel()
-        self._note_heard(command.turn, cut=command.status != "completed", turn=turn)
+        heard = self._note_heard(command.turn, turn, cut=command.status != "completed")
         self._end_hold(turn)
-        self._client.tell(TurnEnded(command.turn, command.status, command.cause))
+        self._client.tell(TurnEnded(command.turn, command.status, command.cause, heard))
         self._record(turn, command.status, command.cause)
 
     # ── notes ──────────────────────────────────────────────────────────────────────────
@@ -363,11 +361,13 @@ class Session:
             span.told_end = True
             self._client.tell(UserStopped(number, span.end_ms))
 
-    def _note_heard(self, number: int, *, cut: bool, turn: Turn | None = None) -> None:
-        turn = turn or self._turns[number]
+    def _note_heard(self, number: int, turn: Turn, *, cut: bool) -> str:
+        """Bring record and dialogue up to what was heard by now; return its text."""
         counts, speech = turn.record.samples, turn.speech
         counts.synthesised, counts.sent, counts.heard = speech.synthesised, turn.ledger.sent, speech.heard()
-        self.dialogue.heard(number, turn.ledger.heard_text(counts.heard), cut=cut)
+        text = turn.ledger.heard_text(counts.heard)
+        self.dialogue.heard(number, text, cut=cut)
+        return text
 
     def _note_span(self, turn: Turn) -> None:
         spans = [self._spans[u.number] for u in turn.utterances if u.number in self._spans]

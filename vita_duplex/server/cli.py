@@ -62,9 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     talking = commands.add_parser("talk", help="play a recording to a running server and keep the answer")
     talk.add_arguments(talking)
     talking.set_defaults(run=talk.run)
-    checking = commands.add_parser(
-        "check", help="say what is installed and whether it would run"
-    )
+    checking = commands.add_parser("check", help="say what is installed and whether it would run")
     _add_config(checking)
     checking.set_defaults(run=lambda arguments: check.run(_config(arguments)))
     benching = commands.add_parser("bench", help="measure latency, memory and idle CPU of a configuration")

@@ -66,13 +66,12 @@ class Gateway:
             f"sess_{secrets.token_hex(8)}", voice_rate=parts.voice.rate, vita_events=self._vita_events
         )
         self._outgoing: asyncio.Queue[Json] = asyncio.Queue(OUTGOING_LIMIT)
-        self._typed: list[str] = []  # typed items that wait for `response.create`
-        self._typed_items = count(1)
+        self._typed: list[tuple[int, str]] = []  # typed items that wait for `response.create`
         self._rate_in = 24_000
         self._resampler = Resampler(self._rate_in, INPUT_RATE)
         self._overflowing = False
-        numbers = count(1)
-        self._listener = parts.listener(numbers)
+        self._numbers = count(1)  # of utterances, spoken and typed
+        self._listener = parts.listener(self._numbers)
         self._slots = parts.pool.seat()
         self._session = Session(
             parts.config.duplex,
@@ -80,7 +79,6 @@ class Gateway:
             self._listener,
             lambda: parts.speech(client_pauses=self._vita_events),
             self,
-            numbers,
         )
 
     async def serve(self) -> None:
@@ -151,9 +149,9 @@ class Gateway:
                 self._listener.forget()
                 self._send(self._events.cleared())
             case ItemCreate():
-                item_id = f"item_typed_{next(self._typed_items)}"
-                self._typed.append(event.text)
-                for reply in self._events.typed_item(item_id, event.text):
+                number = next(self._numbers)
+                self._typed.append((number, event.text))
+                for reply in self._events.typed_item(number, event.text):
                     self._send(reply)
             case ResponseCreate(event_id=event_id):
                 await self._create_response(event_id)
@@ -168,8 +166,9 @@ class Gateway:
         if not self._typed:
             message = "Nothing to answer: create a user message with input_text first; speech is answered by itself."
             raise ClientError("nothing_to_answer", message, event_id=event_id)
-        text, self._typed = "\n".join(self._typed), []
-        await self._session.ask(text)
+        number, text = self._typed[-1][0], "\n".join(text for _, text in self._typed)
+        self._typed = []
+        await self._session.ask(number, text)
 
     def _hear(self, samples: Samples) -> None:
         fits = self._listener.hear(self._resampler.push(samples))

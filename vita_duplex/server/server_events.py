@@ -110,9 +110,9 @@ class ServerEvents:
     def cleared(self) -> Json:
         return self._event("input_audio_buffer.cleared")
 
-    def typed_item(self, item_id: str, text: str) -> Iterator[Json]:
+    def typed_item(self, utterance: int, text: str) -> Iterator[Json]:
         """A typed query entered the conversation."""
-        yield from self._item_added(item_id, [{"type": "input_text", "text": text}])
+        yield from self._item_added(_user_item(utterance), [{"type": "input_text", "text": text}])
 
     def client_error(self, error: ClientError) -> Json:
         return self._error("invalid_request_error", error.code, error.message, error.param, error.event_id)
@@ -169,11 +169,13 @@ class ServerEvents:
         completed = notice.status == "completed"
         if completed:
             yield from self._audio_delta(response, response.resampler.finish())
-        part = {"type": "audio", "transcript": response.transcript}
+        # Of a reply that was cut, only what was heard: the client shows what the dialogue holds.
+        transcript = response.transcript if completed else notice.heard
+        part = {"type": "audio", "transcript": transcript}
         yield self._content("response.output_audio.done", response)
-        yield self._content("response.output_audio_transcript.done", response, transcript=response.transcript)
+        yield self._content("response.output_audio_transcript.done", response, transcript=transcript)
         yield self._content("response.content_part.done", response, part=part)
-        content = [{"type": "output_audio", "transcript": response.transcript}]
+        content = [{"type": "output_audio", "transcript": transcript}]
         item = _item(response.item_id, "assistant", "completed" if completed else "incomplete", content)
         yield self._event("response.output_item.done", response_id=response.id, output_index=0, item=item)
         yield self._event("conversation.item.done", item=item, previous_item_id=None)
@@ -219,7 +221,7 @@ class ServerEvents:
         return self._event(
             "vita.verdict",
             utterances=list(notice.utterances),
-            item_id=_user_item(notice.utterances[-1]) if accepted else None,
+            item_ids=[_user_item(utterance) for utterance in notice.utterances] if accepted else [],
             state=judgement.state if judgement else None,
             p1=judgement.p1 if judgement else None,
             p2=judgement.p2 if judgement else None,

@@ -44,10 +44,7 @@ START, END = 1, 2
 FIRST_SPECIAL = 32_000
 LAYERS, HEADS, HEAD_SIZE = 6, 8, 36
 CACHES = [
-    f"{layer}.{side}.{kind}"
-    for layer in range(LAYERS)
-    for side in ("decoder", "encoder")
-    for kind in ("key", "value")
+    f"{layer}.{side}.{kind}" for layer in range(LAYERS) for side in ("decoder", "encoder") for kind in ("key", "value")
 ]
 
 
