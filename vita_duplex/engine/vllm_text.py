@@ -135,6 +135,8 @@ class VllmText:
         engine, self._engine = self._engine, None
         if engine is not None:
             engine.shutdown()
+            # Its destructor shuts down again and, at the end of the interpreter, prints a TypeError.
+            engine.shutdown = lambda timeout=None: None
 
     async def _generate(self, prompt: list[int], max_tokens: int) -> AsyncGenerator[str, None]:
         from vllm import SamplingParams
@@ -151,12 +153,16 @@ class VllmText:
             output_kind=RequestOutputKind.DELTA,
         )
         request = f"text-{next(self._numbers)}"
+        reason = None
         try:
             async with aclosing(self._engine.generate(tokens_input(prompt), params, request)) as outputs:
                 async for output in outputs:
                     yield output.outputs[0].text
+                    reason = output.outputs[0].finish_reason
         except EngineDeadError as exc:
             raise PartFailed(PART, "its engine died") from exc
+        if reason not in ("stop", "length"):
+            raise PartFailed(PART, "its engine was stopped")
 
     def _prompt(self, messages: Sequence[ChatMessage], max_tokens: int, open_turn: bool = True) -> list[int]:
         """Token ids of the newest messages that leave room for an answer."""
