@@ -81,6 +81,10 @@ class Instance(Protocol):
         """
         ...
 
+    async def warm(self, query: Query) -> None:
+        """Compute what does not depend on the query's last words, so that an answer starts sooner."""
+        ...
+
     @property
     def healthy(self) -> bool:
         """Whether a request could be answered now."""

@@ -3,16 +3,19 @@
 import argparse
 import logging
 import os
+import signal
 import socket
 import sys
 from pathlib import Path
 
 import uvicorn
+from tqdm import tqdm
 
 from vita_duplex import __version__
 from vita_duplex.config import Config, ConfigError, load_config
 from vita_duplex.server import bench, check, talk
 from vita_duplex.server.app import Server, create_app
+from vita_duplex.server.parts import Progress
 
 FLAGS = (
     ("host", "server.host"),
@@ -103,12 +106,30 @@ def _serve(arguments: argparse.Namespace) -> int:
             timeout_graceful_shutdown=GRACE_S,
         )
     )
+    # uvicorn raises the signal once more when all is shut down; being asked to stop is no failure.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    if sys.stderr.isatty():
+        server.on_progress = _progress_bar()
     server.on_failure = lambda: setattr(runner, "should_exit", True)
     print(
-        f"vita-duplex: http://{config.server.host}:{port} (the models are loading; the page shows how far)", flush=True
+        f"vita-duplex: http://{config.server.host}:{port} (Ctrl-C stops; while the models load, the page shows how far)", flush=True
     )
     runner.run(sockets=[listening])
     return 1 if server.loading.error else 0
+
+
+def _progress_bar() -> Progress:
+    """A bar for people; logs and containers get a line per phase instead."""
+    bar = tqdm(total=100, bar_format="{desc:<32} {bar:30} {n:3.0f} %  {elapsed}", leave=True)
+    logging.getLogger("vita_duplex.server.app").setLevel(logging.WARNING)
+
+    def show(share: float, phase: str) -> None:
+        bar.set_description_str(phase, refresh=False)
+        bar.update(100 * share - bar.n)
+        if share == 1:
+            bar.close()
+
+    return show
 
 
 def _complain(message: str) -> int:
