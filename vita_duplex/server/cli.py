@@ -10,8 +10,9 @@ from pathlib import Path
 import uvicorn
 
 from vita_duplex import __version__
+from vita_duplex.client import bench, talk
 from vita_duplex.config import Config, ConfigError, load_config
-from vita_duplex.server import bench, check, talk
+from vita_duplex.server import check
 from vita_duplex.server.app import Server, create_app
 
 FLAGS = (
