@@ -12,8 +12,9 @@ import uvicorn
 from tqdm import tqdm
 
 from vita_duplex import __version__
+from vita_duplex.client import bench, talk
 from vita_duplex.config import Config, ConfigError, load_config
-from vita_duplex.server import bench, check, talk
+from vita_duplex.server import check
 from vita_duplex.server.app import Server, create_app
 from vita_duplex.server.parts import Progress
 
