@@ -49,6 +49,6 @@ class Pacer:
             self._anchor_sample, self._anchor = self.heard(now), None
 
     def resume(self, now: float) -> None:
-        self._held = False
-        if self._client_pauses and self._anchor_sample < self.sent:
+        if self._held and self._client_pauses and self._anchor_sample < self.sent:
             self._anchor = now
+        self._held = False
