@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from virtual_time import InlineExecutor, run
+
 from vita_duplex.engine.events import SpeechEnded, SpeechPaused, SpeechResumed, SpeechStarted, SpeechSustained
 from vita_duplex.engine.seams import INPUT_RATE, Samples
 from vita_duplex.engine.session import Heard
@@ -59,7 +59,9 @@ async def listen(
     return heard
 
 
-def heard_of(frames: Iterable[Samples], config: EndpointConfig | None = None, pause: float | None = None) -> list[Heard]:
+def heard_of(
+    frames: Iterable[Samples], config: EndpointConfig | None = None, pause: float | None = None
+) -> list[Heard]:
     async def main() -> list[Heard]:
         return await listen(frames, open_listener(config), pause=pause)
 
@@ -137,7 +139,9 @@ def test_random_frames_give_the_same_events_and_samples(sizes: list[int], pause:
 @given(st.lists(st.integers(0, 30_000), min_size=1, max_size=9), st.sampled_from([0, 300, 2500]))
 def test_utterances_are_slices_of_what_was_pushed(lengths: list[int], pre_roll_ms: int) -> None:
     samples = sound(*lengths, 20_000)
-    ended = [h for h in heard_of([samples], EndpointConfig(pre_roll_ms=pre_roll_ms)) if isinstance(h.event, SpeechEnded)]
+    ended = [
+        h for h in heard_of([samples], EndpointConfig(pre_roll_ms=pre_roll_ms)) if isinstance(h.event, SpeechEnded)
+    ]
     free = 0
     for heard in ended:
         begin = max(free, heard.start - pre_roll_ms * 16)
