@@ -1,5 +1,7 @@
 """The ledger of a turn: which words were heard by which sample."""
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -89,7 +91,7 @@ def test_the_longer_one_listens_the_more_one_has_heard(script: list[tuple[str, i
     entries = ledger(*script)
     whole = " ".join(text for text, _ in script).split()
     heard = [entries.heard_text(sample).split() for sample in sorted(moments)]
-    for shorter, longer in zip(heard, heard[1:], strict=False):
+    for shorter, longer in pairwise(heard):
         assert longer[: len(shorter)] == shorter
     assert all(whole[: len(some)] == some for some in heard)
     assert entries.heard_text(entries.sent).split() == whole

@@ -100,8 +100,8 @@ def test_what_cannot_be_said_is_still_text() -> None:
 
 
 snippets = st.sampled_from([
-    "word", "Dr.", "e.g.", "3.14", "1.", "1999.", "“quoted.”", '"Go."', "(so.)", "…", "...", "?!", ".", ",", ";", ":", "–", " ",
-    "\n", "\n\n", "  ", "and", "你好", "。", "，", "！”", "🙂", "*bold*", "a" * 250, "long " * 60, "\u00a0",
+    "word", "Dr.", "e.g.", "3.14", "1.", "1999.", "“quoted.”", '"Go."', "(so.)", "…", "...", "?!", ".", ",", ";", ":", 
+    "–", " ", "\n", "\n\n", "  ", "and", "你好", "。", "，", "！”", "🙂", "*bold*", "a" * 250, "long " * 60, "\u00a0",
 ])  # fmt: skip
 texts = st.lists(snippets | st.text(max_size=5), max_size=25).map("".join) | st.lists(snippets, max_size=25).map(
     " ".join
