@@ -275,7 +275,7 @@ def outcome(frame: str) -> ClientError | object:
         return error
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(st.text(st.characters(), max_size=80))
 def test_random_text_is_never_another_exception(text: str) -> None:
     assert isinstance(outcome(text), ClientError)

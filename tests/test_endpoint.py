@@ -189,7 +189,7 @@ def check_order(marks: list[Mark]) -> None:
     assert all(utterance.count("u") <= 1 for utterance in letters.split("e")), letters
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(configs, probabilities)
 def test_marks_come_in_order_and_utterances_do_not_overlap(config: EndpointConfig, script: list[float]) -> None:
     endpoint = Endpoint(config)
@@ -203,7 +203,7 @@ def test_marks_come_in_order_and_utterances_do_not_overlap(config: EndpointConfi
     check_order(marks)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(configs, probabilities)
 def test_speech_long_enough_is_always_in_an_utterance(config: EndpointConfig, script: list[float]) -> None:
     endpoint = Endpoint(config)
@@ -221,7 +221,7 @@ def test_speech_long_enough_is_always_in_an_utterance(config: EndpointConfig, sc
         run = 0
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 @given(st.lists(st.tuples(configs, probabilities), min_size=1, max_size=4))
 def test_changing_settings_breaks_no_order(parts: list[tuple[EndpointConfig, list[float]]]) -> None:
     endpoint = Endpoint(parts[0][0])

@@ -177,6 +177,18 @@ def test_more_than_60_seconds_are_not_taken_in() -> None:
     run(main())
 
 
+def test_what_is_left_of_a_long_frame_still_waits() -> None:
+    async def main() -> None:
+        listener = open_listener()
+        assert listener.hear(sound(0, WAITING_LIMIT))
+        async with aclosing(listener.run()) as ears:
+            assert (await anext(ears)).event == SpeechStarted(1)  # 2 s are listened to
+            assert not listener.hear(np.zeros(3 * INPUT_RATE, np.float32))
+            assert listener.hear(np.zeros(INPUT_RATE, np.float32))
+
+    run(main())
+
+
 def test_what_is_refused_leaves_no_gap_in_what_was_taken() -> None:
     async def main() -> list[Heard]:
         listener = open_listener()

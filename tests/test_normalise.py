@@ -49,7 +49,7 @@ def test_what_is_said(written: str, said: str) -> None:
     assert normalise(written) == said
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=120)
 @given(st.text(st.characters(codec="utf-8") | st.sampled_from("*_`#[]()<>123-. \n"), max_size=60))
 def test_there_is_either_something_to_say_or_nothing(text: str) -> None:
     said = normalise(text)

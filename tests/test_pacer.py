@@ -103,7 +103,7 @@ actions = st.lists(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=120)
 @given(actions, st.booleans(), st.sampled_from([40, 200, 1000]), st.sampled_from([1000, 22_050, 24_000]))
 def test_the_lead_is_kept_and_heard_only_grows(
     script: list[tuple[str, int, float]], client_pauses: bool, lead_ms: int, rate: int
@@ -127,7 +127,7 @@ def test_the_lead_is_kept_and_heard_only_grows(
         assert (p.wait(samples, now) is None) == held
 
 
-@settings(max_examples=200)
+@settings(max_examples=80)
 @given(st.integers(1, 200), st.floats(0, 100), st.integers(0, 200))
 def test_after_the_wait_the_samples_are_due(samples: int, now: float, sent: int) -> None:
     p = pacer()

@@ -112,7 +112,7 @@ def without_spaces(text: str) -> str:
     return "".join(text.split())
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=120)
 @given(texts, st.lists(st.integers(1, 12), min_size=1, max_size=6))
 def test_no_text_is_lost_however_it_is_split(text: str, sizes: list[int]) -> None:
     deltas, at = [], 0

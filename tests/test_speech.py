@@ -173,7 +173,7 @@ def test_moments_at_the_beginning_of_time_are_moments_too() -> None:
 
 def test_no_more_than_the_lead_is_sent_ahead() -> None:
     for voice in (CountingVoice(), CountingVoice(part=33, part_s=0.03), HummingVoice()):
-        sent = say(voice, "A sentence that is long enough to be sent in many chunks. And one more.")
+        sent = say(voice, "Long enough for many chunks. And one more.")
         assert max(sent.leads) <= LEAD_S * voice.rate
         assert max(sent.leads) >= (LEAD_S - 0.001) * voice.rate - CHUNK
 
@@ -322,6 +322,17 @@ def test_cancelling_closes_the_voice_and_leaves_no_task(seconds: float) -> None:
 
     voice = run(main())
     assert voice.closed == len(voice.asked)
+
+
+def test_cancelling_closes_a_voice_that_waits_for_room_at_once() -> None:
+    async def main() -> int:
+        voice = CountingVoice(part=100)
+        speech, sent = paced(voice)
+        speech.write("x" * 239 + ". ")  # 12 s
+        await cancelled_after(1, speech, sent)
+        return voice.closed
+
+    assert run(main()) == 1
 
 
 @pytest.mark.parametrize("held", [False, True])
