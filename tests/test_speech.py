@@ -1,7 +1,7 @@
 """One turn being spoken, on virtual time: order, pace, hold and resume, and what happens when the voice fails."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -301,8 +301,16 @@ def test_markdown_is_written_and_not_said() -> None:
     assert voice.asked == ["It is very late."]
 
 
-async def cancelled_after(seconds: float, speech: PacedSpeech, sent: Sent) -> None:
-    playing = asyncio.create_task(speech.play(sent))
+async def cancelled_after(
+    seconds: float, speech: PacedSpeech, sent: Sent, when_over: Callable[[], None] = lambda: None
+) -> None:
+    async def play() -> None:
+        try:
+            await speech.play(sent)
+        finally:
+            when_over()
+
+    playing = asyncio.create_task(play())
     await passed(seconds)
     playing.cancel()
     await asyncio.gather(playing, return_exceptions=True)
@@ -325,14 +333,14 @@ def test_cancelling_closes_the_voice_and_leaves_no_task(seconds: float) -> None:
 
 
 def test_cancelling_closes_a_voice_that_waits_for_room_at_once() -> None:
-    async def main() -> int:
-        voice = CountingVoice(part=100)
+    async def main() -> list[int]:
+        voice, closed = CountingVoice(part=100), []
         speech, sent = paced(voice)
         speech.write("x" * 239 + ". ")  # 12 s
-        await cancelled_after(1, speech, sent)
-        return voice.closed
+        await cancelled_after(1, speech, sent, lambda: closed.append(voice.closed))
+        return closed
 
-    assert run(main()) == 1
+    assert run(main()) == [1]
 
 
 @pytest.mark.parametrize("held", [False, True])
