@@ -136,7 +136,7 @@ class Chunk:
     text: str | None = None
     """The piece's text, with its first chunk."""
     error: str | None = None
-    """Why this piece has no sound."""
+    """Why this piece has no sound, or not all of it; comes once, without samples."""
 
 
 class Speech(Protocol):

@@ -138,7 +138,7 @@ def decode(frame: str) -> ClientEvent:
 
 def _explain(frame: str, error: ValidationError) -> ClientError:
     first = error.errors(include_url=False, include_input=False)[0]
-    if first["type"] == "json_invalid":
+    if first["type"] in ("json_invalid", "string_unicode"):  # the latter: a lone surrogate, which is no text
         return ClientError("invalid_json", "The frame is not valid JSON; audio goes into binary frames or base64.")
     event_id, kind = _identify(frame)
     if first["type"].startswith("union_tag") or kind is None:

@@ -38,6 +38,7 @@ class Response:
 
     turn: int
     resampler: Resampler
+    previous_item: str | None
     texts: list[str] = field(default_factory=list)
 
     @property
@@ -86,7 +87,7 @@ class ServerEvents:
             case UtteranceAccepted():
                 yield from self._accepted(notice)
             case TurnStarted(turn):
-                self._response = Response(turn, Resampler(self._voice_rate, self.rate_out))
+                self._response = Response(turn, Resampler(self._voice_rate, self.rate_out), self._last_item)
                 yield from self._response_started(self._response)
             case TurnAudio(turn, samples, text):
                 if self._response and turn == self._response.turn:
@@ -149,8 +150,8 @@ class ServerEvents:
         yield self._event("response.created", response=self._resource(response, "in_progress", None, []))
         item = _item(response.item_id, "assistant", "in_progress", [])
         yield self._event("response.output_item.added", response_id=response.id, output_index=0, item=item)
-        previous, self._last_item = self._last_item, response.item_id
-        yield self._event("conversation.item.added", item=item, previous_item_id=previous)
+        self._last_item = response.item_id
+        yield self._event("conversation.item.added", item=item, previous_item_id=response.previous_item)
         yield self._content("response.content_part.added", response, part={"type": "audio", "transcript": ""})
 
     def _audio(self, response: Response, samples: Samples, text: str | None) -> Iterator[Json]:
@@ -178,7 +179,7 @@ class ServerEvents:
         content = [{"type": "output_audio", "transcript": transcript}]
         item = _item(response.item_id, "assistant", "completed" if completed else "incomplete", content)
         yield self._event("response.output_item.done", response_id=response.id, output_index=0, item=item)
-        yield self._event("conversation.item.done", item=item, previous_item_id=None)
+        yield self._event("conversation.item.done", item=item, previous_item_id=response.previous_item)
         yield self._event("response.done", response=self._resource(response, notice.status, _details(notice), [item]))
 
     def _resource(self, response: Response, status: str, details: Json | None, output: list[Json]) -> Json:
