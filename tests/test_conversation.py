@@ -17,8 +17,11 @@ import soxr
 from openai import AsyncOpenAI
 from served import served
 
+from vita_duplex.client.connection import open_session
+from vita_duplex.client.conversation import Conversation, Witness
+from vita_duplex.client.recording import read_recording, to_pcm
+from vita_duplex.client.talk import FRAME, converse
 from vita_duplex.engine.seams import Samples
-from vita_duplex.server.talk import FRAME, Conversation, Listener, converse, open_session, read_recording, to_pcm
 from vita_duplex.vad.moonshine import Moonshine
 
 pytestmark = pytest.mark.real
@@ -85,13 +88,13 @@ def test_what_is_no_question_gets_no_answer(port: int, sound: str) -> None:
     samples = made[sound]() if sound in made else sounds.speech("Mm-hm.")
 
     async def play() -> Conversation:
-        listener = Listener()
-        async with open_session(url(port), listener) as session:
+        witness = Witness()
+        async with open_session(url(port), witness) as session:
             pcm = to_pcm(np.concatenate([samples, np.zeros(16_000 * 4, np.float32)]))
             for start in range(0, len(pcm) - FRAME, FRAME):
                 await session.send(pcm[start : start + FRAME])
                 await session.listen_until(max(session.now(), start / 16_000))
-        return listener.conversation
+        return witness.conversation
 
     conversation = asyncio.run(play())
     assert conversation.replies == {}

@@ -92,6 +92,7 @@ def no_sound() -> Samples:
     return np.zeros(0, np.float32)
 
 
+TEXT, HEARD = "It is ten.", "It is"
 REPLY: tuple[Notice, ...] = (
     TurnStarted(7),
     TurnAudio(7, tone(960), "It is"),
@@ -134,7 +135,7 @@ def test_the_check_refuses_what_the_official_client_does_not_know() -> None:
 
 
 def test_a_completed_reply_has_all_events_in_order() -> None:
-    events = told(open_events(), *REPLY, TurnEnded(7, "completed", None))
+    events = told(open_events(), *REPLY, TurnEnded(7, "completed", None, TEXT))
     assert types(events) == [*BEGINNING, *SPOKEN, *END]
     assert len({event["event_id"] for event in events}) == len(events)
     response = events[-1]["response"]
@@ -150,15 +151,16 @@ def test_a_completed_reply_has_all_events_in_order() -> None:
 
 def test_a_cancelled_reply_says_why() -> None:
     for cause in ("turn_detected", "client_cancelled"):
-        events = told(open_events(), *REPLY, TurnEnded(7, "cancelled", cause))
+        events = told(open_events(), *REPLY, TurnEnded(7, "cancelled", cause, HEARD))
         assert types(events) == [*BEGINNING, *SPOKEN, *END]
         response = events[-1]["response"]
         assert (response["status"], response["status_details"]) == ("cancelled", {"type": "cancelled", "reason": cause})
         assert [item["status"] for item in response["output"]] == ["incomplete"]
+        assert only(events, "response.output_audio_transcript.done")["transcript"] == HEARD, "not what was never heard"
 
 
 def test_a_failed_reply_says_what_failed() -> None:
-    response = told(open_events(), *REPLY, TurnEnded(7, "failed", "instance_failed"))[-1]["response"]
+    response = told(open_events(), *REPLY, TurnEnded(7, "failed", "instance_failed", HEARD))[-1]["response"]
     assert response["status"] == "failed"
     assert response["status_details"] == {
         "type": "failed",
@@ -168,11 +170,14 @@ def test_a_failed_reply_says_what_failed() -> None:
 
 
 def test_a_reply_without_sound_has_a_beginning_and_an_end() -> None:
-    assert types(told(open_events(), TurnStarted(1), TurnEnded(1, "cancelled", "turn_detected"))) == [*BEGINNING, *END]
+    assert types(told(open_events(), TurnStarted(1), TurnEnded(1, "cancelled", "turn_detected", HEARD))) == [
+        *BEGINNING,
+        *END,
+    ]
 
 
 def test_the_events_of_a_reply_carry_its_ids() -> None:
-    events = told(open_events(), *REPLY, TurnEnded(7, "completed", None))
+    events = told(open_events(), *REPLY, TurnEnded(7, "completed", None, TEXT))
     content = [event for event in events if "content_index" in event]
     assert len(content) == 9
     for event in content:
@@ -181,19 +186,19 @@ def test_the_events_of_a_reply_carry_its_ids() -> None:
 
 
 def test_the_transcript_is_told_as_it_is_spoken() -> None:
-    events = told(open_events(), *REPLY, TurnEnded(7, "completed", None))
+    events = told(open_events(), *REPLY, TurnEnded(7, "completed", None, TEXT))
     deltas = [event["delta"] for event in events if event["type"] == "response.output_audio_transcript.delta"]
     assert "".join(deltas) == only(events, "response.output_audio_transcript.done")["transcript"] == "It is ten."
 
 
 def test_a_content_part_is_of_type_audio() -> None:
-    events = told(open_events(), *REPLY, TurnEnded(7, "completed", None))
+    events = told(open_events(), *REPLY, TurnEnded(7, "completed", None, TEXT))
     assert only(events, "response.content_part.added")["part"] == {"type": "audio", "transcript": ""}
     assert only(events, "response.content_part.done")["part"] == {"type": "audio", "transcript": "It is ten."}
 
 
 def test_the_samples_arrive_as_they_were() -> None:
-    events = told(open_events(), *REPLY, TurnEnded(7, "completed", None))
+    events = told(open_events(), *REPLY, TurnEnded(7, "completed", None, TEXT))
     assert audio(events).tobytes() == np.concatenate([tone(960), tone(960), tone(480)]).tobytes()
 
 
@@ -207,7 +212,10 @@ def test_a_completed_reply_is_resampled_whole(voice_rate: int, rate_out: int) ->
     events = open_events(voice_rate=voice_rate)
     events.rate_out = rate_out
     sent = told(
-        events, TurnStarted(1), *(TurnAudio(1, tone(882), None) for _ in range(25)), TurnEnded(1, "completed", None)
+        events,
+        TurnStarted(1),
+        *(TurnAudio(1, tone(882), None) for _ in range(25)),
+        TurnEnded(1, "completed", None, TEXT),
     )
     assert abs(len(audio(sent)) - 25 * 882 * rate_out / voice_rate) <= 1
 
@@ -216,29 +224,30 @@ def test_a_cancelled_reply_sends_not_one_more_sample() -> None:
     events = open_events()
     events.rate_out = 16_000  # the resampler keeps some back
     told(events, *REPLY)
-    assert len(audio(told(events, TurnEnded(7, "cancelled", "turn_detected")))) == 0
+    assert len(audio(told(events, TurnEnded(7, "cancelled", "turn_detected", HEARD)))) == 0
 
 
 def test_a_new_rate_counts_from_the_next_reply_on() -> None:
     events = open_events()
     told(events, TurnStarted(1))
     events.rate_out = 16_000
-    rest = told(events, TurnAudio(1, tone(480), None), TurnEnded(1, "completed", None))
+    rest = told(events, TurnAudio(1, tone(480), None), TurnEnded(1, "completed", None, TEXT))
     assert len(audio(rest)) == 480
     assert (
-        len(audio(told(events, TurnStarted(2), TurnAudio(2, tone(480), None), TurnEnded(2, "completed", None)))) == 320
+        len(audio(told(events, TurnStarted(2), TurnAudio(2, tone(480), None), TurnEnded(2, "completed", None, TEXT))))
+        == 320
     )
 
 
 def test_what_comes_late_of_an_ended_turn_is_not_told() -> None:
     events = open_events(vita=True)
-    told(events, *REPLY, TurnEnded(7, "cancelled", "turn_detected"))
-    late = (TurnAudio(7, tone(480), "late"), TurnEnded(7, "completed", None))
+    told(events, *REPLY, TurnEnded(7, "cancelled", "turn_detected", HEARD))
+    late = (TurnAudio(7, tone(480), "late"), TurnEnded(7, "completed", None, TEXT))
     assert told(events, *late) == []
     told(events, TurnStarted(8))
     assert told(events, *late) == []
     assert events.responding
-    assert types(told(events, TurnEnded(8, "completed", None))) == END
+    assert types(told(events, TurnEnded(8, "completed", None, TEXT))) == END
     assert not events.responding
 
 
@@ -272,7 +281,7 @@ def test_an_utterance_without_words_has_no_transcription() -> None:
 
 def test_a_typed_query_is_told_when_it_is_created_and_not_again() -> None:
     events = open_events()
-    created = [check(event) for event in events.typed_item("item_typed_1", "Hello")]
+    created = [check(event) for event in events.typed_item(1, "Hello")]
     assert types(created) == ["conversation.item.added", "conversation.item.done"]
     assert created[0]["item"]["content"] == [{"type": "input_text", "text": "Hello"}]
     assert told(events, UtteranceAccepted(1, "Hello", None)) == []
@@ -281,15 +290,15 @@ def test_a_typed_query_is_told_when_it_is_created_and_not_again() -> None:
 def test_each_item_names_the_one_before_it() -> None:
     events = open_events()
     sent = [
-        *events.typed_item("item_typed_1", "Hello"),
-        *told(events, *REPLY, TurnEnded(7, "completed", None), UtteranceAccepted(2, "and now", 0.5)),
+        *events.typed_item(1, "Hello"),
+        *told(events, *REPLY, TurnEnded(7, "completed", None, TEXT), UtteranceAccepted(2, "and now", 0.5)),
         *told(events, TurnStarted(8)),
     ]
     for kind in ("conversation.item.added", "conversation.item.done"):
         chain = [(e["item"]["id"], e["previous_item_id"]) for e in sent if e["type"] == kind]
         assert chain[:3] == [
-            ("item_typed_1", None),
-            ("item_reply_7", "item_typed_1"),
+            ("item_user_1", None),
+            ("item_reply_7", "item_user_1"),
             ("item_user_2", "item_reply_7"),
         ]
     assert only(sent, "input_audio_buffer.committed")["previous_item_id"] == "item_reply_7"
@@ -330,7 +339,7 @@ def test_our_own_events_are_sent_only_to_who_asked_for_them() -> None:
     assert events[:3] == [{"generator": "a", "monitor": "b", "swaps": 0}, {"speaking": True}, {"speaking": False}]
     assert events[3] == {
         "utterances": [1, 2],
-        "item_id": "item_user_2",
+        "item_ids": ["item_user_1", "item_user_2"],
         "state": "<1>",
         "p1": 0.9,
         "p2": 0.1,
@@ -341,7 +350,7 @@ def test_our_own_events_are_sent_only_to_who_asked_for_them() -> None:
     }
     assert events[5] == {
         "utterances": [4],
-        "item_id": None,
+        "item_ids": [],
         "state": None,
         "p1": None,
         "p2": None,
@@ -355,7 +364,7 @@ def test_our_own_events_are_sent_only_to_who_asked_for_them() -> None:
 
 
 def test_the_same_replies_are_told_with_and_without_our_own_events() -> None:
-    notices = [*REPLY, *OURS, TurnEnded(7, "completed", None)]
+    notices = [*REPLY, *OURS, TurnEnded(7, "completed", None, TEXT)]
     with_ours = [type_ for type_ in types(told(open_events(vita=True), *notices)) if not type_.startswith("vita.")]
     assert types(told(open_events(vita=False), *notices)) == with_ours
 
@@ -372,7 +381,7 @@ def test_the_words_of_a_rejected_utterance_are_nowhere() -> None:
                 TurnResumed(7),
                 TurnRecorded(record),
             )
-            sent = told(open_events(vita=vita), *REPLY, *rejected, TurnEnded(7, "completed", None))
+            sent = told(open_events(vita=vita), *REPLY, *rejected, TurnEnded(7, "completed", None, TEXT))
             assert "secret" not in json.dumps(sent)
             assert "item_user" not in json.dumps(sent)
 
@@ -450,7 +459,7 @@ def test_whatever_happens_each_reply_begins_and_ends_once(script: list[Notice], 
             started.append(notice.turn)
         sent += told(events, notice)
     if events.responding:
-        sent += told(events, TurnEnded(started[-1], "completed", None))
+        sent += told(events, TurnEnded(started[-1], "completed", None, TEXT))
     current = None
     for event in sent:
         if event["type"] == "response.created":

@@ -112,9 +112,8 @@ def _serve(arguments: argparse.Namespace) -> int:
     if sys.stderr.isatty():
         server.on_progress = _progress_bar()
     server.on_failure = lambda: setattr(runner, "should_exit", True)
-    print(
-        f"vita-duplex: http://{config.server.host}:{port} (Ctrl-C stops; while the models load, the page shows how far)", flush=True
-    )
+    address = f"http://{config.server.host}:{port}"
+    print(f"vita-duplex: {address} (Ctrl-C stops; while the models load, the page shows how far)", flush=True)
     runner.run(sockets=[listening])
     return 1 if server.loading.error else 0
 
