@@ -48,7 +48,7 @@ class EngineConfig(BaseModel):
     cache: Path = Field(default_factory=default_cache)
     """Folder for models that have to be prepared."""
     text: VllmTextConfig = VllmTextConfig()
-    scripted: tuple[ScriptedReply, ...] = (ScriptedReply(),)
+    scripted: tuple[ScriptedReply, ...] = Field((ScriptedReply(),), min_length=1)
 
 
 class VadConfig(BaseModel):
@@ -119,7 +119,8 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: the top must be sections such as `server:`")
-    return values
+    # A section whose settings are all commented out is one without settings.
+    return {section: {} if settings is None else settings for section, settings in values.items()}
 
 
 def _set(values: dict[str, Any], keys: list[str], text: str) -> None:
@@ -130,7 +131,10 @@ def _set(values: dict[str, Any], keys: list[str], text: str) -> None:
         if not isinstance(values, dict):
             raise ConfigError(f"{'.'.join(keys)}: {section} is a value, not a section")
     # YAML 1.1 reads `off` as false, but our words are words ("barge_in: off").
-    values[last] = text if text.lower() in ("on", "off", "yes", "no") else yaml.safe_load(text)
+    try:
+        values[last] = text if text.lower() in ("on", "off", "yes", "no") else yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{'.'.join(keys)}: {text!r} cannot be read; quote it if it is text") from error
 
 
 def _check_keys(model: type[BaseModel], values: Mapping[str, Any], path: str) -> None:

@@ -41,7 +41,7 @@ from vita_duplex.engine.events import (
 class DuplexConfig(BaseModel):
     """How a session decides."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     barge_in: Literal["hold", "verdict", "off"] = "hold"
     """`hold`: pause on speech, decide on the verdict · `verdict`: keep talking until the verdict · `off`:

@@ -11,7 +11,7 @@ from vita_duplex.engine.seams import Judgement, PartFailed, Query
 class ScriptedReply(BaseModel):
     """What the instance does with an utterance."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     p1: float = Field(1.0, ge=0, le=1)
     """Probability of `<1>`; the rest is `<2>`. A typed query is always `<3>`."""
