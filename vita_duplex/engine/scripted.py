@@ -1,6 +1,7 @@
 """An instance without a model: it answers by script. Tests and `configs/scripted.yaml` run on it."""
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -33,7 +34,8 @@ class ScriptedInstance:
         self.healthy = True
         self.running = 0
         """Requests under way."""
-        self.queries: list[Query] = []
+        self.queries: deque[Query] = deque(maxlen=8)
+        """The latest."""
         self._replies = replies
 
     async def answer(self, query: Query) -> AsyncGenerator[Judgement | str]:
