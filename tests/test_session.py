@@ -246,7 +246,7 @@ def test_the_client_can_cancel_and_then_hears_nothing_more() -> None:
         async with conversation(LONG) as talk:
             await ask(talk)
             await talk.silent_until(TurnAudio)
-            await talk.session.cancel_reply()
+            await talk.session.cancel_reply(1)
             ended = await talk.silent_until(TurnEnded)
             await talk.be_silent(2)
             assert talk.endings() == [(1, "cancelled", "client_cancelled")]

@@ -144,8 +144,9 @@ class Duplex:
                 return self._reply_over(turn, failed=isinstance(event, ReplyFailed))
             case Played(turn):
                 return self._played(turn)
-            case CancelAsked():
-                return self._finish("cancelled", "client_cancelled") if self.floor else []
+            case CancelAsked(turn):
+                speaking = self.floor is not None and self.floor.turn == turn
+                return self._finish("cancelled", "client_cancelled") if speaking else []
             case _:
                 assert_never(event)
 

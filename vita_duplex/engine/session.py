@@ -167,8 +167,8 @@ class Session:
         """Put a typed query; `number` is the next of the utterances' numbers."""
         await self._events.put(Utterance(number, text=text))
 
-    async def cancel_reply(self) -> None:
-        await self._events.put(CancelAsked())
+    async def cancel_reply(self, turn: int) -> None:
+        await self._events.put(CancelAsked(turn))
 
     # ── sources of events ──────────────────────────────────────────────────────────────
 

@@ -8,12 +8,19 @@ import binascii
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from vita_duplex.engine.seams import Samples
 
 RATES = (24_000, 16_000)
 """PCM sample rates on the wire: 24 kHz is OpenAI's only one, 16 kHz saves a third."""
+TEXT_LIMIT = 20_000
+"""Characters of instructions or of one typed item: more than any model's budget for them."""
+PARTS_LIMIT = 16
+"""Elements of a list. Without a limit the list of a million mistakes takes half a minute to write."""
+
+Name = Annotated[str, Field(max_length=512)]
+"""An identifier; the client's own are sent back with an error, so they are short."""
 
 
 class ClientError(Exception):
@@ -32,7 +39,14 @@ class _Event(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
+    event_id: Name | None = None
+
+
+class _Head(_Event):
+    """Which event an error is about; the rest of it, which may be huge, is not even looked at."""
+
     event_id: str | None = None
+    type: str | None = None
 
 
 class _Part(BaseModel):
@@ -67,9 +81,9 @@ class Audio(_Part):
 
 class SessionUpdateFields(_Part):
     type: Literal["realtime"]
-    instructions: str | None = Field(None, max_length=20_000)
+    instructions: str | None = Field(None, max_length=TEXT_LIMIT)
     audio: Audio | None = None
-    output_modalities: list[Literal["audio"]] | None = None
+    output_modalities: list[Literal["audio"]] | None = Field(None, max_length=PARTS_LIMIT)
     tools: list[Any] | None = Field(None, max_length=0)
 
 
@@ -89,13 +103,20 @@ class AudioClear(_Event):
 
 class InputText(_Part):
     type: Literal["input_text"]
-    text: str = Field(min_length=1, max_length=20_000)
+    text: str = Field(min_length=1, max_length=TEXT_LIMIT)
 
 
 class UserItem(_Part):
     type: Literal["message"]
     role: Literal["user"]
-    content: list[InputText] = Field(min_length=1)
+    content: list[InputText] = Field(min_length=1, max_length=PARTS_LIMIT)
+
+    @field_validator("content")
+    @classmethod
+    def _limited(cls, content: list[InputText]) -> list[InputText]:
+        if sum(len(part.text) for part in content) > TEXT_LIMIT:
+            raise ValueError(f"more than {TEXT_LIMIT} characters of text")
+        return content
 
 
 class ItemCreate(_Event):
@@ -113,7 +134,7 @@ class ResponseCreate(_Event):
 
 class ResponseCancel(_Event):
     type: Literal["response.cancel"]
-    response_id: str | None = None
+    response_id: Name | None = None
 
 
 ClientEvent = SessionUpdate | AudioAppend | AudioClear | ItemCreate | ResponseCreate | ResponseCancel
@@ -141,7 +162,7 @@ def _explain(frame: str, error: ValidationError) -> ClientError:
     if first["type"] == "json_invalid":
         return ClientError("invalid_json", "The frame is not valid JSON; audio goes into binary frames or base64.")
     event_id, kind = _identify(frame)
-    if first["type"].startswith("union_tag") or kind is None:
+    if first["type"].startswith("union_tag") or not first["loc"]:
         known = ", ".join(SUPPORTED)
         return ClientError(
             "unknown_event", f"Unknown or unsupported event type {kind!r}; this server takes {known}.",
@@ -153,12 +174,11 @@ def _explain(frame: str, error: ValidationError) -> ClientError:
 
 def _identify(frame: str) -> tuple[str | None, str | None]:
     """The event's id and type, as far as they can be made out."""
-    fields = TypeAdapter(Any).validate_json(frame)
-    if not isinstance(fields, dict):
-        return None, None
-    values = fields.get("event_id"), fields.get("type")
-    event_id, kind = (value[:200] if isinstance(value, str) else None for value in values)
-    return event_id, kind
+    try:
+        head = _Head.model_validate_json(frame)
+    except ValidationError:
+        head = _Head()
+    return head.event_id and head.event_id[:512], head.type and head.type[:200]
 
 
 def decode_base64(text: str, event_id: str | None = None) -> bytes:

@@ -66,12 +66,9 @@ class ServerEvents:
         self._voice_rate = voice_rate
         self._vita_events = vita_events
         self._numbers = count(1)
-        self._response: Response | None = None
+        self.response: Response | None = None
+        """The reply under way."""
         self._last_item: str | None = None
-
-    @property
-    def responding(self) -> bool:
-        return self._response is not None
 
     def translate(self, notice: Notice) -> Iterator[Json]:
         match notice:
@@ -86,14 +83,14 @@ class ServerEvents:
             case UtteranceAccepted():
                 yield from self._accepted(notice)
             case TurnStarted(turn):
-                self._response = Response(turn, Resampler(self._voice_rate, self.rate_out))
-                yield from self._response_started(self._response)
+                self.response = Response(turn, Resampler(self._voice_rate, self.rate_out))
+                yield from self._response_started(self.response)
             case TurnAudio(turn, samples, text):
-                if self._response and turn == self._response.turn:
-                    yield from self._audio(self._response, samples, text)
+                if self.response and turn == self.response.turn:
+                    yield from self._audio(self.response, samples, text)
             case TurnEnded():
-                if self._response and notice.turn == self._response.turn:
-                    response, self._response = self._response, None
+                if self.response and notice.turn == self.response.turn:
+                    response, self.response = self.response, None
                     yield from self._response_ended(response, notice)
             case PartTrouble(part, message):
                 yield self._error("server_error", f"{part}_failed".replace(" ", "_"), message)
