@@ -1,36 +1,200 @@
-"""Settings that are wrong are told in one line."""
+"""Settings: from a file, then the environment, then flags; and what is said when one is wrong."""
 
-import re
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from vita_duplex.config import Config, ConfigError, load_config
+from vita_duplex.config import Config, ConfigError, default_cache, load_config
+
+CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
+
+
+def load(tmp_path: Path, text: str = "", environment: dict[str, str] | None = None, *settings: str) -> Config:
+    path = tmp_path / "config.yaml"
+    path.write_text(text, encoding="utf-8")
+    return load_config(path, environment or {}, settings)
+
+
+def refused(tmp_path: Path, text: str = "", environment: dict[str, str] | None = None, *settings: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, text, environment, *settings)
+    return str(caught.value)
+
+
+def test_there_are_configurations_to_load() -> None:
+    assert {"cpu.yaml", "scripted.yaml"} <= {path.name for path in CONFIGS}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_every_configuration_loads(path: Path) -> None:
+    assert load_config(path, {}).engine.kind in ("text", "scripted")
+
+
+def test_without_anything_the_defaults_hold(tmp_path: Path) -> None:
+    assert load_config(None, {}) == Config() == load(tmp_path, "") == load(tmp_path, "# nothing\n")
+
+
+def test_the_defaults_are_those_of_the_design() -> None:
+    config = Config()
+    duplex, endpoint = config.duplex, config.endpoint
+    assert (duplex.barge_in, duplex.verdict_threshold, duplex.verdict_deadline_ms) == ("hold", 0.5, 1500)
+    assert (endpoint.hold_after_ms, endpoint.early_ms, endpoint.max_utterance_s) == (128, 200, 30)
+    assert (endpoint.pre_roll_ms, endpoint.min_speech_ms, endpoint.silence_ms) == (300, 96, 500)
+    assert config.speech.lead_ms == 200
+
+
+def test_the_environment_wins_over_the_file_and_flags_win_over_both(tmp_path: Path) -> None:
+    text = "server: {host: 0.0.0.0, port: 1, max_sessions: 11}"
+    environment = {"VITA_DUPLEX_SERVER__PORT": "2", "VITA_DUPLEX_SERVER__MAX_SESSIONS": "12", "OTHER": "3"}
+    server = load(tmp_path, text, environment, "server.port=3").server
+    assert (server.host, server.max_sessions, server.port) == ("0.0.0.0", 12, 3)
+
+
+def test_the_last_of_two_flags_wins(tmp_path: Path) -> None:
+    assert load(tmp_path, "", {}, "server.port=1", "server.port=2").server.port == 2
+
+
+def test_the_environment_also_sets_what_is_deep(tmp_path: Path) -> None:
+    environment = {"VITA_DUPLEX_ENGINE__TEXT__MODEL": "some/model"}
+    assert load(tmp_path, "engine: {instances: 2}", environment).engine.text.model == "some/model"
+
+
+def test_a_whole_section_or_list_may_be_given_as_text(tmp_path: Path) -> None:
+    config = load(tmp_path, "", {}, "engine.scripted=[{p1: 0.25}, {p1: 0.75}]", "server={port: 9}")
+    assert [reply.p1 for reply in config.engine.scripted] == [0.25, 0.75]
+    assert config.server.port == 9
+
+
+def test_a_section_without_content_is_as_if_it_was_not_there(tmp_path: Path) -> None:
+    assert load(tmp_path, "server:\n  # port: 9000\n") == Config()
+    assert load(tmp_path, "server:\n", {"VITA_DUPLEX_SERVER__PORT": "9"}).server.port == 9
+
+
+@pytest.mark.parametrize("word", ["off", "hold", "verdict"])
+def test_words_stay_words(tmp_path: Path, word: str) -> None:
+    assert load(tmp_path, f"duplex: {{barge_in: {word}}}").duplex.barge_in == word
+    assert load(tmp_path, f"duplex:\n  barge_in: {word}  # a reason\n").duplex.barge_in == word
+    assert load(tmp_path, "", {"VITA_DUPLEX_DUPLEX__BARGE_IN": word}).duplex.barge_in == word
+    assert load(tmp_path, "", {}, f"duplex.barge_in={word}").duplex.barge_in == word
+
+
+def test_a_wrong_word_is_refused_with_the_right_ones(tmp_path: Path) -> None:
+    for message in (
+        refused(tmp_path, "duplex: {barge_in: maybe}"),
+        refused(tmp_path, "", {}, "duplex.barge_in=maybe"),
+        refused(tmp_path, "", {"VITA_DUPLEX_DUPLEX__BARGE_IN": "maybe"}),
+    ):
+        assert message == "duplex.barge_in: Input should be 'hold', 'verdict' or 'off' (got 'maybe')"
 
 
 @pytest.mark.parametrize(
-    ("setting", "told"),
+    ("text", "message"),
     [
-        ("server.port=[", "server.port: '[' cannot be read"),
-        ("server.porrt=1", "did you mean server.port"),
-        ("server.port=abc", "server.port"),
-        ("server=3", "server"),
-        ("engine.scripted=[]", "engine.scripted"),
-        ("engine.scripted=[{verdict_s: .inf}]", "engine.scripted.0.verdict_s"),
-        ("endpoint.max_utterance_s=.inf", "endpoint.max_utterance_s"),
-        ("endpoint.threshold=.nan", "endpoint.threshold"),
-        ("duplex.hold_limit_s=.inf", "duplex.hold_limit_s"),
-        ("foo", "write it as section.key=value"),
+        ("sever: {port: 1}", "sever is no setting; did you mean server?"),
+        ("server: {prot: 1}", "server.prot is no setting; did you mean server.port?"),
+        ("engine: {text: {modell: x}}", "engine.text.modell is no setting; did you mean engine.text.model?"),
+        (
+            "engine: {scripted: [{p1: 1}, {transcrpt: x}]}",
+            "engine.scripted.transcrpt is no setting; did you mean engine.scripted.transcript?",
+        ),
+        ("lead_ms: 100", "lead_ms is no setting; did you mean speech.lead_ms?"),
+        ("vad: {silence_ms: 1}", "vad.silence_ms is no setting; did you mean endpoint.silence_ms?"),
+        ("vad: {zzz: 1}", "vad.zzz is no setting; known here: kind"),
+        ("vad: {1: 1}", "vad.1 is no setting; known here: kind"),
     ],
 )
-def test_a_wrong_setting_is_named(setting: str, told: str) -> None:
-    with pytest.raises(ConfigError, match=re.escape(told)) as complaint:
-        load_config(None, {}, [setting])
-    assert "\n" not in str(complaint.value)
+def test_an_unknown_key_names_the_known_one(tmp_path: Path, text: str, message: str) -> None:
+    assert refused(tmp_path, text) == message
 
 
-def test_a_section_whose_settings_are_commented_out_has_the_defaults(tmp_path: Path) -> None:
-    file = tmp_path / "config.yaml"
-    file.write_text("server:\n  # port: 9000\nvoice:\n")
-    assert load_config(file, {}) == Config()
-    assert load_config(file, {}, ["server.port=9001"]).server.port == 9001
+def test_an_unknown_key_from_elsewhere_is_named_as_well(tmp_path: Path) -> None:
+    expected = "server.prot is no setting; did you mean server.port?"
+    assert refused(tmp_path, "", {"VITA_DUPLEX_SERVER__PROT": "1"}) == expected
+    assert refused(tmp_path, "", {}, "server.prot=1") == expected
+    assert refused(tmp_path, "", {"VITA_DUPLEX_SEVER__PORT": "1"}) == "sever is no setting; did you mean server?"
+    wrong = {"VITA_DUPLEX_ENGINE__SCRIPTED": "[{transcrpt: x}]"}
+    assert "did you mean engine.scripted.transcript?" in refused(tmp_path, "", wrong)
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("server: {port: many}", "server.port: "),
+        ("server: {port: 70000}", "server.port: "),
+        ("server: {port: [1]}", "server.port: "),
+        ("server: 5", "server: "),
+        ("server: [port]", "server: "),
+        ("endpoint: {threshold: 2}", "endpoint.threshold: "),
+        ("endpoint: {threshold: .nan}", "endpoint.threshold: "),
+        ("endpoint: {max_utterance_s: .inf}", "endpoint.max_utterance_s: "),
+        ("duplex: {hold_limit_s: .inf}", "duplex.hold_limit_s: "),
+        ("engine: {scripted: {p1: 1}}", "engine.scripted: "),
+        ("engine: {scripted: []}", "engine.scripted: "),
+        ("engine: {scripted: [{verdict_s: .inf}]}", "engine.scripted.0.verdict_s: "),
+        ("engine: {scripted: [{p1: high}]}", "engine.scripted.0.p1: "),
+        ("engine: {scripted: [3]}", "engine.scripted.0: "),
+        ("engine: {instances: 0}", "engine.instances: "),
+    ],
+)
+def test_a_wrong_value_says_where_and_what(tmp_path: Path, text: str, where: str) -> None:
+    message = refused(tmp_path, text)
+    assert message.startswith(where)
+    assert "(got " in message
+
+
+@pytest.mark.parametrize(
+    "text", ["server: {", "a: b: c", "\tserver: 1", "server: !!python/object:os.system {}", "&a *b"]
+)
+def test_what_is_not_yaml_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
+    message = refused(tmp_path, text)
+    assert message.startswith(f"{tmp_path / 'config.yaml'} is not YAML: ")
+    assert "\n" not in message
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00\x01")
+    (tmp_path / "nul.yaml").write_bytes(b"server: \x00")
+    for name in ("binary.yaml", "nul.yaml"):
+        with pytest.raises(ConfigError, match="is not YAML"):
+            load_config(tmp_path / name, {})
+
+
+@pytest.mark.parametrize("text", ["just words", "- a\n- list", "7"])
+def test_a_file_without_sections_is_refused(tmp_path: Path, text: str) -> None:
+    assert refused(tmp_path, text).endswith("the top must be sections such as `server:`")
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.yaml: No such file"):
+        load_config(tmp_path / "none.yaml", {})
+    with pytest.raises(ConfigError, match="Is a directory"):
+        load_config(tmp_path, {})
+
+
+def test_a_value_from_elsewhere_that_is_not_yaml_is_refused_by_name(tmp_path: Path) -> None:
+    assert refused(tmp_path, "", {"VITA_DUPLEX_SERVER__HOST": "[1"}).startswith("server.host: ")
+    assert refused(tmp_path, "", {}, "server.host={").startswith("server.host: ")
+
+
+def test_a_flag_without_a_value_is_explained(tmp_path: Path) -> None:
+    assert "section.key=value" in refused(tmp_path, "", {}, "server.port")
+
+
+def test_a_value_is_no_section(tmp_path: Path) -> None:
+    assert "is a value, not a section" in refused(tmp_path, "server: {port: 1}", {}, "server.port.more=1")
+
+
+def test_settings_cannot_be_changed_afterwards() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        Config().server.port = 9  # type: ignore[misc]
+
+
+def test_the_cache_is_in_the_users_cache_folder() -> None:
+    script = "from vita_duplex.config import default_cache; print(default_cache())"
+    environment = {**os.environ, "XDG_CACHE_HOME": "/somewhere"}
+    result = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert result.stdout == "/somewhere/vita-duplex\n"
+    assert default_cache().name == "vita-duplex"

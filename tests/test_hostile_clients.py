@@ -155,6 +155,20 @@ def test_a_file_pushed_in_too_fast_is_cut_a_few_times_and_not_in_every_word() ->
     run(script())
 
 
+def test_a_connection_that_the_web_server_gave_up_is_no_bug(caplog: pytest.LogCaptureFixture) -> None:
+    async def script() -> None:
+        server = scripted_server(SHORT)
+        async with connected(server) as socket:
+            await socket.until("session.created")
+            socket.broken = True  # as when the network is gone and no pong comes
+            socket.put("no json")
+            await asyncio.sleep(1)
+            assert server.sessions == 0
+
+    run(script())
+    assert caplog.text == ""
+
+
 def test_ctrl_c_while_models_load_leaves_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     unhandled: list[BaseException | None] = []
     monkeypatch.setattr(threading, "excepthook", lambda hook: unhandled.append(hook.exc_value))

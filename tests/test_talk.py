@@ -9,29 +9,16 @@ import numpy as np
 import pytest
 import soundfile
 
-from vita_duplex.server import talk
-from vita_duplex.server.bench import Measured, lines, report
-from vita_duplex.server.talk import (
-    FRAME,
-    INPUT_RATE,
-    OUTPUT_RATE,
-    Conversation,
-    Heard,
-    Held,
-    Listener,
-    Microphone,
-    Pcm,
-    Player,
-    Record,
-    Recording,
-    Reply,
-    Said,
-    TalkError,
-    decode,
-    read_recording,
-    steps_s,
-    summary,
-)
+from vita_duplex.client import talk
+from vita_duplex.client.bench import Measured, lines, report
+from vita_duplex.client.conversation import SETTLED_S, UNJUDGED_S, Conversation, Reply, Said, Witness
+from vita_duplex.client.errors import TalkError
+from vita_duplex.client.latency import answer_s, steps_s
+from vita_duplex.client.messages import Record, decode
+from vita_duplex.client.player import Heard, Held, Player
+from vita_duplex.client.recording import OUTPUT_RATE, Pcm, Recording, read_recording, write_stereo
+from vita_duplex.client.talk import FRAME, Microphone, summary
+from vita_duplex.engine.seams import INPUT_RATE
 
 SECOND = OUTPUT_RATE
 
@@ -181,13 +168,13 @@ def speech(speaking: bool) -> dict[str, object]:
     return {"type": "vita.speech", "speaking": speaking}
 
 
-def hear(*script: tuple[float, dict[str, object]]) -> Listener:
-    listener = Listener()
+def hear(*script: tuple[float, dict[str, object]]) -> Witness:
+    witness = Witness()
     for at, event in script:
         decoded = decode(json.dumps(event), at)
         if decoded is not None:
-            listener.receive(decoded)
-    return listener
+            witness.receive(decoded)
+    return witness
 
 
 BARGE_IN: tuple[tuple[float, dict[str, object]], ...] = (
@@ -213,9 +200,9 @@ BARGE_IN: tuple[tuple[float, dict[str, object]], ...] = (
 
 
 def test_a_barge_in_is_told_with_all_its_parts() -> None:
-    listener = hear(*BARGE_IN)
-    listener.player.advance(5.0)
-    conversation = listener.conversation
+    witness = hear(*BARGE_IN)
+    witness.player.advance(5.0)
+    conversation = witness.conversation
     assert conversation.statuses == ["cancelled", "completed"]
     assert conversation.transcripts == ["query 1", "query 2"]
     assert conversation.texts == ["It is ten.", ""]
@@ -228,51 +215,51 @@ def test_a_barge_in_is_told_with_all_its_parts() -> None:
 
 
 def test_the_conversation_settles_once_all_is_heard_and_quiet() -> None:
-    listener = hear(*BARGE_IN)
-    listener.player.advance(4.4)
-    assert not listener.settled(4.4)
-    listener.player.advance(4.3 + talk.SETTLED_S + 0.01)
-    assert listener.settled(4.3 + talk.SETTLED_S + 0.01)
+    witness = hear(*BARGE_IN)
+    witness.player.advance(4.4)
+    assert not witness.settled(4.4)
+    witness.player.advance(4.3 + SETTLED_S + 0.01)
+    assert witness.settled(4.3 + SETTLED_S + 0.01)
 
 
 def test_an_accepted_query_is_waited_for_until_its_reply_comes() -> None:
-    listener = hear((1.0, speech(True)), (2.0, speech(False)), (2.2, verdict(1, True)))
-    listener.player.advance(100)
-    assert not listener.settled(100)
+    witness = hear((1.0, speech(True)), (2.0, speech(False)), (2.2, verdict(1, True)))
+    witness.player.advance(100)
+    assert not witness.settled(100)
 
 
 def test_speech_without_a_verdict_is_waited_for_longer() -> None:
-    listener = hear(*BARGE_IN, (6.0, speech(True)), (6.1, speech(False)))
-    listener.player.advance(20)
-    assert not listener.settled(6.1 + talk.SETTLED_S + 0.1)
-    assert listener.settled(6.1 + talk.UNJUDGED_S + 0.1)
+    witness = hear(*BARGE_IN, (6.0, speech(True)), (6.1, speech(False)))
+    witness.player.advance(20)
+    assert not witness.settled(6.1 + SETTLED_S + 0.1)
+    assert witness.settled(6.1 + UNJUDGED_S + 0.1)
 
 
 def test_all_rejected_is_no_failure_but_is_told() -> None:
-    listener = hear((1.0, speech(True)), (2.0, speech(False)), (2.2, verdict(1, False)))
-    listener.player.advance(5)
-    assert listener.settled(5)
-    assert listener.conversation.all_rejected
-    assert not listener.conversation.answered
+    witness = hear((1.0, speech(True)), (2.0, speech(False)), (2.2, verdict(1, False)))
+    witness.player.advance(5)
+    assert witness.settled(5)
+    assert witness.conversation.all_rejected
+    assert not witness.conversation.answered
 
 
 def test_audio_after_the_end_of_a_reply_is_counted_and_not_heard() -> None:
-    listener = hear(*BARGE_IN, (4.4, audio("r1", ramp(480))))
-    listener.player.advance(6)
-    assert listener.conversation.stale_samples == 480
-    assert listener.conversation.heard_samples("r1") == SECOND // 2
+    witness = hear(*BARGE_IN, (4.4, audio("r1", ramp(480))))
+    witness.player.advance(6)
+    assert witness.conversation.stale_samples == 480
+    assert witness.conversation.heard_samples("r1") == SECOND // 2
 
 
 def test_silence_that_nobody_asked_for_is_a_stall() -> None:
-    listener = hear(
+    witness = hear(
         (0.0, response("created", "r1")),
         (1.0, audio("r1", ramp(SECOND))),
         (1.5, {"type": "vita.hold", "response_id": "r1"}),
         (2.5, {"type": "vita.resume", "response_id": "r1"}),
         (3.25, audio("r1", ramp(2400))),
     )
-    listener.player.advance(5)
-    assert listener.conversation.stalled_s("r1") == pytest.approx(0.25)
+    witness.player.advance(5)
+    assert witness.conversation.stalled_s("r1") == pytest.approx(0.25)
 
 
 def test_unknown_events_are_passed_over_and_nonsense_is_not() -> None:
@@ -286,7 +273,7 @@ def test_the_stereo_file_holds_both_sides_as_they_were_in_time(tmp_path: Path) -
     conversation = Conversation(said=[Said(said(0.5), 0.25)])
     conversation.replies["r1"] = Reply("r1", 0.0, pieces=[ramp(1000), ramp(SECOND, first=1000)])
     conversation.heard = [Heard("r1", 24_000, 0, 6000), Heard("r1", 36_000, 6000, 3000)]
-    talk.write_stereo(conversation, tmp_path / "reply.wav")
+    write_stereo(conversation.stereo(), tmp_path / "reply.wav")
     tracks, rate = soundfile.read(tmp_path / "reply.wav", dtype="int16")
     assert (rate, tracks.shape) == (24_000, (39_000, 2))
     assert not tracks[:6000, 0].any()
@@ -327,13 +314,13 @@ def test_the_steps_add_up_and_an_early_verdict_costs_nothing() -> None:
         "synthesis": 0.25,
         "sending": 0.01,
     }
-    assert sum(steps.values()) == pytest.approx(talk.answer_s(RECORD))
+    assert sum(steps.values()) == pytest.approx(answer_s(RECORD))
 
 
 def test_the_summary_has_a_row_for_each_turn() -> None:
-    listener = hear(*BARGE_IN, (4.5, {"type": "vita.timeline", "record": RECORD.model_dump(mode="json")}))
-    listener.player.advance(5)
-    text = summary(listener.conversation)
+    witness = hear(*BARGE_IN, (4.5, {"type": "vita.timeline", "record": RECORD.model_dump(mode="json")}))
+    witness.player.advance(5)
+    text = summary(witness.conversation)
     assert text.splitlines()[2].split()[:4] == ["1", "completed", "2.00", "0.50"]
     assert "role swaps: 2, stale samples: 0" in text
 
@@ -426,11 +413,11 @@ def test_no_server_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_the_picture_is_drawn_also_of_an_empty_conversation(tmp_path: Path) -> None:
-    from vita_duplex.server.timeline_picture import draw
+    from vita_duplex.client.timeline_picture import draw
 
-    listener = hear(*BARGE_IN, (4.5, {"type": "vita.timeline", "record": RECORD.model_dump(mode="json")}))
-    listener.player.advance(5)
-    listener.conversation.said = [Said(said(1.0), 1.0)]
-    for name, conversation in (("full.png", listener.conversation), ("empty.svg", Conversation())):
+    witness = hear(*BARGE_IN, (4.5, {"type": "vita.timeline", "record": RECORD.model_dump(mode="json")}))
+    witness.player.advance(5)
+    witness.conversation.said = [Said(said(1.0), 1.0)]
+    for name, conversation in (("full.png", witness.conversation), ("empty.svg", Conversation())):
         draw(conversation, tmp_path / name)
         assert (tmp_path / name).stat().st_size > 5000

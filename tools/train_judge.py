@@ -264,9 +264,7 @@ def roughen(text: str, rng: random.Random) -> str:
         text = text.replace(",", "")
     if rng.random() < 0.5:
         # Words never seen before, so that the classes of words and the form count as well.
-        text = re.sub(
-            r"\b[a-z]{4,}\b", lambda word: word[0] if rng.random() < 0.7 else "x" * len(word[0]), text
-        )
+        text = re.sub(r"\b[a-z]{4,}\b", lambda word: word[0] if rng.random() < 0.7 else "x" * len(word[0]), text)
     return text
 
 

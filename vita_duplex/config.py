@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -110,17 +111,32 @@ def load_config(path: Path | None, environment: Mapping[str, str] = os.environ, 
         raise ConfigError(f"{where}: {first['msg']} (got {first['input']!r})") from error
 
 
+_BOOL = "tag:yaml.org,2002:bool"
+
+
+class _Yaml(yaml.SafeLoader):
+    """YAML 1.2's booleans: `on` and `off` are words ("barge_in: off"), which YAML 1.1 reads as true and false."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - named and shared like this by PyYAML
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != _BOOL]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+_Yaml.add_implicit_resolver(_BOOL, re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        values = yaml.load(path.read_text(encoding="utf-8"), _Yaml) or {}
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror or error}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: the top must be sections such as `server:`")
-    # A section whose settings are all commented out is one without settings.
-    return {section: {} if settings is None else settings for section, settings in values.items()}
+    # A section whose lines are all comments has no value.
+    return {name: {} if section is None else section for name, section in values.items()}
 
 
 def _set(values: dict[str, Any], keys: list[str], text: str) -> None:
@@ -130,11 +146,10 @@ def _set(values: dict[str, Any], keys: list[str], text: str) -> None:
         values = values.setdefault(section, {})
         if not isinstance(values, dict):
             raise ConfigError(f"{'.'.join(keys)}: {section} is a value, not a section")
-    # YAML 1.1 reads `off` as false, but our words are words ("barge_in: off").
     try:
-        values[last] = text if text.lower() in ("on", "off", "yes", "no") else yaml.safe_load(text)
+        values[last] = yaml.load(text, _Yaml)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{'.'.join(keys)}: {text!r} cannot be read; quote it if it is text") from error
+        raise ConfigError(f"{'.'.join(keys)}: {text!r} is not YAML: {' '.join(str(error).split())}") from error
 
 
 def _check_keys(model: type[BaseModel], values: Mapping[str, Any], path: str) -> None:

@@ -37,6 +37,9 @@ class Cascade:
     def close(self) -> None:
         self._text.shutdown()
 
+    async def warm(self, query: Query) -> None:
+        await self._text.warm(chat(query, ""))
+
     async def answer(self, query: Query) -> AsyncGenerator[Judgement | str]:
         now = asyncio.get_running_loop().time
         asked = now()

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from vita_duplex.engine.seams import Instance
+from vita_duplex.engine.seams import Instance, Query
 
 
 class Pool:
@@ -22,6 +22,11 @@ class Pool:
 
     def leave(self, slots: tuple[Instance, Instance]) -> None:
         self._generators[slots[0].name] -= 1
+
+    async def warm(self) -> None:
+        """Let each instance make its first, slow computations before anybody waits for them."""
+        for instance in self.instances:
+            await instance.warm(Query((), ()))
 
     def close(self) -> None:
         for instance in self.instances:

@@ -55,6 +55,9 @@ class ScriptedInstance:
         finally:
             self.running -= 1
 
+    async def warm(self, query: Query) -> None:
+        """Always warm."""
+
     def _judge(self, query: Query, reply: ScriptedReply) -> Judgement:
         transcripts = tuple(utterance.text or reply.transcript for utterance in query.utterances)
         if any(utterance.text is not None for utterance in query.utterances):

@@ -81,6 +81,10 @@ class Instance(Protocol):
         """
         ...
 
+    async def warm(self, query: Query) -> None:
+        """Compute what does not depend on the query's last words, so that an answer starts sooner."""
+        ...
+
     @property
     def healthy(self) -> bool:
         """Whether a request could be answered now."""
@@ -132,7 +136,7 @@ class Chunk:
     text: str | None = None
     """The piece's text, with its first chunk."""
     error: str | None = None
-    """Why this piece has no sound."""
+    """Why this piece has no sound, or not all of it; comes once, without samples."""
 
 
 class Speech(Protocol):

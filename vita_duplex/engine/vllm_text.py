@@ -6,6 +6,7 @@ Written for vLLM 0.32, CPU and GPU builds.
 
 import importlib.metadata
 import itertools
+import logging
 import os
 import re
 import secrets
@@ -254,6 +255,7 @@ def set_environment(config: VllmTextConfig) -> None:
             "TORCHDYNAMO_DISABLE": "1",  # else the first request that wants logprobs compiles for 30 s
             "OMP_NUM_THREADS": str(config.threads or len(os.sched_getaffinity(0))),
         }
+    logging.getLogger("vllm").setLevel(logging.ERROR)  # until it reads the above
     for name, value in wanted.items():
         os.environ.setdefault(name, value)
 

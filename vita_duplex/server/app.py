@@ -18,7 +18,7 @@ from vita_duplex import __version__
 from vita_duplex.config import Config
 from vita_duplex.engine.seams import PartFailed
 from vita_duplex.server.gateway import Gateway
-from vita_duplex.server.parts import Loading, Parts, load_parts
+from vita_duplex.server.parts import Loading, Parts, Progress, load_parts
 from vita_duplex.server.server_events import refusal
 
 log = logging.getLogger(__name__)
@@ -39,20 +39,32 @@ class Server:
         self.parts: Parts | None = None
         self.sessions = 0
         self.on_failure: Callable[[], None] = lambda: None
+        self.on_progress: Progress = lambda share, phase: None
         self._load = load
 
     def progress(self, share: float, phase: str) -> None:
+        if phase != self.loading.phase:
+            log.info("%3.0f %% %s", 100 * share, phase)
         self.loading.progress, self.loading.phase = share, phase
-        log.info("%3.0f %% %s", 100 * share, phase)
+        self.on_progress(share, phase)
 
     async def bring_up(self) -> None:
         """Load the parts in a worker thread, so that the page can show how far they are."""
         try:
-            self.parts = await _in_thread(lambda: self._load(self.config, self.progress))
+            parts = await _in_thread(lambda: self._load(self.config, self.progress))
+            await parts.pool.warm()
+            self.parts = parts
+            self.progress(1.0, "ready")
         except PartFailed as failure:
-            self.loading.error = str(failure)
             log.error("%s", failure)
-            self.on_failure()
+            self._fail(str(failure))
+        except Exception:  # nobody awaits this task while the server runs: a bug here must not look like slowness
+            log.exception("loading ended by a bug")
+            self._fail("internal error while loading")
+
+    def _fail(self, reason: str) -> None:
+        self.loading.error = reason
+        self.on_failure()
 
     def refusal(self) -> tuple[str, str] | None:
         """Why no session can be opened now, as code and message."""

@@ -3,16 +3,20 @@
 import argparse
 import logging
 import os
+import signal
 import socket
 import sys
 from pathlib import Path
 
 import uvicorn
+from tqdm import tqdm
 
 from vita_duplex import __version__
+from vita_duplex.client import bench, talk
 from vita_duplex.config import Config, ConfigError, load_config
-from vita_duplex.server import bench, check, talk
+from vita_duplex.server import check
 from vita_duplex.server.app import Server, create_app
+from vita_duplex.server.parts import Progress
 
 FLAGS = (
     ("host", "server.host"),
@@ -23,6 +27,9 @@ FLAGS = (
 """Short forms of settings."""
 MESSAGE_LIMIT = 16 * 1024 * 1024
 """Bytes of one WebSocket message; OpenAI allows 15 MiB of audio in an append."""
+UNREAD_LIMIT_MS = 30_000
+"""After this long the kernel ends a connection whose client takes nothing of what it is sent. Without it a closed
+connection would keep its memory for as long as such a client likes, for closing waits until everything is sent."""
 GRACE_S = 10
 """Seconds a stopping server gives its connections."""
 
@@ -93,6 +100,8 @@ def _serve(arguments: argparse.Namespace) -> int:
     except OSError as error:
         where = f"{config.server.host}:{config.server.port}"
         return _complain(f"cannot listen on {where}: {error.strerror}; choose another with --port")
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; the connections inherit it
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_LIMIT_MS)
     port = listening.getsockname()[1]
     server = Server(config)
     runner = uvicorn.Server(
@@ -103,12 +112,29 @@ def _serve(arguments: argparse.Namespace) -> int:
             timeout_graceful_shutdown=GRACE_S,
         )
     )
+    # uvicorn raises the signal once more when all is shut down; being asked to stop is no failure.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    if sys.stderr.isatty():
+        server.on_progress = _progress_bar()
     server.on_failure = lambda: setattr(runner, "should_exit", True)
-    print(
-        f"vita-duplex: http://{config.server.host}:{port} (the models are loading; the page shows how far)", flush=True
-    )
+    address = f"http://{config.server.host}:{port}"
+    print(f"vita-duplex: {address} (Ctrl-C stops; while the models load, the page shows how far)", flush=True)
     runner.run(sockets=[listening])
     return 1 if server.loading.error else 0
+
+
+def _progress_bar() -> Progress:
+    """A bar for people; logs and containers get a line per phase instead."""
+    bar = tqdm(total=100, bar_format="{desc:<32} {bar:30} {n:3.0f} %  {elapsed}", leave=True)
+    logging.getLogger("vita_duplex.server.app").setLevel(logging.WARNING)
+
+    def show(share: float, phase: str) -> None:
+        bar.set_description_str(phase, refresh=False)
+        bar.update(100 * share - bar.n)
+        if share == 1:
+            bar.close()
+
+    return show
 
 
 def _complain(message: str) -> int:

@@ -119,8 +119,11 @@ class Gateway:
 
     async def _write(self) -> None:
         while True:
-            event = await self._outgoing.get()
-            await self._socket.send_text(json.dumps(event, ensure_ascii=False))
+            text = json.dumps(await self._outgoing.get(), ensure_ascii=False)
+            try:
+                await self._socket.send_text(text)
+            except RuntimeError as closed:  # by the web server itself: no pong came, or a broken frame
+                raise ClientGone from closed
 
     async def _close(self, code: int, reason: str) -> None:
         try:
@@ -159,7 +162,7 @@ class Gateway:
             case ResponseCreate(event_id=event_id):
                 await self._create_response(event_id)
             case ResponseCancel(event_id=event_id, response_id=response_id):
-                response = self._events.response
+                response = self._events.responding
                 if response is None or response_id not in (None, response.id):
                     message = "There is no such reply to cancel."
                     raise ClientError("response_cancel_not_active", message, event_id=event_id)

@@ -70,8 +70,8 @@ def load_parts(config: Config, progress: Progress) -> Parts:
     progress(0.05, "loading the voice")
     voice_executor = ThreadPoolExecutor(1, thread_name_prefix="voice")
     voice: Synthesiser = HummingVoice() if config.voice.kind == "humming" else HibariVoice(voice_executor)
-    pool = Pool(_instances(config, _part(progress, 0.1, 0.9)))
-    progress(1.0, "ready")
+    pool = Pool(_instances(config, _part(progress, 0.1, 0.85)))
+    progress(0.95, "warming up")
     return Parts(config, pool, voice, open_vad, ThreadPoolExecutor(1, thread_name_prefix="vad"))
 
 

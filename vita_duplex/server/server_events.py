@@ -38,6 +38,7 @@ class Response:
 
     turn: int
     resampler: Resampler
+    previous_item: str | None
     texts: list[str] = field(default_factory=list)
 
     @property
@@ -66,9 +67,13 @@ class ServerEvents:
         self._voice_rate = voice_rate
         self._vita_events = vita_events
         self._numbers = count(1)
-        self.response: Response | None = None
-        """The reply under way."""
+        self._response: Response | None = None
         self._last_item: str | None = None
+
+    @property
+    def responding(self) -> Response | None:
+        """The reply under way."""
+        return self._response
 
     def translate(self, notice: Notice) -> Iterator[Json]:
         match notice:
@@ -83,14 +88,14 @@ class ServerEvents:
             case UtteranceAccepted():
                 yield from self._accepted(notice)
             case TurnStarted(turn):
-                self.response = Response(turn, Resampler(self._voice_rate, self.rate_out))
-                yield from self._response_started(self.response)
+                self._response = Response(turn, Resampler(self._voice_rate, self.rate_out), self._last_item)
+                yield from self._response_started(self._response)
             case TurnAudio(turn, samples, text):
-                if self.response and turn == self.response.turn:
-                    yield from self._audio(self.response, samples, text)
+                if self._response and turn == self._response.turn:
+                    yield from self._audio(self._response, samples, text)
             case TurnEnded():
-                if self.response and notice.turn == self.response.turn:
-                    response, self.response = self.response, None
+                if self._response and notice.turn == self._response.turn:
+                    response, self._response = self._response, None
                     yield from self._response_ended(response, notice)
             case PartTrouble(part, message):
                 yield self._error("server_error", f"{part}_failed".replace(" ", "_"), message)
@@ -146,8 +151,8 @@ class ServerEvents:
         yield self._event("response.created", response=self._resource(response, "in_progress", None, []))
         item = _item(response.item_id, "assistant", "in_progress", [])
         yield self._event("response.output_item.added", response_id=response.id, output_index=0, item=item)
-        previous, self._last_item = self._last_item, response.item_id
-        yield self._event("conversation.item.added", item=item, previous_item_id=previous)
+        self._last_item = response.item_id
+        yield self._event("conversation.item.added", item=item, previous_item_id=response.previous_item)
         yield self._content("response.content_part.added", response, part={"type": "audio", "transcript": ""})
 
     def _audio(self, response: Response, samples: Samples, text: str | None) -> Iterator[Json]:
@@ -175,7 +180,7 @@ class ServerEvents:
         content = [{"type": "output_audio", "transcript": transcript}]
         item = _item(response.item_id, "assistant", "completed" if completed else "incomplete", content)
         yield self._event("response.output_item.done", response_id=response.id, output_index=0, item=item)
-        yield self._event("conversation.item.done", item=item, previous_item_id=None)
+        yield self._event("conversation.item.done", item=item, previous_item_id=response.previous_item)
         yield self._event("response.done", response=self._resource(response, notice.status, _details(notice), [item]))
 
     def _resource(self, response: Response, status: str, details: Json | None, output: list[Json]) -> Json:

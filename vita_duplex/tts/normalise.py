@@ -13,7 +13,7 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"^\s{0,3}#{1,6}\s+", re.MULTILINE), ""),
     (re.compile(r"^\s*(?:[-*•+]|\d{1,2}[.)])\s+", re.MULTILINE), ""),
     (re.compile(r"(\*\*|__|~~)(.+?)\1"), r"\2"),
-    (re.compile(r"(?<!\w)[*_](.+?)[*_](?!\w)"), r"\1"),
+    (re.compile(r"(?<!\w)[*_](?=\S)(.+?)(?<=\S)[*_](?!\w)"), r"\1"),  # not "2 * 3 * 4"
     (re.compile(r"<[123]>"), ""),  # VITA's state tokens, should one slip into the text
     # Emoji, pictographs and their modifiers (Unicode 15 blocks).
     (re.compile(r"[\U0001F000-\U0001FAFF\u2600-\u27BF\uFE0F\u200D]"), ""),

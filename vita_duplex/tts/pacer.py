@@ -14,7 +14,7 @@ class Pacer:
         self.lead = rate * lead_ms // 1000
         self.sent = 0
         self._client_pauses = client_pauses
-        self._held = False
+        self.held = False
         # The client played sample `_anchor_sample` at time `_anchor`; None while its position stands still.
         self._anchor: float | None = None
         self._anchor_sample = 0
@@ -27,15 +27,15 @@ class Pacer:
 
     def due(self, now: float) -> int:
         """How many samples may be sent now."""
-        return 0 if self._held else self.heard(now) + self.lead - self.sent
+        return 0 if self.held else self.heard(now) + self.lead - self.sent
 
     def wait(self, samples: int, now: float) -> float | None:
         """Seconds until `samples` may be sent at once; None while held."""
-        return None if self._held else max(0.0, (samples - self.due(now)) / self.rate)
+        return None if self.held else max(0.0, (samples - self.due(now)) / self.rate)
 
     def drained(self, now: float) -> float | None:
         """Seconds until all that was sent is heard; None while held."""
-        return None if self._held else (self.sent - self.heard(now)) / self.rate
+        return None if self.held else (self.sent - self.heard(now)) / self.rate
 
     def send(self, samples: int, now: float) -> None:
         """Note that samples go out."""
@@ -44,11 +44,11 @@ class Pacer:
         self.sent += samples
 
     def hold(self, now: float) -> None:
-        self._held = True
+        self.held = True
         if self._client_pauses:
             self._anchor_sample, self._anchor = self.heard(now), None
 
     def resume(self, now: float) -> None:
-        self._held = False
-        if self._client_pauses and self._anchor_sample < self.sent:
+        if self.held and self._client_pauses and self._anchor_sample < self.sent:
             self._anchor = now
+        self.held = False

@@ -7,7 +7,7 @@ FIRST_CLAUSE_CHARS = 12
 FIRST_PHRASE_CHARS = 48
 """A first sentence this long without a comma is cut before a conjunction, which is a place to breathe."""
 LONGEST_CHARS = 240
-"""A piece without any mark is cut at a space here, so that no voice gets an endless line."""
+"""No piece is longer; one without any mark is cut at a space here, so that no voice gets an endless line."""
 
 # A sentence mark counts when a space or the end of a line follows ("3.14" goes on); CJK marks always do.
 _SENTENCE = re.compile(r"[.!?…]+[\"'”’)\]]*(?=\s)|[。！？]+[”’」』）]*|\n+")
@@ -40,10 +40,9 @@ class Sentences:
 
     def _take(self, end: int) -> list[str]:
         piece, self._text = self._text[:end].strip(), self._text[end:].lstrip()
-        if not _SPEAKABLE.search(piece):
-            return []
-        self._first = False
-        return [piece]
+        if _SPEAKABLE.search(piece):
+            self._first = False
+        return [piece] if piece else []
 
     def _end(self) -> int | None:
         """Where the first piece ends, if that can be told yet."""
@@ -51,7 +50,7 @@ class Sentences:
         if self._first:
             ends += [m.end() for m in _CLAUSE.finditer(self._text) if m.end() >= FIRST_CLAUSE_CHARS]
             ends += [m.end() for m in _CONJUNCTION.finditer(self._text) if m.end() >= FIRST_PHRASE_CHARS]
-        if ends:
+        if ends and min(ends) <= LONGEST_CHARS:
             return min(ends)
         if len(self._text) > LONGEST_CHARS:
             return self._text.rfind(" ", 0, LONGEST_CHARS) + 1 or LONGEST_CHARS

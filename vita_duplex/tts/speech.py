@@ -84,7 +84,7 @@ class PacedSpeech:
 
     def _put(self, texts: list[str]) -> None:
         if texts:
-            self.first_clause = self.first_clause or self._now()
+            self.first_clause = self._now() if self.first_clause is None else self.first_clause
         for text in texts:
             self._texts.put_nowait(text)
 
@@ -96,8 +96,8 @@ class PacedSpeech:
             self._pieces.append(piece)
             try:
                 await self._say(piece)
-            except PartFailed:
-                await self._say_again(piece)
+            except PartFailed as failure:
+                await self._say_again(piece, failure)
             piece.complete = True
             self._changed.set()
         self._complete = True
@@ -109,7 +109,8 @@ class PacedSpeech:
             return
         async with aclosing(self._synthesiser.synthesise(sayable)) as voice:
             async for samples in voice:
-                self.first_synthesised = self.first_synthesised or self._now()
+                if self.first_synthesised is None:
+                    self.first_synthesised = self._now()
                 self.synthesised += len(samples)
                 piece.samples += len(samples)
                 piece.unsent.append(samples)
@@ -118,11 +119,13 @@ class PacedSpeech:
                     self._room.clear()
                     await self._room.wait()
 
-    async def _say_again(self, piece: Piece) -> None:
-        """One more try for a piece of which nothing was made; then its text goes out without sound."""
+    async def _say_again(self, piece: Piece, failure: PartFailed) -> None:
+        """One more try for a piece of which nothing was made; then its text goes out with the sound there is."""
+        if piece.samples:
+            piece.error = failure.message
+            return
         try:
-            if piece.samples == 0:
-                await self._say(piece)
+            await self._say(piece)
         except PartFailed as failure:
             piece.error = failure.message
 
@@ -142,19 +145,21 @@ class PacedSpeech:
 
     def _send_due(self, send: Callable[[Chunk], None]) -> float | None:
         """Send what is due. Return the seconds until more is; None: until something changes; 0: it is over."""
+        if self._pacer.held:
+            return None
         now = self._now()
         while self._pieces:
             piece = self._pieces[0]
             if not piece.unsent:
                 if not piece.complete:
                     return None  # the voice is behind
-                if not piece.told:
+                if not piece.told or piece.error:
                     send(self._silent(piece))
                 self._pieces.popleft()
                 continue
             wanted = min(self._chunk, len(piece.unsent[0]))
             wait = self._pacer.wait(wanted, now)
-            if wait is None or wait > 0:
+            if wait:
                 return wait
             send(self._next_chunk(piece, now))
         return self._pacer.drained(now) if self._complete else None
@@ -167,7 +172,9 @@ class PacedSpeech:
         self._pacer.send(len(samples), now)
         self._room.set()
         text, piece.told = None if piece.told else piece.text, True
-        return Chunk(samples, piece.samples, text, piece.error)
+        return Chunk(samples, piece.samples, text)
 
     def _silent(self, piece: Piece) -> Chunk:
-        return Chunk(np.zeros(0, np.float32), 0, piece.text, piece.error)
+        """What is left to tell of a piece whose sound, if it had any, is sent."""
+        text = None if piece.told else piece.text
+        return Chunk(np.zeros(0, np.float32), piece.samples, text, piece.error)

@@ -10,6 +10,9 @@ from vita_duplex.engine.seams import INPUT_RATE
 WINDOW = 512
 """Samples per probability: 32 ms at 16 kHz, the window Silero VAD was trained on."""
 
+FLOOR = 0.01
+"""Below this it is always silence, however low the threshold; Silero's `get_speech_timestamps` has the same."""
+
 
 class EndpointConfig(BaseModel):
     """When speech counts as begun and as over. Times are rounded up to whole windows of 32 ms."""
@@ -19,7 +22,7 @@ class EndpointConfig(BaseModel):
     threshold: float = Field(0.5, ge=0, le=1)
     """Probability from which a window is speech (Silero's own default)."""
     hysteresis: float = Field(0.15, ge=0, le=1)
-    """Speech that has begun goes on down to `threshold - hysteresis` (Silero's own default)."""
+    """Speech that has begun goes on down to `threshold - hysteresis`, at least `FLOOR` (Silero's own default)."""
     min_speech_ms: int = Field(96, ge=32)
     """Shorter noises start nothing."""
     hold_after_ms: int = Field(128, ge=32)
@@ -55,7 +58,9 @@ class Mark:
 class Endpoint:
     """Hysteresis, minimum speech, pause and end.
 
-    Marks come in the order `started`, `sustained`?, (`paused`, `resumed`)*, `paused`?, `ended`.
+    Marks come in the order `started`, (`paused`, `resumed`)*, `paused`?, `ended`; once an utterance's speech is
+    long enough `sustained` follows `started` or `resumed`. Speech cut at `max_utterance_s` goes on in the next
+    utterance with its next window.
     """
 
     def __init__(self, config: EndpointConfig) -> None:
@@ -86,10 +91,13 @@ class Endpoint:
         self._quiet = 0  # windows of silence since the last of them
         self._start = self._end = self.sample
         self._sustained = False
+        self._paused = False
 
     def push(self, probability: float) -> list[Mark]:
         """Take in the next window's probability."""
-        level = self.config.threshold - (self.config.hysteresis if self._speech else 0)
+        level = self.config.threshold
+        if self._speech:
+            level = max(level - self.config.hysteresis, FLOOR)
         start, self.sample = self.sample, self.sample + WINDOW
         return self._speech_window(start) if probability >= level else self._quiet_window()
 
@@ -97,7 +105,8 @@ class Endpoint:
         if not self._speech:
             self._start = start
         marks: list[Mark] = []
-        if self._talking and self._quiet >= self._early:
+        if self._paused:
+            self._paused = False
             marks.append(self._mark("resumed"))
         self._speech, self._quiet, self._end = self._speech + 1, 0, self.sample
         if not self._talking and self._speech >= self._min_speech:
@@ -108,6 +117,7 @@ class Endpoint:
             marks.append(self._mark("sustained"))
         if self._talking and self.sample - self._start >= self._max * WINDOW:
             marks.append(self._ended())
+            self._speech = max(1, self._min_speech - 1)  # it is speech already: the next window starts an utterance
         return marks
 
     def _quiet_window(self) -> list[Mark]:
@@ -117,7 +127,8 @@ class Endpoint:
         if not self._talking:
             self._rest()  # a blip
             return []
-        if self._quiet == self._early:
+        if not self._paused and self._quiet >= self._early:
+            self._paused = True
             return [self._mark("paused")]
         return [self._ended()] if self._quiet >= self._silence else []
 

@@ -75,6 +75,7 @@ class MicrophoneListener:
         """Drop what was received and not yet listened to."""
         self._waiting.clear()
         self._waiting_samples = 0
+        self._rest = np.zeros(0, np.float32)
 
     async def run(self) -> AsyncGenerator[Heard]:
         loop = asyncio.get_running_loop()

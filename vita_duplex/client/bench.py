@@ -21,23 +21,13 @@ import numpy as np
 import psutil
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from vita_duplex.server.talk import (
-    FRAME,
-    FRAME_S,
-    STEPS,
-    Conversation,
-    Pcm,
-    Record,
-    Recording,
-    Session,
-    TalkError,
-    answer_s,
-    converse,
-    open_session,
-    read_recording,
-    steps_s,
-    table,
-)
+from vita_duplex.client.connection import Session, open_session
+from vita_duplex.client.conversation import Conversation
+from vita_duplex.client.errors import TalkError
+from vita_duplex.client.latency import STEPS, answer_s, steps_s
+from vita_duplex.client.messages import Record
+from vita_duplex.client.recording import Pcm, Recording, read_recording
+from vita_duplex.client.talk import FRAME, FRAME_S, converse, table
 
 ANSWER_BAR_S = 2.0
 MEMORY_BAR_GB = 4.0

@@ -17,15 +17,11 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from vita_duplex.server.talk import (
-    OUTPUT_RATE,
-    STEPS,
-    Conversation,
-    Record,
-    Roles,
-    TalkError,
-    steps_s,
-)
+from vita_duplex.client.conversation import Conversation
+from vita_duplex.client.errors import TalkError
+from vita_duplex.client.latency import STEPS, steps_s
+from vita_duplex.client.messages import Record, Roles
+from vita_duplex.client.recording import OUTPUT_RATE
 
 INK = "#22272e"
 FAINT = "#8a929c"

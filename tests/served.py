@@ -1,0 +1,73 @@
+"""A real server in a process of its own, for the end-to-end tests."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).parent.parent
+READY_S = 400
+"""Generous: several times the 90 s it takes on two idle cores, for busy machines."""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def served(config: str, *flags: str) -> Iterator[int]:
+    """Serve a configuration; yields the port once `/ready` says yes. Stopping must leave no process behind."""
+    port = free_port()
+    command = [sys.executable, "-m", "vita_duplex.server.cli", "serve", "--config", f"configs/{config}.yaml"]
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(
+            [*command, "--port", str(port), *flags], cwd=ROOT, stdout=log, stderr=log, env=os.environ
+        )
+        family: list[psutil.Process] = []
+        try:
+            _wait_until_ready(process, port)
+            family = psutil.Process(process.pid).children(recursive=True)
+            yield port
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(40) == 0
+            _, alive = psutil.wait_procs(family, 10)
+            assert alive == [], "processes left behind"
+        except BaseException:
+            log.seek(0)
+            print(log.read()[-5000:])  # pytest shows it with the failure
+            raise
+        finally:
+            for one in family:
+                if one.is_running():
+                    one.kill()
+            process.kill()
+            process.wait()
+        log.seek(0)
+        assert "Traceback" not in log.read()
+
+
+def _wait_until_ready(process: "subprocess.Popen[bytes]", port: int) -> None:
+    deadline = time.monotonic() + READY_S
+    while time.monotonic() < deadline:
+        assert process.poll() is None, "the server ended while loading"
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/ready", timeout=5) as answer:
+                assert json.load(answer)["ready"] is True
+                return
+        except (urllib.error.URLError, TimeoutError, ConnectionError):
+            time.sleep(0.5)
+    raise AssertionError(f"not ready within {READY_S} s")

@@ -1,0 +1,168 @@
+"""The main job, with the real default models: human speech in, spoken answers out. Runs in real time."""
+
+import asyncio
+import base64
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import jiwer
+import numpy as np
+import pytest
+import soundfile
+import sounds
+import soxr
+from openai import AsyncOpenAI
+from served import served
+
+from vita_duplex.client.connection import open_session
+from vita_duplex.client.conversation import Conversation, Witness
+from vita_duplex.client.recording import read_recording, to_pcm
+from vita_duplex.client.talk import FRAME, converse
+from vita_duplex.engine.seams import Samples
+from vita_duplex.vad.moonshine import Moonshine
+
+pytestmark = pytest.mark.real
+
+DATA = Path(__file__).parent / "data"
+QUESTION, SECOND = DATA / "goforward.flac", DATA / "something.flac"
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    with served("cpu") as port:
+        yield port
+
+
+def url(port: int) -> str:
+    return f"ws://127.0.0.1:{port}/v1/realtime"
+
+
+def talk(port: int, question: Path, second: Path | None = None, at_s: float = 1.0) -> Conversation:
+    recordings = [read_recording(path) for path in (question, second) if path]
+    return asyncio.run(converse(url(port), *recordings, at_s=at_s, limit_s=120))
+
+
+def words(text: str) -> str:
+    return re.sub(r"[^a-z0-9' ]+", " ", text.lower()).strip()
+
+
+def heard_words(samples: Samples, rate: int) -> str:
+    """What the ears make of a reply, piece by piece as they would of a user."""
+    at_16k = soxr.resample(samples, rate, 16_000).astype(np.float32)
+    ears = Moonshine()
+    parts = np.array_split(at_16k, max(1, len(at_16k) // (8 * 16_000)))
+    return words(" ".join(ears.transcribe(part).text for part in parts))
+
+
+def test_a_human_question_gets_a_spoken_answer_whose_sound_is_its_text(port: int) -> None:
+    conversation = talk(port, QUESTION)
+    assert [verdict.accepted for verdict in conversation.verdicts] == [True]
+    assert jiwer.wer("go forward ten meters", words(conversation.transcripts[0])) <= 0.2
+    (reply,) = conversation.replies.values()
+    assert reply.status == "completed"
+    assert len(words(reply.text).split()) >= 2
+    audio = np.concatenate(reply.pieces).astype(np.float32) / 32768
+    assert jiwer.wer(words(reply.text), heard_words(audio, 24_000)) <= 0.2
+    assert conversation.stale_samples == 0
+    assert conversation.swaps == 0
+
+
+def test_a_second_human_question_stops_the_answer_and_is_answered_with_one_swap(port: int) -> None:
+    conversation = talk(port, QUESTION, SECOND, at_s=0.3)
+    assert [verdict.accepted for verdict in conversation.verdicts] == [True, True]
+    assert conversation.statuses == ["cancelled", "completed"]
+    assert conversation.swaps == 1
+    assert conversation.stale_samples == 0
+    first, second = conversation.replies.values()
+    assert conversation.heard_samples(first.id) < 24_000 * 8
+    assert conversation.heard_samples(second.id) > 24_000 / 2
+    assert conversation.held, "it did not fall silent when the second question began"
+
+
+@pytest.mark.parametrize("sound", ["silence", "click", "music", "mm-hm"])
+def test_what_is_no_question_gets_no_answer(port: int, sound: str) -> None:
+    made = {"silence": sounds.silence, "click": sounds.click, "music": sounds.music}
+    samples = made[sound]() if sound in made else sounds.speech("Mm-hm.")
+
+    async def play() -> Conversation:
+        witness = Witness()
+        async with open_session(url(port), witness) as session:
+            pcm = to_pcm(np.concatenate([samples, np.zeros(16_000 * 4, np.float32)]))
+            for start in range(0, len(pcm) - FRAME, FRAME):
+                await session.send(pcm[start : start + FRAME])
+                await session.listen_until(max(session.now(), start / 16_000))
+        return witness.conversation
+
+    conversation = asyncio.run(play())
+    assert conversation.replies == {}
+    assert [verdict.accepted for verdict in conversation.verdicts] in ([], [False])
+    if sound == "mm-hm":
+        assert len(conversation.verdicts) == 1, "it is speech: the judge, not the detector, must turn it down"
+
+
+def test_mm_hm_during_an_answer_lets_it_go_on_to_its_end(port: int, tmp_path: Path) -> None:
+    murmur = tmp_path / "mm-hm.wav"
+    soundfile.write(murmur, sounds.speech("Mm-hm."), 16_000)
+    conversation = talk(port, QUESTION, murmur, at_s=0.2)
+    assert conversation.verdicts[0].accepted
+    assert [verdict.accepted for verdict in conversation.verdicts[1:]] == [False]
+    assert conversation.statuses == ["completed"]
+    assert conversation.swaps == 0
+    (reply,) = conversation.replies.values()
+    assert conversation.heard_samples(reply.id) == sum(len(piece) for piece in reply.pieces)
+
+
+def test_the_official_openai_client_has_a_spoken_conversation(port: int) -> None:
+    async def converse_stock() -> list[Any]:
+        client = AsyncOpenAI(
+            base_url=f"http://127.0.0.1:{port}/v1", api_key="unused", websocket_base_url=f"ws://127.0.0.1:{port}/v1"
+        )
+        models = [model.id async for model in client.models.list()]
+        events: list[Any] = []
+        async with client.realtime.connect(model=models[0]) as connection:
+            await connection.session.update(
+                session={"type": "realtime", "audio": {"input": {"turn_detection": {"type": "server_vad"}}}}
+            )
+            samples, _ = soundfile.read(QUESTION, dtype="float32")
+            pcm = to_pcm(np.concatenate([soxr.resample(samples, 16_000, 24_000), np.zeros(24_000, np.float32)]))
+
+            async def speak() -> None:
+                for start in range(0, len(pcm), 480):
+                    audio = base64.b64encode(pcm[start : start + 480].astype("<i2").tobytes()).decode()
+                    await connection.input_audio_buffer.append(audio=audio)
+                    await asyncio.sleep(0.02)
+
+            speaking = asyncio.create_task(speak())
+            async with asyncio.timeout(90):
+                async for event in connection:
+                    events.append(event)
+                    if event.type in ("response.done", "error"):
+                        break
+            speaking.cancel()
+            with suppress(asyncio.CancelledError):
+                await speaking
+        return events
+
+    events = asyncio.run(converse_stock())
+    kinds = [event.type for event in events]
+    assert kinds[:2] == ["session.created", "session.updated"]
+    assert kinds[-1] == "response.done"
+    assert not [kind for kind in kinds if kind.startswith("vita.")]
+    (heard,) = [e for e in events if e.type == "conversation.item.input_audio_transcription.completed"]
+    assert jiwer.wer("go forward ten meters", words(heard.transcript)) <= 0.2
+    text = "".join(e.delta for e in events if e.type == "response.output_audio_transcript.delta")
+    data = b"".join(base64.b64decode(e.delta) for e in events if e.type == "response.output_audio.delta")
+    audio = np.frombuffer(data, "<i2").astype(np.float32) / 32768
+    assert jiwer.wer(words(text), heard_words(audio, 24_000)) <= 0.2
+    assert events[-1].response.status == "completed"
+
+
+def test_two_instances_hand_the_floor_to_each_other() -> None:
+    with served("cpu", "--instances", "2") as port:
+        conversation = talk(port, QUESTION, SECOND, at_s=0.3)
+    assert conversation.statuses == ["cancelled", "completed"]
+    assert [(roles.generator, roles.monitor) for roles in conversation.roles] == [("a", "b"), ("b", "a")]
+    assert [record.instance for record in conversation.records if record.is_reply] == ["a", "b"]

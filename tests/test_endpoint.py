@@ -1,0 +1,234 @@
+"""The endpointer: a script of probabilities in, the exact beginnings and ends of utterances out."""
+
+import re
+from itertools import pairwise
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vita_duplex.vad.endpoint import WINDOW, Endpoint, EndpointConfig, Mark
+
+PRE_ROLL = 4800
+CONFIG = EndpointConfig()  # in windows: 3 to start, 4 to sustain, 7 to pause, 16 to end, 938 at most
+SHORT = EndpointConfig(max_utterance_s=1.2)  # 38 windows at most
+PROBABILITIES = {".": 0.0, "~": 0.4, "#": 0.9}  # silence, between the two levels, speech
+
+
+def windows(script: str) -> list[float]:
+    """`#*3 .` reads: three windows of speech, one of silence."""
+    found = re.findall(r"([.~#])(?:\*(\d+))?", script)
+    return [PROBABILITIES[kind] for kind, times in found for _ in range(int(times or 1))]
+
+
+def play(endpoint: Endpoint, script: str) -> list[Mark]:
+    return [mark for probability in windows(script) for mark in endpoint.push(probability)]
+
+
+def moments(endpoint: Endpoint, script: str) -> list[tuple[str, int]]:
+    """The marks and the number of windows seen when they came."""
+    return [
+        (mark.kind, endpoint.sample // WINDOW) for probability in windows(script) for mark in endpoint.push(probability)
+    ]
+
+
+def kinds(marks: list[Mark]) -> list[str]:
+    return [mark.kind for mark in marks]
+
+
+def at(kind: str, begin: int, start: int, end: int, keep: int) -> Mark:
+    """A mark with its positions after `begin` in windows."""
+    return Mark(kind, begin, start * WINDOW, end * WINDOW, keep * WINDOW)  # type: ignore[arg-type]
+
+
+def test_an_utterance_has_exact_samples() -> None:
+    begin = 20 * WINDOW - PRE_ROLL
+    assert play(Endpoint(CONFIG), ".*20 #*10 .*20") == [
+        at("started", begin, 20, 23, 23),
+        at("sustained", begin, 20, 24, 24),
+        at("paused", begin, 20, 30, 37),
+        at("ended", begin, 20, 30, 37),
+    ]
+
+
+def test_each_mark_comes_with_the_window_that_decides_it() -> None:
+    assert moments(Endpoint(CONFIG), ".*20 #*10 .*20") == [
+        ("started", 23),
+        ("sustained", 24),
+        ("paused", 37),
+        ("ended", 46),
+    ]
+
+
+def test_silence_says_nothing() -> None:
+    assert play(Endpoint(CONFIG), ".*2000") == []
+
+
+def test_a_blip_of_60_ms_starts_nothing() -> None:
+    assert play(Endpoint(CONFIG), ".*20 #*2 .*20 #*2 . #*2 .*20") == []
+
+
+def test_a_blip_of_60_ms_holds_no_reply_even_where_it_touches_three_windows() -> None:
+    assert kinds(play(Endpoint(CONFIG), ".*20 #*3 .*20")) == ["started", "paused", "ended"]
+
+
+def test_a_word_of_96_ms_is_an_utterance() -> None:
+    begin = 50 * WINDOW - PRE_ROLL
+    assert play(Endpoint(CONFIG), ".*50 #*3 .*16")[-1] == at("ended", begin, 50, 53, 60)
+
+
+def test_speech_that_has_begun_goes_on_at_a_lower_level() -> None:
+    assert play(Endpoint(CONFIG), "~*30") == []
+    assert kinds(play(Endpoint(CONFIG), "#*3 ~*40")) == ["started", "sustained"]
+    assert moments(Endpoint(CONFIG), "# ~*2 .*16") == [("started", 3), ("paused", 10), ("ended", 19)]
+
+
+def test_after_the_end_the_upper_level_counts_again() -> None:
+    assert kinds(play(Endpoint(CONFIG), "#*5 .*16 ~*50")) == ["started", "sustained", "paused", "ended"]
+
+
+def test_a_low_threshold_keeps_a_level_below_which_there_is_silence() -> None:
+    quiet = EndpointConfig(threshold=0.1)
+    assert kinds(play(Endpoint(quiet), "#*5 .*16")) == ["started", "sustained", "paused", "ended"]
+
+
+def test_a_pause_shorter_than_the_end_continues_the_utterance() -> None:
+    assert play(Endpoint(CONFIG), "#*5 .*15 #*2 .*16") == [
+        at("started", 0, 0, 3, 3),
+        at("sustained", 0, 0, 4, 4),
+        at("paused", 0, 0, 5, 12),
+        at("resumed", 0, 0, 5, 12),
+        at("paused", 0, 0, 22, 29),
+        at("ended", 0, 0, 22, 29),
+    ]
+
+
+def test_a_silence_shorter_than_a_pause_is_not_told() -> None:
+    assert kinds(play(Endpoint(CONFIG), "#*5 .*6 #*5 .*6 #*5")) == ["started", "sustained"]
+
+
+def test_the_audio_at_the_pause_is_the_audio_at_the_end_when_nothing_was_said_between() -> None:
+    paused, ended = play(Endpoint(CONFIG), ".*30 #*9 .*8 #*9 .*16")[-2:]
+    assert kinds([paused, ended]) == ["paused", "ended"]
+    assert (paused.begin, paused.keep_until) == (ended.begin, ended.keep_until)
+
+
+def test_the_pre_roll_does_not_reach_into_the_utterance_before() -> None:
+    first, second = (mark for mark in play(Endpoint(CONFIG), "#*5 .*17 #*5 .*16") if mark.kind == "ended")
+    assert first == at("ended", 0, 0, 5, 12)
+    assert second == at("ended", 22 * WINDOW - PRE_ROLL, 22, 27, 34)
+    long = EndpointConfig(pre_roll_ms=2000)
+    first, second = (mark for mark in play(Endpoint(long), "#*5 .*16 #*5 .*16") if mark.kind == "ended")
+    assert second.begin == first.keep_until == 12 * WINDOW
+
+
+def test_long_speech_is_cut_and_goes_on_in_the_next_utterance() -> None:
+    marks = play(Endpoint(SHORT), "#*100 .*16")
+    assert kinds(marks) == [*["started", "sustained", "ended"] * 2, "started", "sustained", "paused", "ended"]
+    assert [mark for mark in marks if mark.kind == "ended"] == [
+        at("ended", 0, 0, 38, 38),
+        at("ended", 38 * WINDOW, 38, 76, 76),
+        at("ended", 76 * WINDOW, 76, 100, 107),
+    ]
+
+
+def test_a_cut_loses_no_speech_however_little_is_left() -> None:
+    for left in range(1, 8):
+        for tail in ("#", "~"):
+            *_, cut, ended = (m for m in play(Endpoint(SHORT), f"#*38 {tail}*{left} .*16") if m.kind == "ended")
+            assert cut == at("ended", 0, 0, 38, 38)
+            assert ended == at("ended", 38 * WINDOW, 38, 38 + left, 38 + left + 7)
+
+
+def test_speech_that_ends_at_the_cut_leaves_nothing_behind() -> None:
+    assert kinds(play(Endpoint(SHORT), "#*38 .*40")) == ["started", "sustained", "ended"]
+
+
+def test_settings_may_change_in_the_middle() -> None:
+    endpoint = Endpoint(CONFIG)
+    assert moments(endpoint, "#*5 .*8") == [("started", 3), ("sustained", 4), ("paused", 12)]
+    endpoint.configure(EndpointConfig(silence_ms=320))  # 10 windows instead of 16
+    assert moments(endpoint, ".*2") == [("ended", 15)]
+    endpoint.configure(EndpointConfig(silence_ms=960))
+    assert moments(endpoint, "#*5 .*30") == [("started", 18), ("sustained", 19), ("paused", 27), ("ended", 50)]
+
+
+def test_an_earlier_pause_set_during_silence_is_told_at_once() -> None:
+    endpoint = Endpoint(CONFIG)
+    play(endpoint, "#*5 .*5")
+    endpoint.configure(EndpointConfig(early_ms=96))
+    assert kinds(play(endpoint, ". #")) == ["paused", "resumed"]
+
+
+def test_a_later_pause_set_during_a_pause_is_not_told_twice() -> None:
+    endpoint = Endpoint(CONFIG)
+    play(endpoint, "#*5 .*8")
+    endpoint.configure(EndpointConfig(early_ms=320))
+    assert kinds(play(endpoint, ".*3 #")) == ["resumed"]
+
+
+probabilities = st.lists(
+    st.tuples(st.sampled_from([0.0, 0.34, 0.36, 0.49, 0.5, 1.0]), st.integers(1, 45)), max_size=12
+).map(lambda runs: [probability for probability, count in runs for _ in range(count)])
+configs = st.builds(
+    EndpointConfig,
+    min_speech_ms=st.sampled_from([32, 96, 200]),
+    hold_after_ms=st.sampled_from([32, 128, 300]),
+    pre_roll_ms=st.sampled_from([0, 300, 3000]),
+    early_ms=st.sampled_from([32, 200, 400]),
+    silence_ms=st.sampled_from([64, 200, 500]),
+    max_utterance_s=st.sampled_from([1.1, 2.0, 30.0]),
+)
+
+LETTERS = {"started": "s", "sustained": "u", "paused": "p", "resumed": "r", "ended": "e"}
+LEGAL = re.compile(r"(su?(pru?)*p?e)*(su?(pru?)*p?)?")
+
+
+def check_order(marks: list[Mark]) -> None:
+    letters = "".join(LETTERS[mark.kind] for mark in marks)
+    assert LEGAL.fullmatch(letters), letters
+    assert all(utterance.count("u") <= 1 for utterance in letters.split("e")), letters
+
+
+@settings(deadline=None, max_examples=60)
+@given(configs, probabilities)
+def test_marks_come_in_order_and_utterances_do_not_overlap(config: EndpointConfig, script: list[float]) -> None:
+    endpoint = Endpoint(config)
+    marks, free = [], 0
+    for probability in script:
+        for mark in endpoint.push(probability):
+            assert free <= mark.begin <= mark.speech_start < mark.speech_end <= mark.keep_until <= endpoint.sample
+            assert mark.speech_start - mark.begin <= config.pre_roll_ms * 16
+            free = mark.keep_until if mark.kind == "ended" else free
+            marks.append(mark)
+    check_order(marks)
+
+
+@settings(deadline=None, max_examples=60)
+@given(configs, probabilities)
+def test_speech_long_enough_is_always_in_an_utterance(config: EndpointConfig, script: list[float]) -> None:
+    endpoint = Endpoint(config)
+    silence = [0.0] * 40
+    marks = [mark for probability in [*script, *silence] for mark in endpoint.push(probability)]
+    kept = [(mark.begin, mark.keep_until) for mark in marks if mark.kind == "ended"]
+    needed = -(-config.min_speech_ms // 32)
+    run = 0
+    for window, probability in enumerate([*script, 0.0]):
+        if probability >= config.threshold:
+            run += 1
+            continue
+        for spoken in range(window - run, window) if run >= needed else ():
+            assert any(begin <= spoken * WINDOW and (spoken + 1) * WINDOW <= end for begin, end in kept)
+        run = 0
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.tuples(configs, probabilities), min_size=1, max_size=4))
+def test_changing_settings_breaks_no_order(parts: list[tuple[EndpointConfig, list[float]]]) -> None:
+    endpoint = Endpoint(parts[0][0])
+    marks: list[Mark] = []
+    for config, script in parts:
+        endpoint.configure(config)
+        marks += [mark for probability in script for mark in endpoint.push(probability)]
+    check_order(marks)
+    ended = [mark for mark in marks if mark.kind == "ended"]
+    assert all(mark.keep_until <= later.begin for mark, later in pairwise(ended))

@@ -1,0 +1,140 @@
+"""The import arrows between the parts, in every module and every function; and what importing the core costs."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "vita_duplex"
+MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
+ALLOWED = {
+    "server": {"server", "client", "engine", "vad", "tts", "config"},
+    "client": {"client", "engine"},
+    "vad": {"vad", "engine"},
+    "tts": {"tts", "engine"},
+    "engine": {"engine"},
+    "models": {"models"},
+    "config": {"engine", "vad", "tts"},  # each part's own section of the settings
+    "__init__": set(),
+}
+EXCEPTIONS = {("server.parts", "models.smollm2"), ("server.check", "models.smollm2")}
+"""Who assembles the parts also has the bundled checkpoint unpacked before an engine loads it."""
+
+
+def name_of(path: Path) -> str:
+    """`engine.duplex` of vita_duplex/engine/duplex.py."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
+
+
+def imported(source: str, package: str) -> Iterator[str]:
+    """Full names of everything imported anywhere in a module of `package`, also inside functions."""
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Import():
+                yield from (alias.name for alias in node.names)
+            case ast.ImportFrom(level=0, module=str(module)):
+                yield from (f"{module}.{alias.name}" for alias in node.names)
+            case ast.ImportFrom():
+                above = package.split(".")[: len(package.split(".")) - node.level + 1]
+                yield from (".".join([*above, *filter(None, [node.module]), alias.name]) for alias in node.names)
+            case ast.Call(func=ast.Name(id="__import__") | ast.Attribute(attr="import_module")):
+                first = node.args[0] if node.args else None
+                yield str(first.value) if isinstance(first, ast.Constant) else "unknown"
+
+
+def ours(path: Path) -> list[str]:
+    """What a module imports of our package, without the package's name."""
+    package = ".".join(["vita_duplex", *path.relative_to(PACKAGE).parts[:-1]])
+    names = [name.split(".") for name in imported(path.read_text(encoding="utf-8"), package)]
+    return [".".join(name[1:]) for name in names if name[0] == "vita_duplex" and len(name) > 1]
+
+
+def forbidden(module: str, names: list[str]) -> list[str]:
+    """Those of the names that module must not import."""
+    allowed = ALLOWED[module.split(".")[0]]
+    excused = [name for importer, name in EXCEPTIONS if importer == module]
+    return [
+        name
+        for name in names
+        if name.split(".")[0] not in {*allowed, "__version__"} and not any(name.startswith(one) for one in excused)
+    ]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_imports_point_one_way(path: Path) -> None:
+    assert forbidden(name_of(path), ours(path)) == []
+
+
+def test_all_modules_are_looked_at() -> None:
+    assert {"engine.duplex", "server.gateway", "vad.endpoint", "tts.pacer", "models", "config", "__init__"} <= {
+        name_of(path) for path in MODULES
+    }
+    assert len(MODULES) > 30
+
+
+def test_every_exception_is_needed() -> None:
+    needed = {(name_of(path), name) for path in MODULES for name in ours(path)}
+    assert needed >= EXCEPTIONS
+
+
+def test_the_watchman_sees_every_kind_of_import() -> None:
+    source = """
+import json, vita_duplex.tts
+from vita_duplex import config
+from . import duplex
+from ..server import app
+def later():
+    from vita_duplex.vad.endpoint import Endpoint
+    import importlib
+    importlib.import_module("vita_duplex.models")
+"""
+    assert list(imported(source, "vita_duplex.engine")) == [
+        "json",
+        "vita_duplex.tts",
+        "vita_duplex.config",
+        "vita_duplex.engine.duplex",
+        "vita_duplex.server.app",
+        "vita_duplex.vad.endpoint.Endpoint",
+        "importlib",
+        "vita_duplex.models",
+    ]
+    assert forbidden("engine.duplex", ["tts", "config", "engine.events", "models"]) == ["tts", "config", "models"]
+
+
+def loaded_by(module: str, suspects: set[str]) -> set[str]:
+    """Which of the suspects a fresh interpreter has loaded after importing the module."""
+    script = f"import sys, {module}; print(*(set(sys.modules) & {suspects!r}))"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(result.stdout.split())
+
+
+HEAVY = {
+    "torch",
+    "vllm",
+    "fastapi",
+    "starlette",
+    "uvicorn",
+    "onnxruntime",
+    "transformers",
+    "scipy",
+    "hibari",
+    "websockets",
+}
+
+
+def test_the_core_loads_nothing_heavy() -> None:
+    assert loaded_by("vita_duplex.engine.duplex", {*HEAVY, "numpy", "asyncio"}) == set()
+
+
+def test_the_session_and_the_settings_load_no_model_and_no_server() -> None:
+    assert loaded_by("vita_duplex.engine.session", HEAVY) == set()
+    assert loaded_by("vita_duplex.config", HEAVY) == set()
+
+
+def test_the_package_itself_loads_nothing_of_ours() -> None:
+    parts = {f"vita_duplex.{part}" for part in ALLOWED}
+    assert loaded_by("vita_duplex", parts) == set()
