@@ -41,6 +41,8 @@ class Socket:
         self.subprotocol: str | None = None
         self.reads = True
         """A client that does not read makes the server's `send` wait for ever."""
+        self.broken = False
+        """The web server has closed the connection, and says so when something is sent."""
         self._to_server: asyncio.Queue[Json] = asyncio.Queue()
         self._changed = asyncio.Condition()
 
@@ -50,6 +52,8 @@ class Socket:
     async def send(self, message: Json) -> None:
         if message["type"] == "websocket.send" and not self.reads:
             await asyncio.Event().wait()
+        if self.broken:
+            raise RuntimeError(f"Unexpected ASGI message {message['type']!r}")
         match message["type"]:
             case "websocket.accept":
                 self.subprotocol = message.get("subprotocol")

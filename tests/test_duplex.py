@@ -240,8 +240,9 @@ def test_a_hold_whose_end_is_never_heard_of_ends_by_itself() -> None:
 
 def test_the_client_can_cancel_the_reply() -> None:
     duplex = speaking()
-    assert play(duplex, (2, CancelAsked())) == [Abort(0, 1), Finish(1, "cancelled", "client_cancelled")]
-    assert play(duplex, (2.1, CancelAsked())) == []
+    assert play(duplex, (1.9, CancelAsked(0))) == [], "a reply that is over already"
+    assert play(duplex, (2, CancelAsked(1))) == [Abort(0, 1), Finish(1, "cancelled", "client_cancelled")]
+    assert play(duplex, (2.1, CancelAsked(1))) == []
 
 
 def test_an_engine_that_fails_while_speaking_fails_the_turn_after_what_it_said() -> None:
@@ -266,10 +267,9 @@ EVENTS = st.one_of(
         for kind in (SpeechStarted, SpeechSustained, SpeechPaused, SpeechResumed, SpeechEnded)
     ),
     st.builds(QueryTyped, st.integers(101, 104)),  # one counter numbers both kinds of utterance
-    *(st.builds(kind, st.integers(1, 12)) for kind in (ReplyEnded, ReplyFailed, Played)),
+    *(st.builds(kind, st.integers(1, 12)) for kind in (ReplyEnded, ReplyFailed, Played, CancelAsked)),
     st.builds(yes, st.integers(1, 12)),
     st.builds(no, st.integers(1, 12)),
-    st.just(CancelAsked()),
     st.none(),
 )
 

@@ -246,7 +246,7 @@ def test_the_client_can_cancel_and_then_hears_nothing_more() -> None:
         async with conversation(LONG) as talk:
             await ask(talk)
             await talk.silent_until(TurnAudio)
-            await talk.session.cancel_reply()
+            await talk.session.cancel_reply(1)
             ended = await talk.silent_until(TurnEnded)
             await talk.be_silent(2)
             assert talk.endings() == [(1, "cancelled", "client_cancelled")]
@@ -378,6 +378,25 @@ def test_every_turn_leaves_one_record_whose_moments_are_in_order() -> None:
             counts = last.samples
             assert counts.synthesised == counts.sent == counts.heard == len(talk.audio(3))
             assert records[1].samples.heard <= records[1].samples.sent <= records[1].samples.synthesised
+
+    run(script())
+
+
+def test_barge_in_off_ignores_what_is_said_during_the_answer() -> None:
+    async def script() -> None:
+        async with conversation(LONG, QUERY, QUERY, config=DuplexConfig(barge_in="off")) as talk:
+            await ask(talk)
+            await talk.silent_until(TurnAudio)
+            await talk.be_silent(1.0)
+            await ask(talk)
+            await talk.silent_until(TurnEnded)
+            assert talk.endings() == [(1, "completed", None)]
+            assert talk.all(TurnHeld) == []
+            assert [n.speaking for n in talk.all(VoiceActivity)] == [True, False] * 2
+            assert [n.utterance for n in talk.all(UserStarted)] == [1]
+            await ask(talk)
+            await talk.silent_until(TurnEnded, 2)
+            assert talk.endings()[1:] == [(2, "completed", None)]
 
     run(script())
 

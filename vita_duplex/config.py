@@ -49,7 +49,7 @@ class EngineConfig(BaseModel):
     cache: Path = Field(default_factory=default_cache)
     """Folder for models that have to be prepared."""
     text: VllmTextConfig = VllmTextConfig()
-    scripted: tuple[ScriptedReply, ...] = (ScriptedReply(),)
+    scripted: tuple[ScriptedReply, ...] = Field((ScriptedReply(),), min_length=1)
 
 
 class VadConfig(BaseModel):

@@ -41,7 +41,7 @@ from vita_duplex.engine.events import (
 class DuplexConfig(BaseModel):
     """How a session decides."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     barge_in: Literal["hold", "verdict", "off"] = "hold"
     """`hold`: pause on speech, decide on the verdict · `verdict`: keep talking until the verdict · `off`:
@@ -144,8 +144,9 @@ class Duplex:
                 return self._reply_over(turn, failed=isinstance(event, ReplyFailed))
             case Played(turn):
                 return self._played(turn)
-            case CancelAsked():
-                return self._finish("cancelled", "client_cancelled") if self.floor else []
+            case CancelAsked(turn):
+                speaking = self.floor is not None and self.floor.turn == turn
+                return self._finish("cancelled", "client_cancelled") if speaking else []
             case _:
                 assert_never(event)
 

@@ -84,7 +84,9 @@ class Played:
 
 @dataclass(frozen=True, slots=True)
 class CancelAsked:
-    """The client wants the reply to stop."""
+    """The client wants this reply to stop."""
+
+    turn: int
 
 
 Event = (

@@ -1,6 +1,7 @@
 """An instance without a model: it answers by script. Tests and `configs/scripted.yaml` run on it."""
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -11,7 +12,7 @@ from vita_duplex.engine.seams import Judgement, PartFailed, Query
 class ScriptedReply(BaseModel):
     """What the instance does with an utterance."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     p1: float = Field(1.0, ge=0, le=1)
     """Probability of `<1>`; the rest is `<2>`. A typed query is always `<3>`."""
@@ -33,7 +34,8 @@ class ScriptedInstance:
         self.healthy = True
         self.running = 0
         """Requests under way."""
-        self.queries: list[Query] = []
+        self.queries: deque[Query] = deque(maxlen=8)
+        """The latest."""
         self._replies = replies
 
     async def answer(self, query: Query) -> AsyncGenerator[Judgement | str]:

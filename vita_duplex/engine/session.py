@@ -167,8 +167,8 @@ class Session:
         """Put a typed query; `number` is the next of the utterances' numbers."""
         await self._events.put(Utterance(number, text=text))
 
-    async def cancel_reply(self) -> None:
-        await self._events.put(CancelAsked())
+    async def cancel_reply(self, turn: int) -> None:
+        await self._events.put(CancelAsked(turn))
 
     # ── sources of events ──────────────────────────────────────────────────────────────
 
@@ -337,13 +337,17 @@ class Session:
                 if self.duplex.floor is None:
                     self._tell_speech(number, ended=False)
             case SpeechPaused() | SpeechEnded():
-                span = self._spans[number]
+                ended = isinstance(heard.event, SpeechEnded)
+                if ended:
+                    self._client.tell(VoiceActivity(False))
+                span = self._spans.get(number)
+                if span is None:
+                    return  # ignored from its start: speech during a reply with `barge_in: off`
                 span.end_ms = _ms(heard.end)
                 span.ended = clock - (heard.now - heard.end) / INPUT_RATE
                 self._utterances[number] = Utterance(number, heard.samples)
-                if isinstance(heard.event, SpeechEnded):
+                if ended:
                     span.endpoint = clock
-                    self._client.tell(VoiceActivity(False))
                     if span.told_start:
                         self._tell_speech(number, ended=True)
             case SpeechSustained() | SpeechResumed():

@@ -92,6 +92,7 @@ async def _in_thread(work: Callable[[], Parts]) -> Parts:
     done: Future[Parts] = Future()
 
     def run() -> None:
+        done.set_running_or_notify_cancel()  # from here on nobody can cancel it: it is done even if nobody waits
         try:
             done.set_result(work())
         except BaseException as error:

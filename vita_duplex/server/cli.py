@@ -28,6 +28,9 @@ FLAGS = (
 """Short forms of settings."""
 MESSAGE_LIMIT = 16 * 1024 * 1024
 """Bytes of one WebSocket message; OpenAI allows 15 MiB of audio in an append."""
+UNREAD_LIMIT_MS = 30_000
+"""After this long the kernel ends a connection whose client takes nothing of what it is sent. Without it a closed
+connection would keep its memory for as long as such a client likes, for closing waits until everything is sent."""
 GRACE_S = 10
 """Seconds a stopping server gives its connections."""
 
@@ -105,6 +108,8 @@ def _serve(arguments: argparse.Namespace) -> int:
     except OSError as error:
         where = f"{config.server.host}:{config.server.port}"
         return _complain(f"cannot listen on {where}: {error.strerror}; choose another with --port")
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; the connections inherit it
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_LIMIT_MS)
     port = listening.getsockname()[1]
     server = Server(config)
     runner = uvicorn.Server(

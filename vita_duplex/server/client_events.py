@@ -8,12 +8,19 @@ import binascii
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from vita_duplex.engine.seams import Samples
 
 RATES = (24_000, 16_000)
 """PCM sample rates on the wire: 24 kHz is OpenAI's only one, 16 kHz saves a third."""
+TEXT_LIMIT = 20_000
+"""Characters of instructions or of one typed item: more than any model's budget for them."""
+PARTS_LIMIT = 16
+"""Elements of a list. Without a limit the list of a million mistakes takes half a minute to write."""
+
+Name = Annotated[str, Field(max_length=512)]
+"""An identifier; the client's own are sent back with an error, so they are short."""
 
 
 class ClientError(Exception):
@@ -32,7 +39,7 @@ class _Event(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    event_id: str | None = None
+    event_id: Name | None = None
 
 
 class _Part(BaseModel):
@@ -67,9 +74,9 @@ class Audio(_Part):
 
 class SessionUpdateFields(_Part):
     type: Literal["realtime"]
-    instructions: str | None = Field(None, max_length=20_000)
+    instructions: str | None = Field(None, max_length=TEXT_LIMIT)
     audio: Audio | None = None
-    output_modalities: list[Literal["audio"]] | None = None
+    output_modalities: list[Literal["audio"]] | None = Field(None, max_length=PARTS_LIMIT)
     tools: list[Any] | None = Field(None, max_length=0)
 
 
@@ -89,13 +96,20 @@ class AudioClear(_Event):
 
 class InputText(_Part):
     type: Literal["input_text"]
-    text: str = Field(min_length=1, max_length=20_000)
+    text: str = Field(min_length=1, max_length=TEXT_LIMIT)
 
 
 class UserItem(_Part):
     type: Literal["message"]
     role: Literal["user"]
-    content: list[InputText] = Field(min_length=1)
+    content: list[InputText] = Field(min_length=1, max_length=PARTS_LIMIT)
+
+    @field_validator("content")
+    @classmethod
+    def _limited(cls, content: list[InputText]) -> list[InputText]:
+        if sum(len(part.text) for part in content) > TEXT_LIMIT:
+            raise ValueError(f"more than {TEXT_LIMIT} characters of text")
+        return content
 
 
 class ItemCreate(_Event):
@@ -113,7 +127,7 @@ class ResponseCreate(_Event):
 
 class ResponseCancel(_Event):
     type: Literal["response.cancel"]
-    response_id: str | None = None
+    response_id: Name | None = None
 
 
 ClientEvent = SessionUpdate | AudioAppend | AudioClear | ItemCreate | ResponseCreate | ResponseCancel

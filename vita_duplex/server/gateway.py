@@ -9,7 +9,7 @@ from typing import assert_never
 
 from fastapi import WebSocket, WebSocketDisconnect
 
-from vita_duplex.engine.notices import Notice
+from vita_duplex.engine.notices import Judged, Notice
 from vita_duplex.engine.seams import INPUT_RATE, Samples
 from vita_duplex.engine.session import Session
 from vita_duplex.server.client_events import (
@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 OUTGOING_LIMIT = 500
 """Events that may wait for a slow reader: some ten seconds of speech. When it is full the connection is closed;
 nobody else notices."""
+TYPED_LIMIT = 32
+"""Typed items that may wait for their answer. When it is full further ones are refused with an error."""
 
 TURN_DETECTION = "session.audio.input.turn_detection"
 
@@ -67,6 +69,7 @@ class Gateway:
         )
         self._outgoing: asyncio.Queue[Json] = asyncio.Queue(OUTGOING_LIMIT)
         self._typed: list[tuple[int, str]] = []  # typed items that wait for `response.create`
+        self._asked: set[int] = set()  # typed queries that wait for their verdict
         self._rate_in = 24_000
         self._resampler = Resampler(self._rate_in, INPUT_RATE)
         self._overflowing = False
@@ -101,6 +104,8 @@ class Gateway:
 
     def tell(self, notice: Notice) -> None:
         """What the session says, on its way to the client."""
+        if isinstance(notice, Judged):
+            self._asked.difference_update(notice.utterances)
         for event in self._events.translate(notice):
             self._send(event)
 
@@ -114,8 +119,11 @@ class Gateway:
 
     async def _write(self) -> None:
         while True:
-            event = await self._outgoing.get()
-            await self._socket.send_text(json.dumps(event, ensure_ascii=False))
+            text = json.dumps(await self._outgoing.get(), ensure_ascii=False)
+            try:
+                await self._socket.send_text(text)
+            except RuntimeError as closed:  # by the web server itself: no pong came, or a broken frame
+                raise ClientGone from closed
 
     async def _close(self, code: int, reason: str) -> None:
         try:
@@ -129,6 +137,7 @@ class Gateway:
     async def _read(self) -> None:
         while True:
             message = await self._socket.receive()
+            await asyncio.sleep(0)  # when frames come in a flood, `receive` never waits: let others have their turn
             if message["type"] == "websocket.disconnect":
                 raise ClientGone
             try:
@@ -149,18 +158,26 @@ class Gateway:
                 self._listener.forget()
                 self._send(self._events.cleared())
             case ItemCreate():
-                number = next(self._numbers)
-                self._typed.append((number, event.text))
-                for reply in self._events.typed_item(number, event.text):
-                    self._send(reply)
+                self._create_item(event)
             case ResponseCreate(event_id=event_id):
                 await self._create_response(event_id)
-            case ResponseCancel(event_id=event_id):
-                if not self._events.responding:
-                    raise ClientError("response_cancel_not_active", "There is no reply to cancel.", event_id=event_id)
-                await self._session.cancel_reply()
+            case ResponseCancel(event_id=event_id, response_id=response_id):
+                response = self._events.responding
+                if response is None or response_id not in (None, response.id):
+                    message = "There is no such reply to cancel."
+                    raise ClientError("response_cancel_not_active", message, event_id=event_id)
+                await self._session.cancel_reply(response.turn)
             case _:
                 assert_never(event)
+
+    def _create_item(self, event: ItemCreate) -> None:
+        if len(self._typed) + len(self._asked) >= TYPED_LIMIT:
+            message = f"{TYPED_LIMIT} typed items wait for their answer already; wait for one."
+            raise ClientError("too_many_items", message, event_id=event.event_id)
+        number = next(self._numbers)
+        self._typed.append((number, event.text))
+        for reply in self._events.typed_item(number, event.text):
+            self._send(reply)
 
     async def _create_response(self, event_id: str | None) -> None:
         if not self._typed:
@@ -168,6 +185,7 @@ class Gateway:
             raise ClientError("nothing_to_answer", message, event_id=event_id)
         number, text = self._typed[-1][0], "\n".join(text for _, text in self._typed)
         self._typed = []
+        self._asked.add(number)
         await self._session.ask(number, text)
 
     def _hear(self, samples: Samples) -> None:

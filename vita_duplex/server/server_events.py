@@ -71,8 +71,9 @@ class ServerEvents:
         self._last_item: str | None = None
 
     @property
-    def responding(self) -> bool:
-        return self._response is not None
+    def responding(self) -> Response | None:
+        """The reply under way."""
+        return self._response
 
     def translate(self, notice: Notice) -> Iterator[Json]:
         match notice:

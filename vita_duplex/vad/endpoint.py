@@ -17,7 +17,7 @@ FLOOR = 0.01
 class EndpointConfig(BaseModel):
     """When speech counts as begun and as over. Times are rounded up to whole windows of 32 ms."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     threshold: float = Field(0.5, ge=0, le=1)
     """Probability from which a window is speech (Silero's own default)."""

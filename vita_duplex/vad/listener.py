@@ -19,8 +19,9 @@ from vita_duplex.engine.session import Heard, SpeechEvent
 from vita_duplex.vad.endpoint import WINDOW, Endpoint, EndpointConfig, Kind, Mark
 
 WAITING_LIMIT = 60 * INPUT_RATE
-"""Samples that may wait to be listened to. When it is full `hear` refuses more: the client sends far faster
-than speech, or the machine is far too slow; either way old audio is worth more than new."""
+"""Samples that may wait to be listened to. When it is full `hear` refuses more until half of them are listened to:
+the client sends far faster than speech, or the machine is far too slow. Either way old audio is worth more than new,
+and one long gap is better than a syllable here and there."""
 BATCH = 64
 """Windows (2 s) per trip to the worker thread, so that a long backlog does not keep others waiting."""
 
@@ -45,6 +46,7 @@ class MicrophoneListener:
         self._utterance = 0
         self._waiting: deque[Samples] = deque()
         self._waiting_samples = 0
+        self._refusing = False
         self._arrived = asyncio.Event()
         self._rest: Samples = np.zeros(0, np.float32)  # less than a window
         self._kept: deque[Samples] = deque()  # the windows that may become part of an utterance
@@ -53,7 +55,11 @@ class MicrophoneListener:
 
     def hear(self, samples: Samples) -> bool:
         """Take in samples at 16 kHz; False if too many are waiting and these were dropped."""
+        if self._waiting_samples <= WAITING_LIMIT // 2:
+            self._refusing = False
         if self._waiting_samples + len(samples) > WAITING_LIMIT:
+            self._refusing = True
+        if self._refusing:
             return False
         self._waiting.append(samples)
         self._waiting_samples += len(samples)
