@@ -96,12 +96,10 @@ def _serve(arguments: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         # Bound before anything is loaded: a taken port is told at once, not after a minute.
-        listening = socket.create_server((config.server.host, config.server.port), backlog=128)
+        listening = listen(config.server.host, config.server.port)
     except OSError as error:
         where = f"{config.server.host}:{config.server.port}"
         return _complain(f"cannot listen on {where}: {error.strerror}; choose another with --port")
-    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; the connections inherit it
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_LIMIT_MS)
     port = listening.getsockname()[1]
     server = Server(config)
     runner = uvicorn.Server(
@@ -121,6 +119,14 @@ def _serve(arguments: argparse.Namespace) -> int:
     print(f"vita-duplex: {address} (Ctrl-C stops; while the models load, the page shows how far)", flush=True)
     runner.run(sockets=[listening])
     return 1 if server.loading.error else 0
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket whose connections do not wait for ever for a client that reads nothing."""
+    listening = socket.create_server((host, port), backlog=128)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; connections inherit it
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_LIMIT_MS)
+    return listening
 
 
 def _progress_bar() -> Progress:
