@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import threading
 from concurrent.futures import Future
 from dataclasses import replace
@@ -14,6 +15,7 @@ from virtual_time import InlineExecutor, run
 
 from vita_duplex.engine.scripted import ScriptedReply
 from vita_duplex.server.app import Server, create_app
+from vita_duplex.server.cli import UNREAD_LIMIT_MS, listen
 from vita_duplex.server.gateway import TYPED_LIMIT
 from vita_duplex.server.parts import Parts
 
@@ -26,8 +28,8 @@ def typed(*texts: str) -> Json:
     return {"type": "conversation.item.create", "item": {"type": "message", "role": "user", "content": content}}
 
 
-def errors(socket: Socket) -> list[tuple[str, str]]:
-    return [(event["error"]["code"], event["error"]["message"]) for event in socket.all("error")]
+def errors(client: Socket) -> list[tuple[str, str]]:
+    return [(event["error"]["code"], event["error"]["message"]) for event in client.all("error")]
 
 
 def item(content: list[Any]) -> Json:
@@ -49,10 +51,10 @@ def item(content: list[Any]) -> Json:
 )
 def test_long_lists_and_names_are_refused_in_one_short_error(frame: Json, told: tuple[str, str]) -> None:
     async def script() -> None:
-        async with connected(scripted_server(SHORT)) as socket:
-            socket.put(frame)
-            error = await socket.until("error")
-            [(code, message)] = errors(socket)
+        async with connected(scripted_server(SHORT)) as client:
+            client.put(frame)
+            error = await client.until("error")
+            [(code, message)] = errors(client)
             assert (code, message[: len(told[1])]) == told
             assert len(json.dumps(error)) < 1000
 
@@ -61,17 +63,17 @@ def test_long_lists_and_names_are_refused_in_one_short_error(frame: Json, told: 
 
 def test_typed_items_that_nobody_asks_about_are_bounded() -> None:
     async def script() -> None:
-        async with connected(scripted_server(SHORT)) as socket:
+        async with connected(scripted_server(SHORT)) as client:
             for _ in range(TYPED_LIMIT + 3):
-                socket.put(typed("and another thing"))
-            socket.put({"type": "response.create"})
-            await socket.until("response.done")
-            assert len(socket.all("conversation.item.added")) == TYPED_LIMIT + 1  # and the reply
-            assert [code for code, _ in errors(socket)] == ["too_many_items"] * 3
-            socket.put(typed("after the answer there is room again"))
-            socket.put({"type": "response.create"})
-            await socket.until("response.done", 2)
-            assert len(errors(socket)) == 3
+                client.put(typed("and another thing"))
+            client.put({"type": "response.create"})
+            await client.until("response.done")
+            assert len(client.all("conversation.item.added")) == TYPED_LIMIT + 1  # and the reply
+            assert [code for code, _ in errors(client)] == ["too_many_items"] * 3
+            client.put(typed("after the answer there is room again"))
+            client.put({"type": "response.create"})
+            await client.until("response.done", 2)
+            assert len(errors(client)) == 3
 
     run(script())
 
@@ -79,13 +81,13 @@ def test_typed_items_that_nobody_asks_about_are_bounded() -> None:
 def test_questions_typed_faster_than_they_can_be_judged_are_bounded() -> None:
     async def script() -> None:
         server = scripted_server(SHORT)
-        async with connected(server) as socket:
+        async with connected(server) as client:
             for _ in range(10 * TYPED_LIMIT):
-                socket.put(typed("me again"))
-                socket.put({"type": "response.create"})
+                client.put(typed("me again"))
+                client.put({"type": "response.create"})
                 await asyncio.sleep(0.01)  # a verdict takes 0.05 s
-            await socket.until("response.done")
-            assert {code for code, _ in errors(socket)} == {"too_many_items", "nothing_to_answer"}
+            await client.until("response.done")
+            assert {code for code, _ in errors(client)} == {"too_many_items", "nothing_to_answer"}
             assert server.parts is not None
             asked = [query for instance in server.parts.pool.instances for query in instance.queries]  # type: ignore[attr-defined]
             assert max(len(query.utterances) for query in asked) <= TYPED_LIMIT
@@ -95,22 +97,22 @@ def test_questions_typed_faster_than_they_can_be_judged_are_bounded() -> None:
 
 def test_a_late_cancel_of_an_earlier_reply_does_not_hit_the_next_one() -> None:
     async def script() -> None:
-        async with connected(scripted_server(SHORT, LONG)) as socket:
+        async with connected(scripted_server(SHORT, LONG)) as client:
             for number in (1, 2):
-                socket.put(typed("a question"))
-                socket.put({"type": "response.create"})
-                await socket.until("response.created", number)
+                client.put(typed("a question"))
+                client.put({"type": "response.create"})
+                await client.until("response.created", number)
                 if number == 1:
-                    await socket.until("response.done")
-            first, second = (event["response"]["id"] for event in socket.all("response.created"))
-            socket.put({"type": "response.cancel", "response_id": first})
-            await socket.until("error")
-            assert [code for code, _ in errors(socket)] == ["response_cancel_not_active"]
+                    await client.until("response.done")
+            first, second = (event["response"]["id"] for event in client.all("response.created"))
+            client.put({"type": "response.cancel", "response_id": first})
+            await client.until("error")
+            assert [code for code, _ in errors(client)] == ["response_cancel_not_active"]
             await asyncio.sleep(1)
-            assert len(socket.all("response.done")) == 1
-            socket.put({"type": "response.cancel", "response_id": second})
-            socket.put({"type": "response.cancel", "response_id": second})
-            await socket.until("response.done", 2)
+            assert len(client.all("response.done")) == 1
+            client.put({"type": "response.cancel", "response_id": second})
+            client.put({"type": "response.cancel", "response_id": second})
+            await client.until("response.done", 2)
 
     run(script())
 
@@ -136,7 +138,12 @@ class SlowExecutor(InlineExecutor):
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
         future: Future[Any] = Future()
         result = fn(*args, **kwargs)
-        asyncio.get_running_loop().call_later(1.0, lambda: future.cancelled() or future.set_result(result))
+
+        def finish() -> None:
+            if not future.cancelled():
+                future.set_result(result)
+
+        asyncio.get_running_loop().call_later(1.0, finish)
         return future
 
 
@@ -145,12 +152,12 @@ def test_a_file_pushed_in_too_fast_is_cut_a_few_times_and_not_in_every_word() ->
         server = scripted_server(SHORT)
         assert server.parts is not None
         server.parts = replace(server.parts, vad_executor=SlowExecutor())  # twice the pace of speech
-        async with connected(server) as socket:
+        async with connected(server) as client:
             frame = np.zeros(480, np.int16).tobytes()
             for _ in range(10 * 60 * 50):  # ten minutes at ten times the pace of speech
-                socket.put(frame)
+                client.put(frame)
                 await asyncio.sleep(0.002)
-            assert [code for code, _ in errors(socket)] == ["input_audio_overflow"] * 3
+            assert [code for code, _ in errors(client)] == ["input_audio_overflow"] * 3
 
     run(script())
 
@@ -158,15 +165,23 @@ def test_a_file_pushed_in_too_fast_is_cut_a_few_times_and_not_in_every_word() ->
 def test_a_connection_that_the_web_server_gave_up_is_no_bug(caplog: pytest.LogCaptureFixture) -> None:
     async def script() -> None:
         server = scripted_server(SHORT)
-        async with connected(server) as socket:
-            await socket.until("session.created")
-            socket.broken = True  # as when the network is gone and no pong comes
-            socket.put("no json")
+        async with connected(server) as client:
+            await client.until("session.created")
+            client.broken = True  # as when the network is gone and no pong comes
+            client.put("no json")
             await asyncio.sleep(1)
             assert server.sessions == 0
 
     run(script())
     assert caplog.text == ""
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="Linux only")
+def test_connections_end_when_the_client_takes_nothing_of_what_it_is_sent() -> None:
+    with listen("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname()):
+        accepted, _ = listening.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == UNREAD_LIMIT_MS
 
 
 def test_ctrl_c_while_models_load_leaves_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

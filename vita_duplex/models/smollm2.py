@@ -91,7 +91,7 @@ def prepare(cache: Path, progress: Progress) -> Path:
         finally:
             shutil.rmtree(work, ignore_errors=True)  # gone already when all went well
     except OSError as exc:
-        raise CannotPrepare(f"the language model does not fit into {cache}: {explain(exc)}") from exc
+        raise CannotPrepare(f"the language model cannot be put into {cache}: {explain(exc)}") from exc
     progress(1.0, "language model ready")
     return target
 

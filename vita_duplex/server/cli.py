@@ -104,12 +104,10 @@ def _serve(arguments: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         # Bound before anything is loaded: a taken port is told at once, not after a minute.
-        listening = socket.create_server((config.server.host, config.server.port), backlog=128)
+        listening = listen(config.server.host, config.server.port)
     except OSError as error:
         where = f"{config.server.host}:{config.server.port}"
         return _complain(f"cannot listen on {where}: {error.strerror}; choose another with --port")
-    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; the connections inherit it
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_LIMIT_MS)
     port = listening.getsockname()[1]
     server = Server(config)
     runner = uvicorn.Server(
@@ -138,6 +136,14 @@ def _prepare(arguments: argparse.Namespace) -> int:
     except PartFailed as failure:
         return _complain(str(failure))
     return 0
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket whose connections do not wait for ever for a client that reads nothing."""
+    listening = socket.create_server((host, port), backlog=128)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; connections inherit it
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_LIMIT_MS)
+    return listening
 
 
 def _progress_bar() -> Progress:
