@@ -28,7 +28,14 @@ step() {
     local what=$1 started=$SECONDS
     shift
     echo "install: $what…"
-    "$@" >>"$log" 2>&1 && echo "install: … $((SECONDS - started)) s" && return
+    "$@" >>"$log" 2>&1 &
+    local work=$!
+    while [ -t 1 ] && kill -0 $work 2>/dev/null; do  # people see what it is at; logs get a line per step
+        printf '\r\033[Kinstall: %4d s  %.60s' $((SECONDS - started)) "$(grep -v WARNING "$log" | tail -n 1)"
+        sleep 1
+    done
+    [ -t 1 ] && printf '\r\033[K'
+    wait $work && echo "install: … $((SECONDS - started)) s" && return
     if grep -qi "no space left" "$log"; then
         fail "disk full while $what; about $needed_gb GB are needed here"
     fi

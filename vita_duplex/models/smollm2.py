@@ -75,7 +75,7 @@ def prepare(cache: Path, progress: Progress) -> Path:
     """
     target = cache / NAME
     if is_complete(target):
-        progress(1.0, "language model ready")
+        progress(1.0, "the language model is prepared")
         return target
     source = find_gguf()
     progress(0.0, "checking the language model")
@@ -92,7 +92,7 @@ def prepare(cache: Path, progress: Progress) -> Path:
             shutil.rmtree(work, ignore_errors=True)  # gone already when all went well
     except OSError as exc:
         raise CannotPrepare(f"the language model cannot be put into {cache}: {explain(exc)}") from exc
-    progress(1.0, "language model ready")
+    progress(1.0, "the language model is prepared")
     return target
 
 
