@@ -136,7 +136,7 @@ def test_the_real_weights_become_a_model_that_transformers_reads(tmp_path: Path)
     phases: list[tuple[float, str]] = []
     model = prepare(tmp_path, lambda fraction, phase: phases.append((fraction, phase)))
     assert phases == sorted(phases, key=lambda phase: phase[0])
-    assert phases[-1] == (1.0, "language model ready")
+    assert phases[-1] == (1.0, "the language model is prepared")
     assert AutoConfig.from_pretrained(model).num_hidden_layers == 30
     tokenizer = AutoTokenizer.from_pretrained(model)
     text = "In 1969, don't  you know? 你好"
