@@ -238,6 +238,12 @@ def test_a_hold_whose_end_is_never_heard_of_ends_by_itself() -> None:
     assert play(duplex, (47.5, None)) == [Resume(1)]
 
 
+def test_a_hold_at_the_very_end_of_a_reply_is_taken_back_before_the_reply_completes() -> None:
+    duplex = speaking()
+    play(duplex, (2, ReplyEnded(1)), (3, SpeechStarted(2)), (3.1, SpeechSustained(2)))
+    assert play(duplex, (3.1, Played(1))) == [Resume(1), Finish(1, "completed")]
+
+
 def test_the_client_can_cancel_the_reply() -> None:
     duplex = speaking()
     assert play(duplex, (1.9, CancelAsked(0))) == [], "a reply that is over already"
@@ -311,8 +317,10 @@ class Observer:
                 assert turn == self.floor
                 assert self.held
                 self.held = False
-            case Finish(turn):
+            case Finish(turn, status):
                 assert turn == self.floor, "told the end of a turn that is not heard"
+                assert not self.held or status == "cancelled", "the client would keep its last samples for ever"
+                self.held = False
                 assert turn not in self.running, "told before it was aborted"
                 assert turn not in self.finished, "finished twice"
                 self.finished.add(turn)

@@ -279,7 +279,9 @@ class Duplex:
     def _played(self, turn: int) -> list[Command]:
         if self.floor is None or turn != self.floor.turn or self.floor.generating:
             return []
-        return self._finish("failed", "instance_failed") if self.floor.failed else self._finish("completed")
+        # Held at the very end: the client may have a little left to play and must not keep it for ever.
+        commands = self._resume()
+        return commands + (self._finish("failed", "instance_failed") if self.floor.failed else self._finish("completed"))
 
     def _finish(self, status: Status, cause: Cause | None = None) -> list[Command]:
         commands = self._abort_floor()
