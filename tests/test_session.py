@@ -301,6 +301,22 @@ def test_a_voice_that_fails_leaves_the_text() -> None:
     run(script())
 
 
+def test_text_that_has_no_sound_is_not_the_first_audio() -> None:
+    silent_first = ScriptedReply(transcript="a query", text="🎉\nNow a word.")
+
+    async def script() -> None:
+        async with conversation(silent_first) as talk:
+            await ask(talk)
+            await talk.silent_until(TurnRecorded)
+            assert talk.text(1) == ["🎉", "Now a word."]
+            [record] = [notice.record for notice in talk.all(TurnRecorded)]
+            assert record.first_synthesised is not None
+            assert record.first_audio_sent is not None
+            assert record.first_audio_sent >= record.first_synthesised
+
+    run(script())
+
+
 def test_output_is_never_more_than_the_lead_ahead_of_real_time() -> None:
     async def script() -> None:
         async with conversation(LONG) as talk:

@@ -187,7 +187,8 @@ class Session:
                         turn.record.verdict = self._clock()
                         await self._events.put(Verdict(number, item.p1, item.p2, item.p3))
                     else:
-                        turn.record.first_token = turn.record.first_token or self._clock()
+                        if turn.record.first_token is None:
+                            turn.record.first_token = self._clock()
                         turn.record.text_chars += len(item)
                         turn.speech.write(item)
         except PartFailed as failure:
@@ -204,7 +205,8 @@ class Session:
                 return  # from an interrupted reply
             if chunk.error:
                 self._client.tell(PartTrouble("voice", chunk.error))
-            turn.record.first_audio_sent = turn.record.first_audio_sent or self._clock()
+            if len(chunk.samples) and turn.record.first_audio_sent is None:
+                turn.record.first_audio_sent = self._clock()
             turn.ledger.add(chunk.text, len(chunk.samples), chunk.piece_samples)
             self._client.tell(TurnAudio(number, chunk.samples, chunk.text))
 
