@@ -301,6 +301,15 @@ def test_markdown_is_written_and_not_said() -> None:
     assert voice.asked == ["It is very late."]
 
 
+@pytest.mark.parametrize("end", ["\n```\nThat was it.", "\n```", ""])
+def test_a_code_block_is_written_and_not_said(end: str) -> None:
+    voice = CountingVoice()
+    code = "```python\nprint('One. Two.')\n\n" + "print('three')\n" * 20
+    sent = say(voice, f"Like this:\n{code}{end}")
+    assert " ".join(" ".join(sent.texts).split()) == " ".join(f"Like this:\n{code}{end}".split())
+    assert voice.asked == ["Like this:", *(["That was it."] if "That" in end else [])]
+
+
 async def cancelled_after(
     seconds: float, speech: PacedSpeech, sent: Sent, when_over: Callable[[], None] = lambda: None
 ) -> None:

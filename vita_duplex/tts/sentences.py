@@ -7,7 +7,7 @@ FIRST_CLAUSE_CHARS = 12
 FIRST_PHRASE_CHARS = 48
 """A first sentence this long without a comma is cut before a conjunction, which is a place to breathe."""
 LONGEST_CHARS = 240
-"""No piece is longer; one without any mark is cut at a space here, so that no voice gets an endless line."""
+"""No piece but a code block is longer; one without any mark is cut at a space here, so that no voice gets an endless line."""
 
 # A sentence mark counts when a space or the end of a line follows ("3.14" goes on); CJK marks always do.
 _SENTENCE = re.compile(r"[.!?…]+[\"'”’)\]]*(?=\s)|[。！？]+[”’」』）]*|\n+")
@@ -16,6 +16,7 @@ _CONJUNCTION = re.compile(r"\s(?=(?:and|but|or|because|which|who|that|so|while|w
 # Words whose full stop ends no sentence; also single letters ("J. Smith") and list numbers ("1. Boil").
 _ABBREVIATION = re.compile(r"(?:^|[\s(\"'])(?:Mr|Mrs|Ms|Dr|Prof|St|Sr|Jr|vs|etc|approx|No|[eE]\.g|[iI]\.e|[A-HJ-Z])\.$")
 _LIST_NUMBER = re.compile(r"(?:^|\n)\s*\d{1,2}\.$")
+_FENCE = "```"  # of a code block, which is one piece however long: nobody wants half of it read out
 _SPEAKABLE = re.compile(r"\w")
 
 
@@ -46,6 +47,9 @@ class Sentences:
 
     def _end(self) -> int | None:
         """Where the first piece ends, if that can be told yet."""
+        if self._text.startswith(_FENCE):
+            closing = self._text.find(_FENCE, len(_FENCE))
+            return closing + len(_FENCE) if closing >= 0 else None
         ends = [match.end() for match in _SENTENCE.finditer(self._text) if not self._abbreviated(match.end())]
         if self._first:
             ends += [m.end() for m in _CLAUSE.finditer(self._text) if m.end() >= FIRST_CLAUSE_CHARS]
