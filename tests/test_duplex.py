@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vita_duplex.engine.duplex import Duplex, DuplexConfig
+from vita_duplex.engine.duplex import UNDECIDED_LIMIT, Duplex, DuplexConfig
 from vita_duplex.engine.events import (
     Abort,
     Accept,
@@ -116,6 +116,32 @@ def test_what_is_said_before_the_verdict_is_judged_together_with_what_follows() 
     play(duplex, (0, SpeechStarted(1)), (1, SpeechEnded(1)), (1.2, SpeechStarted(2)))
     assert play(duplex, (2, SpeechPaused(2))) == [Abort(0, 1), Begin(0, 2, (1, 2))]
     assert play(duplex, (2.1, yes(2)), (2.3, SpeechEnded(2))) == [Accept(2, (1, 2)), GiveFloor(2)]
+
+
+def test_what_was_said_before_is_still_judged_when_the_speech_after_it_goes_on() -> None:
+    duplex = Duplex(DuplexConfig())
+    play(duplex, (0, SpeechStarted(1)), (1, SpeechEnded(1)), (1.2, SpeechStarted(2)), (2, SpeechPaused(2)))
+    assert play(duplex, (2.1, SpeechResumed(2))) == [Abort(0, 2), Begin(0, 3, (1,))]
+    assert duplex.deadline == 2.1 + DEADLINE
+    assert play(duplex, (2.2, yes(3))) == [Accept(3, (1,)), GiveFloor(3)]
+
+
+def test_a_typed_query_is_not_withdrawn_because_speech_goes_on() -> None:
+    duplex = Duplex(DuplexConfig())
+    play(duplex, (0, SpeechStarted(1)), (1, SpeechPaused(1)), (1.1, QueryTyped(2)))
+    assert play(duplex, (1.2, SpeechResumed(1))) == []
+    assert play(duplex, (1.3, Verdict(2, 0.0, 0.0, 1.0))) == [Accept(2, (2,)), GiveFloor(2)]
+
+
+def test_endless_talk_without_a_verdict_is_given_up_piece_by_piece() -> None:
+    duplex, given_up = Duplex(DuplexConfig()), []
+    for number in range(1, 3 * UNDECIDED_LIMIT):
+        play(duplex, (number, SpeechStarted(number)), (number + 0.5, SpeechPaused(number)))
+        commands = play(duplex, (number + 0.6, SpeechEnded(number)))
+        given_up += [command.utterances for command in commands if isinstance(command, Reject)]
+        assert len(duplex.undecided) <= UNDECIDED_LIMIT
+    first = tuple(range(1, UNDECIDED_LIMIT + 1))
+    assert given_up == [first, tuple(number + UNDECIDED_LIMIT for number in first)]
 
 
 def test_without_a_verdict_by_the_deadline_it_was_noise() -> None:

@@ -37,6 +37,10 @@ from vita_duplex.engine.events import (
     Verdict,
 )
 
+UNDECIDED_LIMIT = 8
+"""Utterances judged together. Each puts the deadline off; when so many have no verdict they count as `<2>`: somebody
+who talks on and on (a radio) must not make a request that grows faster than any instance can judge it."""
+
 
 class DuplexConfig(BaseModel):
     """How a session decides."""
@@ -131,9 +135,9 @@ class Duplex:
                 self._sustained = True
                 return self._hold(now)
             case SpeechPaused(utterance):
-                return self._judge((*self._ended, utterance)) if utterance == self._talking else []
+                return self._speech_paused(utterance) if utterance == self._talking else []
             case SpeechResumed(utterance):
-                return self._abort_judging() if utterance == self._talking else []
+                return self._speech_resumed(now) if utterance == self._talking else []
             case SpeechEnded(utterance):
                 return self._speech_ended(utterance, now) if utterance == self._talking else []
             case QueryTyped(utterance):
@@ -170,15 +174,22 @@ class Duplex:
         self._talking, self._sustained = None if ignored else utterance, False
         return []
 
+    def _speech_paused(self, utterance: int) -> list[Command]:
+        return self._judge((*self._ended, utterance)) if len(self._ended) < UNDECIDED_LIMIT else []
+
+    def _speech_resumed(self, now: float) -> list[Command]:
+        """Withdraw the early request; what was said before this utterance still wants its verdict."""
+        if not self._ended:
+            return self._abort_judging()
+        if self.judging and self.judging.utterances == self._ended:
+            return []
+        return self._judge_ended(now)
+
     def _speech_ended(self, utterance: int, now: float) -> list[Command]:
         self._talking, self._sustained = None, False
+        commands = self._reject("deadline") if len(self._ended) >= UNDECIDED_LIMIT else []
         self._ended = (*self._ended, utterance)
-        commands: list[Command] = []
-        if self.judging is None or self.judging.utterances != self._ended:
-            commands = self._judge(self._ended)
-        assert self.judging is not None
-        self.judging.deadline = now + self.config.verdict_deadline_ms / 1000
-        return commands + self._decide(now)
+        return commands + self._judge_ended(now) + self._decide(now)
 
     def _query_typed(self, utterance: int, now: float) -> list[Command]:
         """A typed query goes with what was said before it and is not yet decided about."""
@@ -186,10 +197,7 @@ class Duplex:
             return []
         self._newest_typed = utterance
         self._ended = (*self._ended, utterance)
-        commands = self._judge(self._ended)
-        assert self.judging is not None
-        self.judging.deadline = now + self.config.verdict_deadline_ms / 1000
-        return commands
+        return self._judge_ended(now)
 
     # ── judging ────────────────────────────────────────────────────────────────────────
 
@@ -199,6 +207,15 @@ class Duplex:
         self.turns += 1
         self.judging = Judging(self.turns, slot, utterances)
         return [*commands, Begin(slot, self.turns, utterances)]
+
+    def _judge_ended(self, now: float) -> list[Command]:
+        """See that what is over is judged, and by when; a request that is about just that goes on."""
+        commands: list[Command] = []
+        if self.judging is None or self.judging.utterances != self._ended:
+            commands = self._judge(self._ended)
+        assert self.judging is not None
+        self.judging.deadline = now + self.config.verdict_deadline_ms / 1000
+        return commands
 
     def _abort_judging(self) -> list[Command]:
         """End the pending request, if there is one; its utterances stay undecided."""
