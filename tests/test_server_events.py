@@ -13,6 +13,7 @@ from openai import BaseModel as OpenAiModel
 from openai.types.realtime import RealtimeServerEvent
 from pydantic import TypeAdapter, ValidationError
 
+from vita_duplex.engine.events import Cause, Status
 from vita_duplex.engine.notices import (
     Judged,
     Notice,
@@ -207,15 +208,18 @@ def test_a_piece_without_sound_is_text_only() -> None:
     assert types(events) == [*BEGINNING, "response.output_audio_transcript.delta"]
 
 
+@pytest.mark.parametrize("ending", [("completed", None), ("failed", "instance_failed")])
 @pytest.mark.parametrize(("voice_rate", "rate_out"), [(24_000, 16_000), (16_000, 24_000), (22_050, 24_000)])
-def test_a_completed_reply_is_resampled_whole(voice_rate: int, rate_out: int) -> None:
+def test_a_reply_that_was_heard_to_its_end_is_resampled_whole(
+    voice_rate: int, rate_out: int, ending: tuple[Status, Cause | None]
+) -> None:
     events = open_events(voice_rate=voice_rate)
     events.rate_out = rate_out
     sent = told(
         events,
         TurnStarted(1),
         *(TurnAudio(1, tone(882), None) for _ in range(25)),
-        TurnEnded(1, "completed", None, TEXT),
+        TurnEnded(1, *ending, TEXT),
     )
     assert abs(len(audio(sent)) - 25 * 882 * rate_out / voice_rate) <= 1
 

@@ -169,7 +169,7 @@ class ServerEvents:
 
     def _response_ended(self, response: Response, notice: TurnEnded) -> Iterator[Json]:
         completed = notice.status == "completed"
-        if completed:
+        if notice.status != "cancelled":
             yield from self._audio_delta(response, response.resampler.finish())
         # Of a reply that was cut, only what was heard: the client shows what the dialogue holds.
         transcript = response.transcript if completed else notice.heard
