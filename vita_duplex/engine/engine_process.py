@@ -30,7 +30,7 @@ def settle_in() -> None:
         return
     threading.Thread(target=follow_parent, args=(parent,), name="follow-parent", daemon=True).start()
     if threading.current_thread() is threading.main_thread():
-        # Ctrl-C reaches the whole process group; the server lets replies finish, then stops the engine.
+        # Ctrl-C reaches the whole process group; the server ends its sessions, then stops the engine.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 

@@ -38,7 +38,7 @@ class VllmTextConfig(BaseModel):
     model: str = "smollm2"
     """A folder, the name of a model on the Hugging Face hub, or `smollm2`: the one that comes in a package."""
     cache: Path | None = None
-    """Where vLLM keeps what it finds out about models; None is its own place."""
+    """Where vLLM keeps what it finds out about models; None is `engine.cache` in a server, elsewhere its own place."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
     """Float32 prefills four times faster than bfloat16 on CPUs without native bfloat16."""
     max_model_len: int = Field(2048, ge=256)
@@ -48,7 +48,7 @@ class VllmTextConfig(BaseModel):
     max_num_seqs: int = Field(8, ge=1)
     """Answers written at once; more wait."""
     threads: int | None = Field(None, ge=1)
-    """CPU threads of the engine; None is every core this process may use. More than are free is very slow."""
+    """CPU threads of the engine; None leaves one core to the ears, the voice and the sockets. More than are free is very slow."""
     temperature: float | None = Field(None, ge=0)
     """This and the next three: None is what the model's own `generation_config.json` says."""
     top_p: float | None = Field(None, gt=0, le=1)

@@ -1,4 +1,4 @@
-"""The command line: `vita-duplex serve | talk | check | bench`."""
+"""The command line: `vita-duplex serve | prepare | talk | check | bench`."""
 
 import argparse
 import logging

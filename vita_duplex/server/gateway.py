@@ -36,7 +36,7 @@ from vita_duplex.server.server_events import Json, ServerEvents
 log = logging.getLogger(__name__)
 
 OUTGOING_LIMIT = 500
-"""Events that may wait for a slow reader: some ten seconds of speech. When it is full the connection is closed;
+"""Events that may wait for a slow reader: some twenty seconds of speech. When it is full the connection is closed;
 nobody else notices."""
 TYPED_LIMIT = 32
 """Typed items that may wait for their answer. When it is full further ones are refused with an error."""

@@ -96,7 +96,7 @@ def _cascades(config: EngineConfig, names: list[str], progress: Progress) -> lis
     ears, judge, executor = Moonshine(), Judge(), ThreadPoolExecutor(1, thread_name_prefix="ears")
     model = prepare(config, _part(progress, 0, 0.3))
     threads = config.text.threads or _engine_threads(len(names))
-    text = config.text.model_copy(update={"model": model, "cache": config.cache, "threads": threads})
+    text = config.text.model_copy(update={"model": model, "cache": config.text.cache or config.cache, "threads": threads})
     engines: list[VllmText] = []
     for number in range(len(names)):
         done = 0.3 + 0.7 * number / len(names)

@@ -126,8 +126,8 @@ class PacedSpeech:
             return
         try:
             await self._say(piece)
-        except PartFailed as failure:
-            piece.error = failure.message
+        except PartFailed as again:
+            piece.error = again.message
 
     # ── audio to the client ────────────────────────────────────────────────────────────
 
