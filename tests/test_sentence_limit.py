@@ -21,6 +21,8 @@ def spoken(text: str, n: int, size: int = 1) -> str:
         ("It costs 3.14 dollars. Really.", 1, "It costs 3.14 dollars."),
         ("Dr. Who met Mr. T. at e.g. noon. Then he left.", 1, "Dr. Who met Mr. T. at e.g. noon."),
         ("Wait... what? No.", 1, "Wait..."),
+        ("Tea, milk etc. are here. More.", 1, "Tea, milk etc. are here."),
+        ("It was not I. It was you.", 1, "It was not I."),
         ('He said "stop." Then left.', 1, 'He said "stop."'),
         ("Do this:\n\n1. Boil it.\n2. Eat it.\n3. Done.", 3, "Do this:\n\n1. Boil it.\n2. Eat it."),
         ("你好。我很好。再见。", 2, "你好。我很好。"),

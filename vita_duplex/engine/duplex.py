@@ -297,8 +297,8 @@ class Duplex:
         if self.floor is None or turn != self.floor.turn or self.floor.generating:
             return []
         # Held at the very end: the client may have a little left to play and must not keep it for ever.
-        commands = self._resume()
-        return commands + (self._finish("failed", "instance_failed") if self.floor.failed else self._finish("completed"))
+        commands, failed = self._resume(), self.floor.failed
+        return commands + (self._finish("failed", "instance_failed") if failed else self._finish("completed"))
 
     def _finish(self, status: Status, cause: Cause | None = None) -> list[Command]:
         commands = self._abort_floor()

@@ -13,6 +13,9 @@ Samples = NDArray[np.float32]
 INPUT_RATE = 16_000
 """Sample rate of everything a user says, inside the server."""
 
+Progress = Callable[[float, str], None]
+"""Told of a share done in [0, 1] and what is being done."""
+
 
 @dataclass(frozen=True, slots=True)
 class Utterance:

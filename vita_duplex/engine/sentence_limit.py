@@ -2,11 +2,10 @@
 
 import re
 
+from vita_duplex.engine.full_stops import ends_no_sentence
+
 _END = re.compile(r"""(?<=[^\s.!?])[.!?]+["')\]]*(?=\s)|(?<=[^\s。！？])[。！？]+|(?<=\S)[ \t]*(?=\n)""")
 """A full stop and the space after it, a Chinese one by itself, or the end of a line that has words."""
-
-_NOT_AN_END = re.compile(r"(?:\b(?:Mr|Mrs|Ms|Dr|St|Prof|vs|e\.g|i\.e|No|[A-Z])|(?:^|\n)\s*\d+)\.$")
-"""Full stops of abbreviations, initials and list numbers."""
 
 
 class SentenceLimit:
@@ -29,7 +28,7 @@ class SentenceLimit:
         start = 0
         for match in _END.finditer(text):
             end = match.end()
-            if end < before or not text[start:end].strip() or _NOT_AN_END.search(text[start:end]):
+            if end < before or not text[start:end].strip() or ends_no_sentence(text[start:end]):
                 continue
             start = end
             self.left -= 1

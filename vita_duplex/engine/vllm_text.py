@@ -10,17 +10,16 @@ import logging
 import os
 import re
 import secrets
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from vita_duplex.engine.seams import PartFailed
+from vita_duplex.engine.seams import PartFailed, Progress
 from vita_duplex.engine.sentence_limit import SentenceLimit
 
-Progress = Callable[[float, str], None]
 Role = Literal["system", "user", "assistant"]
 ChatMessage = tuple[Role, str]
 
@@ -48,7 +47,8 @@ class VllmTextConfig(BaseModel):
     max_num_seqs: int = Field(8, ge=1)
     """Answers written at once; more wait."""
     threads: int | None = Field(None, ge=1)
-    """CPU threads of the engine; None leaves one core to the ears, the voice and the sockets. More than are free is very slow."""
+    """CPU threads of the engine; None leaves a core to the ears, the voice and the sockets. More than are free is
+    very slow."""
     temperature: float | None = Field(None, ge=0)
     """This and the next three: None is what the model's own `generation_config.json` says."""
     top_p: float | None = Field(None, gt=0, le=1)

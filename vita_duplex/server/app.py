@@ -16,9 +16,9 @@ from fastapi.staticfiles import StaticFiles
 
 from vita_duplex import __version__
 from vita_duplex.config import Config
-from vita_duplex.engine.seams import PartFailed
+from vita_duplex.engine.seams import PartFailed, Progress
 from vita_duplex.server.gateway import Gateway
-from vita_duplex.server.parts import Loading, Parts, Progress, load_parts
+from vita_duplex.server.parts import Loading, Parts, load_parts
 from vita_duplex.server.server_events import refusal
 
 log = logging.getLogger(__name__)

@@ -14,10 +14,10 @@ from tqdm import tqdm
 from vita_duplex import __version__
 from vita_duplex.client import bench, talk
 from vita_duplex.config import Config, ConfigError, load_config
-from vita_duplex.engine.seams import PartFailed
+from vita_duplex.engine.seams import PartFailed, Progress
 from vita_duplex.server import check
 from vita_duplex.server.app import Server, create_app
-from vita_duplex.server.parts import Progress, prepare
+from vita_duplex.server.parts import prepare
 
 FLAGS = (
     ("host", "server.host"),

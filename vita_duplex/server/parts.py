@@ -10,7 +10,7 @@ from vita_duplex.engine.cascade import Cascade
 from vita_duplex.engine.judge import Judge
 from vita_duplex.engine.pool import Pool
 from vita_duplex.engine.scripted import ScriptedInstance
-from vita_duplex.engine.seams import Instance, PartFailed, Synthesiser, Vad
+from vita_duplex.engine.seams import Instance, PartFailed, Progress, Synthesiser, Vad
 from vita_duplex.engine.vllm_text import VllmText
 from vita_duplex.models import smollm2
 from vita_duplex.tts.hibari import HibariVoice
@@ -23,9 +23,6 @@ from vita_duplex.vad.silero import SileroModel
 
 BUNDLED = "smollm2"
 """The model name that means the one from the package."""
-
-Progress = Callable[[float, str], None]
-"""Told of a share done in [0, 1] and what is being done."""
 
 
 @dataclass(slots=True)
@@ -96,7 +93,9 @@ def _cascades(config: EngineConfig, names: list[str], progress: Progress) -> lis
     ears, judge, executor = Moonshine(), Judge(), ThreadPoolExecutor(1, thread_name_prefix="ears")
     model = prepare(config, _part(progress, 0, 0.3))
     threads = config.text.threads or _engine_threads(len(names))
-    text = config.text.model_copy(update={"model": model, "cache": config.text.cache or config.cache, "threads": threads})
+    text = config.text.model_copy(
+        update={"model": model, "cache": config.text.cache or config.cache, "threads": threads}
+    )
     engines: list[VllmText] = []
     for number in range(len(names)):
         done = 0.3 + 0.7 * number / len(names)

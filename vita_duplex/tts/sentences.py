@@ -2,20 +2,19 @@
 
 import re
 
+from vita_duplex.engine.full_stops import ends_no_sentence
+
 FIRST_CLAUSE_CHARS = 12
 """The first piece may end at a comma from here on: speech starts early, and "Well," alone is too choppy."""
 FIRST_PHRASE_CHARS = 48
 """A first sentence this long without a comma is cut before a conjunction, which is a place to breathe."""
 LONGEST_CHARS = 240
-"""No piece but a code block is longer; one without any mark is cut at a space here, so that no voice gets an endless line."""
+"""No piece but a code block is longer; one without any mark is cut at a space here: no voice gets an endless line."""
 
 # A sentence mark counts when a space or the end of a line follows ("3.14" goes on); CJK marks always do.
 _SENTENCE = re.compile(r"[.!?…]+[\"'”’)\]]*(?=\s)|[。！？]+[”’」』）]*|\n+")
 _CLAUSE = re.compile(r"[,;:](?=\s)|\s[–—-](?=\s)|[，；：、]")
 _CONJUNCTION = re.compile(r"\s(?=(?:and|but|or|because|which|who|that|so|while|when|where|if|to|with|for)\s)")
-# Words whose full stop ends no sentence; also single letters ("J. Smith") and list numbers ("1. Boil").
-_ABBREVIATION = re.compile(r"(?:^|[\s(\"'])(?:Mr|Mrs|Ms|Dr|Prof|St|Sr|Jr|vs|etc|approx|No|[eE]\.g|[iI]\.e|[A-HJ-Z])\.$")
-_LIST_NUMBER = re.compile(r"(?:^|\n)\s*\d{1,2}\.$")
 _FENCE = "```"  # of a code block, which is one piece however long: nobody wants half of it read out
 _SPEAKABLE = re.compile(r"\w")
 
@@ -50,7 +49,9 @@ class Sentences:
         if self._text.startswith(_FENCE):
             closing = self._text.find(_FENCE, len(_FENCE))
             return closing + len(_FENCE) if closing >= 0 else None
-        ends = [match.end() for match in _SENTENCE.finditer(self._text) if not self._abbreviated(match.end())]
+        ends = [
+            match.end() for match in _SENTENCE.finditer(self._text) if not ends_no_sentence(self._text[: match.end()])
+        ]
         if self._first:
             ends += [m.end() for m in _CLAUSE.finditer(self._text) if m.end() >= FIRST_CLAUSE_CHARS]
             ends += [m.end() for m in _CONJUNCTION.finditer(self._text) if m.end() >= FIRST_PHRASE_CHARS]
@@ -59,9 +60,3 @@ class Sentences:
         if len(self._text) > LONGEST_CHARS:
             return self._text.rfind(" ", 0, LONGEST_CHARS) + 1 or LONGEST_CHARS
         return None
-
-    def _abbreviated(self, end: int) -> bool:
-        before = self._text[:end]
-        if re.search(r"\d\.$", before):
-            return _LIST_NUMBER.search(before) is not None
-        return _ABBREVIATION.search(before) is not None

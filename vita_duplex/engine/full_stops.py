@@ -1,0 +1,14 @@
+"""Full stops that end no sentence: of abbreviations, initials and list numbers. Pure."""
+
+import re
+
+_ABBREVIATION = re.compile(r"(?:^|[\s(\"'])(?:Mr|Mrs|Ms|Dr|Prof|St|Sr|Jr|vs|etc|approx|No|[eE]\.g|[iI]\.e|[A-HJ-Z])\.$")
+_NUMBER = re.compile(r"\d\.$")
+_LIST_NUMBER = re.compile(r"(?:^|\n)\s*\d{1,2}\.$")
+
+
+def ends_no_sentence(text: str) -> bool:
+    """Tell whether the full stop at the end of `text` belongs to its last word. "I." and "in 1999." are ends."""
+    if _NUMBER.search(text):
+        return _LIST_NUMBER.search(text) is not None
+    return _ABBREVIATION.search(text) is not None
