@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -115,6 +116,37 @@ def engine_process() -> psutil.Process | None:
         if child.name == "EngineCore" and child.pid:
             return psutil.Process(child.pid)
     return None
+
+
+class Tokenizer:
+    chat_template = None
+
+    def encode(self, text: str, **_: object) -> list[int]:
+        return list(text.encode())
+
+
+class RefusingEngine:
+    """Takes a request and cannot go on with it, but lives."""
+
+    model_config = SimpleNamespace(get_diff_sampling_param=dict)
+    errored = False
+
+    def get_tokenizer(self) -> Tokenizer:
+        return Tokenizer()
+
+    async def generate(self, *_: object) -> AsyncIterator[None]:
+        from vllm.v1.engine.exceptions import EngineGenerateError
+
+        raise EngineGenerateError
+        yield
+
+
+@real  # for the time it takes to import vLLM
+async def test_a_request_that_the_engine_cannot_answer_fails_alone() -> None:
+    model = VllmText(VllmTextConfig(), RefusingEngine())
+    with pytest.raises(PartFailed, match="could not answer"):
+        await said(model, PARIS)
+    assert model.healthy
 
 
 @real

@@ -143,7 +143,7 @@ class VllmText:
         from vllm import SamplingParams
         from vllm.inputs import tokens_input
         from vllm.sampling_params import RequestOutputKind
-        from vllm.v1.engine.exceptions import EngineDeadError
+        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
         if not self.healthy:
             raise PartFailed(PART, "its engine is not running")
@@ -162,6 +162,8 @@ class VllmText:
                     reason = output.outputs[0].finish_reason
         except EngineDeadError as exc:
             raise PartFailed(PART, "its engine died") from exc
+        except EngineGenerateError as exc:  # anything else that went wrong with this one request
+            raise PartFailed(PART, "its engine could not answer this") from exc
         if reason not in ("stop", "length"):
             raise PartFailed(PART, "its engine was stopped")
 
