@@ -237,6 +237,11 @@ BAD_FRAMES: list[tuple[str | bytes | Json, str, str | None]] = [
     (update(audio={"input": {"format": {"type": "audio/pcm", "rate": 44100}}}), "unsupported_rate", "mine"),
     (update(audio={"input": {"format": {"type": "audio/opus"}}}), "invalid_value", "mine"),
     (update(audio={"input": {"turn_detection": None}}), "unsupported_value", "mine"),
+    (
+        update(audio={"input": {"turn_detection": {"type": "server_vad", "create_response": False}}}),
+        "invalid_value",
+        "mine",
+    ),
     (update(tools=[{"type": "function", "name": "f"}]), "invalid_value", "mine"),
     (update(output_modalities=["text"]), "invalid_value", "mine"),
 ]

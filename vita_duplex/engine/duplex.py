@@ -90,9 +90,9 @@ class Duplex:
     slots swap roles.
     """
 
-    def __init__(self, config: DuplexConfig, generator: Slot = 0) -> None:
+    def __init__(self, config: DuplexConfig) -> None:
         self.config = config
-        self.generator: Slot = generator
+        self.generator: Slot = 0
         self.floor: Speaking | None = None
         self.judging: Judging | None = None
         self.turns = 0

@@ -56,6 +56,9 @@ class ServerVad(_Part):
     threshold: float | None = Field(None, ge=0, le=1)
     prefix_padding_ms: int | None = Field(None, ge=0, le=5000)
     silence_duration_ms: int | None = Field(None, ge=64, le=10_000)
+    create_response: Literal[True] | None = None
+    interrupt_response: Literal[True] | None = None
+    """False for these two would be push to talk, which is not there yet; an error is better than silence."""
 
 
 class AudioInput(_Part):
