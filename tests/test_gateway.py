@@ -349,6 +349,22 @@ def test_sessions_beyond_the_limit_are_refused_in_words() -> None:
     run(script())
 
 
+def test_a_dead_engine_gets_no_new_session_and_without_any_they_are_refused() -> None:
+    async def script() -> None:
+        server = scripted_server(SHORT)
+        assert server.parts is not None
+        first, second = server.parts.pool.instances
+        first.close()
+        async with connected(server) as socket:
+            assert (await socket.until("vita.roles"))["generator"] == second.name
+        second.close()
+        async with connected(server) as socket:
+            await socket.until("error")
+            assert errors(socket) == [("server_failed", None)]
+
+    run(script())
+
+
 def test_a_server_that_is_loading_says_so() -> None:
     async def script() -> None:
         server = Server(scripted_server().config)

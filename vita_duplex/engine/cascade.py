@@ -88,4 +88,4 @@ def chat(query: Query, question: str) -> list[ChatMessage]:
 def _role(message: Message) -> ChatMessage:
     if isinstance(message, UserMessage):
         return "user", message.text or ""
-    return "assistant", f"{message.text} …" if message.cut else message.text
+    return "assistant", message.text  # no mark where it was cut: small models learn to write it

@@ -15,7 +15,7 @@ class Pool:
 
     def seat(self) -> tuple[Instance, Instance]:
         """The instances of a new session's slots, generator first. Give them back with `leave`."""
-        ordered = sorted(self.instances, key=lambda instance: self._generators[instance.name])
+        ordered = sorted(self.instances, key=lambda one: (not one.healthy, self._generators[one.name]))
         generator, monitor = ordered[0], ordered[1 % len(ordered)]
         self._generators[generator.name] += 1
         return generator, monitor

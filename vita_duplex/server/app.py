@@ -73,6 +73,8 @@ class Server:
         if self.parts is None:
             progress = f"{self.loading.phase} ({self.loading.progress:.0%})"
             return "server_loading", f"The server is not ready yet: {progress}; try again soon."
+        if not any(instance.healthy for instance in self.parts.pool.instances):
+            return "server_failed", "No engine is running any more; the operator has to restart the server."
         if self.sessions >= self.config.server.max_sessions:
             return "session_limit_reached", f"The server is full ({self.sessions} conversations); try again later."
         return None

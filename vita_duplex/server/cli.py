@@ -87,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", type=Path, help="YAML file with settings, for example configs/cpu.yaml")
+    parser.add_argument("--config", type=Path, help="YAML file with settings; `make serve` takes configs/cpu.yaml")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="one setting")
 
 
