@@ -270,6 +270,31 @@ def test_an_instance_that_fails_mid_answer_ends_the_turn_and_not_the_session() -
     run(script())
 
 
+def test_an_instance_that_hangs_in_mid_answer_fails_the_turn_and_gives_the_floor_free() -> None:
+    async def script() -> None:
+        async with conversation(replace_reply(QUERY, token_s=3600.0), QUERY) as talk:
+            await ask(talk)
+            ended = await talk.silent_until(TurnEnded)
+            assert talk.endings() == [(1, "failed", "instance_failed")]
+            assert ended < 35
+            assert talk.instances[0].running == 0, "its request was closed"
+            await ask(talk)
+            await talk.silent_until(TurnEnded, 2)
+            assert talk.endings()[1] == (2, "completed", None)
+
+    run(script())
+
+
+def test_a_slow_instance_is_not_taken_for_one_that_hangs() -> None:
+    async def script() -> None:
+        async with conversation(replace_reply(QUERY, token_s=4.0)) as talk:
+            await ask(talk)
+            await talk.silent_until(TurnEnded)
+            assert talk.endings() == [(1, "completed", None)]
+
+    run(script())
+
+
 def test_an_instance_that_fails_before_its_verdict_is_told_of_as_trouble() -> None:
     async def script() -> None:
         async with conversation(replace_reply(QUERY, fails_after=0)) as talk:

@@ -66,6 +66,9 @@ from vita_duplex.engine.timeline import Ending, TurnRecord
 EVENT_LIMIT = 256
 """Events that may wait. When it is full their producers (model stream, ears, client) wait: nothing is lost."""
 
+STALL_LIMIT_S = 30
+"""An instance that yields nothing for this long hangs; the turn fails instead of keeping the floor in silence."""
+
 ABORT_LIMIT_S = 0.1
 """How long an engine may take to end a request (vLLM: 1 ms) before we go on without it."""
 
@@ -180,8 +183,9 @@ class Session:
     async def _answer(self, number: int, turn: Turn, instance: Instance, query: Query) -> None:
         """Take one request's stream to its end. Cancelled, it closes the stream, which aborts the request."""
         try:
-            async with aclosing(instance.answer(query)) as stream:
+            async with aclosing(instance.answer(query)) as stream, asyncio.timeout(STALL_LIMIT_S) as patience:
                 async for item in stream:
+                    patience.reschedule(self._loop_time() + STALL_LIMIT_S)
                     if isinstance(item, Judgement):
                         turn.judgement = item
                         turn.record.verdict = self._clock()
@@ -192,12 +196,17 @@ class Session:
                         turn.record.text_chars += len(item)
                         turn.speech.write(item)
         except PartFailed as failure:
-            self._client.tell(PartTrouble(failure.part, failure.message))
-            await self._events.put(ReplyFailed(number))
+            await self._fail(number, failure)
+        except TimeoutError:
+            await self._fail(number, PartFailed(instance.name, f"nothing came for {STALL_LIMIT_S} s"))
         else:
             turn.record.generated = self._clock()
             await self._events.put(ReplyEnded(number))
         turn.speech.finish()
+
+    async def _fail(self, number: int, failure: PartFailed) -> None:
+        self._client.tell(PartTrouble(failure.part, failure.message))
+        await self._events.put(ReplyFailed(number))
 
     async def _speak(self, number: int, turn: Turn) -> None:
         def send(chunk: Chunk) -> None:
