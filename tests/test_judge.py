@@ -332,3 +332,18 @@ def test_queries_are_taken_and_others_left(ears: Moonshine, judge: Judge, capsys
     assert figures.recall >= 0.95
     assert figures.false_takes <= 0.08
     assert figures.auc >= 0.97
+
+
+@pytest.mark.real
+def test_ears_whose_graphs_do_not_run_fail_as_a_part_and_not_as_a_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(*_: object) -> None:
+        raise MemoryError
+
+    class Broken:
+        def __init__(self) -> None:
+            self.run = run
+
+    ears = Moonshine()
+    monkeypatch.setattr(ears, "_encoder", Broken())
+    with pytest.raises(PartFailed, match="MemoryError"):
+        ears.transcribe(np.full(16_000, 0.1, np.float32))

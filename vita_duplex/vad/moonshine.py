@@ -60,13 +60,19 @@ class Moonshine:
         self._pieces = read_pieces((folder / "tokenizer.bin").read_bytes())
 
     def transcribe(self, samples: Samples) -> Transcript:
-        """Hear one utterance, mono at 16 kHz. About 40 ms of work per second of speech on one core."""
+        """Hear one utterance, mono at 16 kHz. About 40 ms of work per second of speech on one core.
+
+        Errors: `PartFailed` when the graphs do not run (out of memory).
+        """
         tokens: list[int] = []
         total = 0.0
-        for part in _parts(samples):
-            for token, log_probability in self._decode(self._encode(part), part.size):
-                tokens.append(token)
-                total += log_probability
+        try:
+            for part in _parts(samples):
+                for token, log_probability in self._decode(self._encode(part), part.size):
+                    tokens.append(token)
+                    total += log_probability
+        except Exception as error:  # onnxruntime has a class per status and none in common
+            raise PartFailed("ears", f"{type(error).__name__} while hearing an utterance") from error
         text = to_text(tokens, self._pieces)
         return Transcript(text, total / len(tokens) if text else 0.0)
 
