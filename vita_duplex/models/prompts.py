@@ -8,6 +8,7 @@ Where the original errs, the default is right and `compat="demo"` repeats the er
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -247,9 +248,11 @@ def _joined(first: list[Part], second: list[Part]) -> list[Part]:
 
 def _answer(exchange: Exchange, wording: Wording, compat: Compat) -> str:
     """An answer of the past as the model would have to write it."""
-    if exchange.state is not None:
-        return wording.states[exchange.state] + _plain(exchange.answer.lstrip(" "), wording, compat)
     answer = exchange.answer
+    if compat != "demo":
+        answer = answer.removesuffix(wording.turn_end.rstrip())
+    if exchange.state is not None:
+        return wording.states[exchange.state] + _plain(answer.lstrip(" "), wording, compat)
     for spaced, bare in wording.space_fixups:
         if answer.startswith(spaced):
             answer = bare + answer.removeprefix(spaced)
@@ -262,13 +265,11 @@ def _cleaned(parts: Iterable[Part], wording: Wording, compat: Compat) -> list[Pa
 
 
 def _plain(text: str, wording: Wording, compat: Compat) -> str:
-    """Take control tokens out of a text, so that nobody ends a turn or gives a verdict by typing."""
-    if compat == "demo":
-        return text
-    while any(token in text for token in wording.reserved):  # taking one out may put another together
-        for token in wording.reserved:
-            text = text.replace(token, "")
-    return text
+    """Put a space for each control token in a text, so that nobody ends a turn or gives a verdict by typing.
+
+    A space, because what stands around a token that is only taken out could close up to another one.
+    """
+    return text if compat == "demo" else re.sub("|".join(map(re.escape, wording.reserved)), " ", text)
 
 
 def _without_images(parts: Iterable[Part]) -> tuple[Part, ...]:
