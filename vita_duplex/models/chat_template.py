@@ -1,0 +1,123 @@
+"""The chat template for `/v1/chat/completions` of a plain `vllm serve`, made from a style of prompts.json.
+
+`chat_template.jinja` beside this file is what `python -m vita_duplex.models.chat_template` prints.
+"""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from vita_duplex.models.prompts import Wording, wording
+
+PATH = Path(__file__).with_name("chat_template.jinja")
+
+USED = (
+    "system_prefix",
+    "user_prefix",
+    "bot_prefix",
+    "turn_end",
+    "image_placeholder",
+    "audio_placeholder",
+    "conversation",
+    "states",
+    "reserved",
+)
+
+HEAD = """\
+{#- VITA's prompts of training, for vLLM. Printed by `python -m vita_duplex.models.chat_template`; do not edit.
+    The strings are those of https://github.com/VITA-MLLM/VITA (Apache-2.0). -#}
+{%- set strings = STRINGS -%}
+"""
+
+# Pictures come first and end the line, as in training. A control token in what the user wrote becomes a space.
+# vLLM leaves special tokens out of answers, so an answer that comes back gets its state token again: the sort
+# of question tells which. Training dialogues without any media have none.
+BODY = """\
+{%- set seen = namespace(last='lang', media=false, audio=false) -%}
+{%- for message in messages if message['content'] is not string -%}
+    {%- for part in message['content'] -%}
+        {%- if part['type'] in ['image', 'image_url'] -%}
+            {%- set seen.last = 'image' -%}
+        {%- elif part['type'] in ['video', 'video_url'] -%}
+            {%- set seen.last = 'video' -%}
+        {%- endif -%}
+        {%- if part['type'] != 'text' -%}
+            {%- set seen.media = true -%}
+        {%- endif -%}
+    {%- endfor -%}
+{%- endfor -%}
+{%- macro plain(text) -%}
+    {%- set clean = namespace(text=text) -%}
+    {%- for token in strings.reserved -%}
+        {%- set clean.text = clean.text.replace(token, ' ') -%}
+    {%- endfor -%}
+    {{- clean.text -}}
+{%- endmacro -%}
+{%- macro words(content) -%}
+    {%- if content is string -%}
+        {{- content -}}
+    {%- else -%}
+        {%- for part in content if part['type'] == 'text' -%}
+            {{- part['text'] -}}
+        {%- endfor -%}
+    {%- endif -%}
+{%- endmacro -%}
+{{- bos_token if bos_token else '' -}}
+{{- strings.system_prefix -}}
+{%- if messages and messages[0]['role'] == 'system' -%}
+    {{- words(messages[0]['content']) -}}
+{%- else -%}
+    {{- strings.conversation[seen.last] -}}
+{%- endif -%}
+{{- strings.turn_end -}}
+{%- for message in messages -%}
+    {%- if message['role'] == 'user' -%}
+        {{- strings.user_prefix -}}
+        {%- set seen.audio = false -%}
+        {%- if message['content'] is string -%}
+            {{- plain(message['content']) -}}
+        {%- else -%}
+            {%- set turn = namespace(pictures='') -%}
+            {%- for part in message['content'] -%}
+                {%- if part['type'] in ['image', 'image_url'] -%}
+                    {%- set turn.pictures = turn.pictures + strings.image_placeholder -%}
+                {%- elif part['type'] in ['video', 'video_url'] -%}
+                    {%- set turn.pictures = turn.pictures + '<video>' -%}
+                {%- endif -%}
+            {%- endfor -%}
+            {{- turn.pictures + '\\n' if turn.pictures else '' -}}
+            {%- for part in message['content'] -%}
+                {%- if part['type'] == 'text' -%}
+                    {{- plain(part['text']) -}}
+                {%- elif part['type'] in ['audio', 'input_audio', 'audio_url'] -%}
+                    {{- strings.audio_placeholder -}}
+                    {%- set seen.audio = true -%}
+                {%- endif -%}
+            {%- endfor -%}
+        {%- endif -%}
+        {{- strings.turn_end -}}
+    {%- elif message['role'] == 'assistant' -%}
+        {%- set answer = words(message['content']) -%}
+        {%- set marked = namespace(already=false) -%}
+        {%- for state in strings.states.values() if answer.startswith(state) -%}
+            {%- set marked.already = true -%}
+        {%- endfor -%}
+        {{- strings.bot_prefix -}}
+        {%- if seen.media and not marked.already -%}
+            {{- strings.states.query if seen.audio else strings.states.typed -}}
+        {%- endif -%}
+        {{- answer + strings.turn_end -}}
+    {%- endif -%}
+{%- endfor -%}
+{{- strings.bot_prefix if add_generation_prompt else '' -}}
+"""
+
+
+def chat_template(style: Wording) -> str:
+    """Write the template of one style."""
+    strings = {name: value for name, value in asdict(style).items() if name in USED}
+    return HEAD.replace("STRINGS", json.dumps(strings, indent=1)) + BODY
+
+
+if __name__ == "__main__":
+    print(chat_template(wording()), end="")

@@ -1,0 +1,246 @@
+"""The configuration of VITA for `transformers` and vLLM, of both layouts in which checkpoints come.
+
+The demo's layout is nested (`mixtral_multimodal`); the released one is flat (`vita-mixtral`) and says nothing
+about the encoders, which are then those of the release. Code that a checkpoint names in `auto_map` is never
+run and not kept: the classes here take its place.
+
+Source of names and values: the `config.json` files of https://github.com/VITA-MLLM/VITA (October 2024).
+"""
+
+from typing import Any, ClassVar
+
+from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
+
+TEXT_MODELS = ("mixtral", "qwen2", "llama")
+
+RELEASED_TEXT = {
+    "model_type": "mixtral",
+    "architectures": ["MixtralForCausalLM"],
+    "vocab_size": 51760,
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "num_local_experts": 8,
+    "num_experts_per_tok": 2,
+    "max_position_embeddings": 32768,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 1e6,
+    "router_aux_loss_coef": 0.02,
+    "sliding_window": None,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "tie_word_embeddings": False,
+}
+"""Mixtral 8x7B with a longer vocabulary, for Chinese."""
+
+
+class VisionConfig(PreTrainedConfig):  # type: ignore[misc]
+    """InternViT. The defaults are its 300M model, whatever the name of the type says."""
+
+    model_type = "intern_vit_6b"
+    base_config_key = "vision_config"
+
+    def __init__(
+        self,
+        hidden_size: int = 1024,
+        num_hidden_layers: int = 24,
+        num_attention_heads: int = 16,
+        intermediate_size: int = 4096,
+        image_size: int = 448,
+        patch_size: int = 14,
+        num_channels: int = 3,
+        hidden_act: str = "gelu",
+        norm_type: str = "layer_norm",
+        layer_norm_eps: float = 1e-6,
+        qkv_bias: bool = True,
+        qk_normalization: bool = False,
+        attention_dropout: float = 0.0,
+        dropout: float = 0.0,
+        drop_path_rate: float = 0.1,
+        initializer_range: float = 0.02,
+        initializer_factor: float = 1.0,
+        **kwargs: Any,
+    ) -> None:
+        self.hidden_size = hidden_size
+        self.num_hidden_layers = num_hidden_layers
+        self.num_attention_heads = num_attention_heads
+        self.intermediate_size = intermediate_size
+        self.image_size = image_size
+        self.patch_size = patch_size
+        self.num_channels = num_channels
+        self.hidden_act = hidden_act
+        self.norm_type = norm_type
+        self.layer_norm_eps = layer_norm_eps
+        self.qkv_bias = qkv_bias
+        self.qk_normalization = qk_normalization
+        self.attention_dropout = attention_dropout
+        self.dropout = dropout
+        self.drop_path_rate = drop_path_rate
+        self.initializer_range = initializer_range
+        self.initializer_factor = initializer_factor
+        super().__init__(**_own_code(kwargs))
+
+
+class AudioConfig(PreTrainedConfig):  # type: ignore[misc]
+    """The "whale" audio encoder. Its linears have biases although the release says `qkv_bias: false`."""
+
+    model_type = "whale"
+    base_config_key = "audio_config"
+
+    def __init__(
+        self,
+        input_dim: int = 80,
+        num_channels: int = 1,
+        hidden_size: int = 1024,
+        num_hidden_layers: int = 24,
+        num_attention_heads: int = 16,
+        intermediate_size: int = 4096,
+        hidden_act: str = "relu",
+        norm_type: str = "layer_norm",
+        layer_norm_eps: float = 1e-5,
+        max_position_embeddings: int = 5000,
+        normalize_before: bool = True,
+        concat_after: bool = False,
+        use_relative_pe: bool = True,
+        qkv_bias: bool = False,
+        qk_normalization: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        self.input_dim = input_dim
+        self.num_channels = num_channels
+        self.hidden_size = hidden_size
+        self.num_hidden_layers = num_hidden_layers
+        self.num_attention_heads = num_attention_heads
+        self.intermediate_size = intermediate_size
+        self.hidden_act = hidden_act
+        self.norm_type = norm_type
+        self.layer_norm_eps = layer_norm_eps
+        self.max_position_embeddings = max_position_embeddings
+        self.normalize_before = normalize_before
+        self.concat_after = concat_after
+        self.use_relative_pe = use_relative_pe
+        self.qkv_bias = qkv_bias
+        self.qk_normalization = qk_normalization
+        super().__init__(**_own_code(kwargs))
+
+
+class VitaConfig(PreTrainedConfig):  # type: ignore[misc]
+    """VITA in the nested layout of the original's vLLM demo. The defaults are the release."""
+
+    model_type = "mixtral_multimodal"
+    sub_configs: ClassVar[dict[str, type]] = {
+        "text_config": AutoConfig,
+        "vision_config": VisionConfig,
+        "audio_config": AudioConfig,
+    }
+
+    def __init__(
+        self,
+        text_config: Any = None,
+        vision_config: Any = None,
+        audio_config: Any = None,
+        image_token_index: int = 51000,
+        audio_token_index: int = 51001,
+        prompt_style: str = "vita-1.0",
+        ignore_index: int = -100,
+        projector_hidden_act: str = "gelu",
+        audio_projector_hidden_act: str = "gelu",
+        audio_projector_kernel_size: int = 5,
+        audio_downsample_ratio: float = 0.125,
+        downsample_ratio: float = 0.5,
+        vision_feature_layer: int = -1,
+        vision_feature_select_strategy: str = "default",
+        dynamic_image_size: bool = True,
+        use_thumbnail: bool = True,
+        min_dynamic_patch: int = 1,
+        max_dynamic_patch: int = 12,
+        tie_word_embeddings: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        self.text_config = _text_config(text_config)
+        self.vision_config = _as_config(VisionConfig, vision_config)
+        self.audio_config = _as_config(AudioConfig, audio_config)
+        self.image_token_index = image_token_index
+        """Stands for a picture in prompts, as `audio_token_index` for a sound; neither is ever embedded."""
+        self.audio_token_index = audio_token_index
+        self.prompt_style = prompt_style
+        """Which wording of prompts.json the weights were trained with."""
+        self.ignore_index = ignore_index
+        self.projector_hidden_act = projector_hidden_act
+        self.audio_projector_hidden_act = audio_projector_hidden_act
+        self.audio_projector_kernel_size = audio_projector_kernel_size
+        self.audio_downsample_ratio = audio_downsample_ratio
+        self.downsample_ratio = downsample_ratio
+        self.vision_feature_layer = vision_feature_layer
+        self.vision_feature_select_strategy = vision_feature_select_strategy
+        self.dynamic_image_size = dynamic_image_size
+        self.use_thumbnail = use_thumbnail
+        self.min_dynamic_patch = min_dynamic_patch
+        self.max_dynamic_patch = max_dynamic_patch
+        kwargs.setdefault("vocab_size", self.text_config.vocab_size)
+        super().__init__(tie_word_embeddings=tie_word_embeddings, **_own_code(kwargs))
+        self._check_placeholders()
+
+    def _check_placeholders(self) -> None:
+        ids = {"image_token_index": self.image_token_index, "audio_token_index": self.audio_token_index}
+        for name, one in ids.items():
+            if not 0 <= one < self.text_config.vocab_size:
+                raise ValueError(f"{name} {one} is outside the {self.text_config.vocab_size} ids of the text model")
+        if self.image_token_index == self.audio_token_index:
+            raise ValueError(f"image_token_index and audio_token_index are both {self.image_token_index}")
+
+
+class ReleasedVitaConfig(VitaConfig):
+    """VITA in the flat layout of the released folder: the text model's keys at the top, paths for the encoders."""
+
+    model_type = "vita-mixtral"
+
+    def __init__(self, text_config: Any = None, **kwargs: Any) -> None:
+        if text_config is None:
+            text_config = RELEASED_TEXT | {key: kwargs.pop(key) for key in RELEASED_KEYS if key in kwargs}
+        super().__init__(text_config=text_config, **kwargs)
+
+
+RELEASED_KEYS = (
+    *(set(RELEASED_TEXT) - {"model_type", "architectures", "tie_word_embeddings"}),
+    "head_dim",
+    "hidden_act",
+    "rope_parameters",
+    "attention_dropout",
+    "initializer_range",
+    "output_router_logits",
+    "router_jitter_noise",
+    "use_cache",
+)
+"""Keys of the flat layout that belong to the text model."""
+
+CONFIGS = (VisionConfig, AudioConfig, VitaConfig, ReleasedVitaConfig)
+
+
+def _own_code(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings without the names of remote code."""
+    return {key: value for key, value in settings.items() if key != "auto_map"}
+
+
+def _as_config(kind: type, given: Any) -> Any:
+    if isinstance(given, PreTrainedConfig):
+        return given
+    settings = dict(given or {})
+    settings.pop("model_type", None)
+    return kind(**settings)
+
+
+def _text_config(given: Any) -> Any:
+    """The text model's own configuration class.
+
+    Errors: `ValueError` when the model is not one that VITA runs on.
+    """
+    if isinstance(given, PreTrainedConfig):
+        return given
+    settings = _own_code(dict(given if given is not None else RELEASED_TEXT))
+    name = settings.pop("model_type", "mixtral")
+    if name not in TEXT_MODELS:
+        raise ValueError(f"text_config has model_type {name!r}; known are {', '.join(TEXT_MODELS)}")
+    return CONFIG_MAPPING[name](**settings)
