@@ -36,7 +36,7 @@ RELEASED_TEXT = {
 """Mixtral 8x7B with a longer vocabulary, for Chinese."""
 
 
-class VisionConfig(PreTrainedConfig):  # type: ignore[misc]
+class VisionConfig(PreTrainedConfig):
     """InternViT. The defaults are its 300M model, whatever the name of the type says."""
 
     model_type = "intern_vit_6b"
@@ -83,7 +83,7 @@ class VisionConfig(PreTrainedConfig):  # type: ignore[misc]
         super().__init__(**_own_code(kwargs))
 
 
-class AudioConfig(PreTrainedConfig):  # type: ignore[misc]
+class AudioConfig(PreTrainedConfig):
     """The "whale" audio encoder. Its linears have biases although the release says `qkv_bias: false`."""
 
     model_type = "whale"
@@ -126,7 +126,7 @@ class AudioConfig(PreTrainedConfig):  # type: ignore[misc]
         super().__init__(**_own_code(kwargs))
 
 
-class VitaConfig(PreTrainedConfig):  # type: ignore[misc]
+class VitaConfig(PreTrainedConfig):
     """VITA in the nested layout of the original's vLLM demo. The defaults are the release."""
 
     model_type = "mixtral_multimodal"
