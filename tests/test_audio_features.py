@@ -208,13 +208,19 @@ def test_a_stream_that_grew_too_long_goes_on_being_what_it_was() -> None:
         np.zeros((1, 1, RATE), np.float32),
         np.zeros((0, RATE), np.float32),
         np.full(RATE, np.nan, np.float32),
+        np.full(RATE, np.inf, np.float32),
+        np.full(RATE, -1e10, np.float32),
         np.array(1.0),
     ],
-    ids=["integers", "three dimensions", "no channel", "nan", "one number"],
+    ids=["integers", "three dimensions", "no channel", "nan", "infinite", "absurdly loud", "one number"],
 )
 def test_what_is_no_audio_is_refused(audio: Features) -> None:
     with pytest.raises(AudioError):
         AudioFeatures().extract(audio)
+
+
+def test_what_is_just_too_loud_gives_numbers() -> None:
+    assert np.isfinite(AudioFeatures().extract(np.sin(np.arange(RATE)) * 0.99e9)).all()
 
 
 @pytest.mark.parametrize("rate", [0, -16_000, 999, 10**9])

@@ -192,8 +192,10 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, table: Tensor, padding: Tensor | None) -> Tensor:
         q, k, v = (self._split(linear(x)) for linear in (self.linear_q, self.linear_k, self.linear_v))
         p = self._split(self.linear_pos(table)[None])
-        by_position = (q + self.pos_bias_v[:, None]) @ p.transpose(-1, -2) / math.sqrt(q.shape[-1])
-        bias = by_position if padding is None else by_position.masked_fill(padding[:, None, None], float("-inf"))
+        # [B, heads, T, T], by far the largest tensor here: 0.8 GB in bfloat16 for the longest clip, 200 s. No copies.
+        bias = ((q + self.pos_bias_v[:, None]) / math.sqrt(q.shape[-1])) @ p.transpose(-1, -2)
+        if padding is not None:
+            bias.masked_fill_(padding[:, None, None], float("-inf"))
         x = F.scaled_dot_product_attention(q + self.pos_bias_u[:, None], k, v, attn_mask=bias)
         return self.linear_out(x.transpose(1, 2).flatten(2))
 
@@ -234,9 +236,10 @@ class Connector(nn.Module):
 
 def positions(count: int, width: int, device: torch.device | str = "cpu") -> Tensor:
     """Sinusoids, sine and cosine alternating, [count, width], in float32."""
-    frequency = torch.exp(torch.arange(0, width, 2, dtype=torch.float32) * -(math.log(10000.0) / width))
-    angle = torch.arange(count, dtype=torch.float32)[:, None] * frequency
-    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1).to(device)
+    pairs = torch.arange(0, width, 2, dtype=torch.float32, device=device)
+    frequency = torch.exp(pairs * -(math.log(10000.0) / width))
+    angle = torch.arange(count, dtype=torch.float32, device=device)[:, None] * frequency
+    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)
 
 
 def _padding(lengths: Sequence[int], x: Tensor) -> Tensor | None:
