@@ -126,7 +126,9 @@ def test_a_film_that_is_too_long_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @needs_av
-@pytest.mark.parametrize("damage", ["nothing", "text", "half", "a playlist", "noise inside", "sound only"])
+@pytest.mark.parametrize(
+    "damage", ["nothing", "text", "half", "a playlist", "noise inside", "unknown codec", "sound only"]
+)
 def test_a_corrupt_film_is_refused(damage: str) -> None:
     whole = film(32).getvalue()
     files = {
@@ -135,10 +137,19 @@ def test_a_corrupt_film_is_refused(damage: str) -> None:
         "half": whole[: len(whole) // 2],
         "a playlist": b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile:///etc/hostname\n#EXT-X-ENDLIST\n",
         "noise inside": whole[:32] + np.random.default_rng(2).bytes(len(whole)),
+        "unknown codec": whole.replace(b"mp4v", b"zzzz"),
         "sound only": sound(),
     }
     with pytest.raises(UnusableVideo):
         sample(io.BytesIO(files[damage]), interactive, mirrored=False)
+
+
+@needs_av
+def test_names_that_are_no_text_do_no_harm() -> None:
+    whole = film(8).getvalue()
+    assert b"Lavf" in whole
+    recording = io.BytesIO(whole.replace(b"Lavf", b"\xff\xfe\xfd\xfc"))
+    assert numbers(sample(recording, interactive, mirrored=False), 0) == [0, 2, 4, 7]
 
 
 def sound() -> bytes:

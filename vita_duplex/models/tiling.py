@@ -27,8 +27,9 @@ MAX_PIXELS = Image.MAX_IMAGE_PIXELS or 89_478_485
 
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
-NORMALISED = ((np.arange(256)[:, None] / 255 - MEAN) / STD).astype(np.float32)
-"""Value of each grey level in each channel: [256, 3]."""
+GAIN = (1 / (255 * np.array(STD))).astype(np.float32)
+OFFSET = (np.array(MEAN) / STD).astype(np.float32)
+"""A grey level times `GAIN` minus `OFFSET`: brought to 0..1, less the mean, divided by the deviation."""
 
 
 class UnusableImage(ValueError):
@@ -225,8 +226,9 @@ def mirror(image: Image.Image) -> Image.Image:
 
 def normalise(tiles: Sequence[Image.Image]) -> NDArray[np.float32]:
     """Tiles of one size as [tiles, 3, height, width]."""
-    levels = np.stack([np.asarray(rgb(tile)) for tile in tiles])  # [N, H, W, 3]
-    pixels = np.empty((len(tiles), 3, *levels.shape[1:3]), dtype=np.float32)
-    for channel in range(3):
-        np.take(NORMALISED[:, channel], levels[..., channel], out=pixels[:, channel], mode="clip")
+    levels = [np.asarray(rgb(tile)) for tile in tiles]  # [H, W, 3] each
+    pixels = np.empty((len(levels), 3, *levels[0].shape[:2]), dtype=np.float32)
+    for grey, values in zip(levels, pixels, strict=True):
+        np.multiply(grey.transpose(2, 0, 1), GAIN[:, None, None], out=values)
+        values -= OFFSET[:, None, None]
     return pixels

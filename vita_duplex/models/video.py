@@ -134,6 +134,8 @@ def first_stream(container: Any) -> Any:
     if not container.streams.video:
         raise UnusableVideo("the file has no video in it")
     stream = container.streams.video[0]
+    if stream.codec_context is None:
+        raise UnusableVideo("the video is coded in a way that FFmpeg does not know")
     check_size(stream.width, stream.height)
     return stream
 
@@ -147,7 +149,7 @@ def opened(film: BinaryIO) -> Iterator[Any]:
         raise NoVideoDecoder from exc
     film.seek(0)
     try:
-        with av.open(film, options={"format_whitelist": CONTAINERS}) as container:
+        with av.open(film, options={"format_whitelist": CONTAINERS}, metadata_errors="replace") as container:
             yield container
     except UnusableImage as exc:
         raise UnusableVideo(f"a frame cannot be used: {exc}") from exc
