@@ -137,7 +137,7 @@ def test_a_corrupt_film_is_refused(damage: str) -> None:
         "half": whole[: len(whole) // 2],
         "a playlist": b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile:///etc/hostname\n#EXT-X-ENDLIST\n",
         "noise inside": whole[:32] + np.random.default_rng(2).bytes(len(whole)),
-        "unknown codec": whole.replace(b"mp4v", b"zzzz"),
+        "unknown codec": film(8, kind="matroska").getvalue().replace(b"V_MPEG4", b"V_WHAT4"),
         "sound only": sound(),
     }
     with pytest.raises(UnusableVideo):
