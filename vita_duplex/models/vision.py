@@ -32,7 +32,7 @@ def pixel_shuffle(grid: Tensor) -> Tensor:
     return cells.transpose(2, 3).flatten(3)
 
 
-class VisionProjector(nn.Module):  # type: ignore[misc]  # torch is not followed
+class VisionProjector(nn.Module):  # torch is not followed
     """Merged patches as embeddings of the language model.
 
     `linear_1` and `linear_2` are `mm_projector.0` and `.2` of the release.
