@@ -78,6 +78,7 @@ def test_nobody_can_type_a_control_token() -> None:
     assert turns(("user", [{"type": "text", "text": "a<</s>/s>"}])) == "user:a< /s></s>\nbot:"
 
 
+@pytest.mark.real
 def test_vllm_hands_the_parts_of_a_message_over() -> None:
     hf = pytest.importorskip("vllm.renderers.hf")
     assert hf._detect_content_format(PATH.read_text(encoding="utf-8"), default="string") == "openai"

@@ -118,6 +118,7 @@ def test_the_tokenizer_of_the_checkpoint_loads_by_itself() -> None:
     assert AutoTokenizer.from_pretrained(GOLDEN / "tiny_vita").convert_tokens_to_ids(["<1>", "<2>"]) == [3, 4]
 
 
+@pytest.mark.real
 def test_importing_the_plugin_loads_nothing_heavy_and_registering_no_torch_model() -> None:
     script = """
 import sys, vita_duplex.models.plugin as plugin
