@@ -1,7 +1,6 @@
 """The audio tower against the original's numbers, alone and in batches; its names, sizes and precision."""
 
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -192,12 +191,3 @@ def test_a_clip_too_short_for_a_token_is_refused(tower: AudioTower) -> None:
     with pytest.raises(AudioTooShort):
         tower.encode([torch.zeros(98, 80), torch.zeros(6, 80)])
     assert tower.encode([]) == []
-
-
-def test_how_fast_the_tiny_tower_is(tower: AudioTower) -> None:
-    """Printed only: what surrounds the matrix products."""
-    clip = torch.zeros(998, 80)
-    tower.encode([clip])
-    started = time.perf_counter()
-    tower.encode([clip])
-    print(f"tiny tower: {10 / (time.perf_counter() - started):.0f} times real time")

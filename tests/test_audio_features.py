@@ -1,7 +1,6 @@
 """Audio features: the original's numbers, streaming, lengths, noise, and audio that is refused."""
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -228,18 +227,3 @@ def test_an_absurd_rate_is_refused(rate: int) -> None:
     for use in (lambda: AudioFeatures().extract(noise(RATE), rate), lambda: AudioFeatures().stream(rate)):
         with pytest.raises(AudioError, match="rate"):
             use()
-
-
-def test_how_fast_it_is() -> None:
-    """Printed only. Process time, so that more than one core would be seen."""
-    for rate in (RATE, 48_000, 44_100):
-        samples = noise(rate * 30)
-        AudioFeatures().extract(samples[:rate], rate)
-        started = time.process_time()
-        AudioFeatures().extract(samples, rate)
-        print(f"features at {rate} Hz: {30 / (time.process_time() - started):.0f} times real time")
-    stream = AudioFeatures().stream()
-    started = time.process_time()
-    for piece in np.split(noise(RATE * 30), 30 * 50):
-        stream.push(piece)
-    print(f"features of 20 ms pieces: {30 / (time.process_time() - started):.0f} times real time")
