@@ -112,12 +112,17 @@ class AudioFeatures:
 
     def extract(self, audio: npt.ArrayLike, rate: int = RATE) -> Features:
         """Features of a whole clip, [samples] or [channels, samples], of which channel 0 counts."""
+        return self.normalise(self.fbank(self.samples(audio, rate)))
+
+    @staticmethod
+    def samples(audio: npt.ArrayLike, rate: int = RATE) -> Samples:
+        """A whole clip as `extract` hears it: channel 0 at 16 kHz.
+
+        Errors: `AudioError`, of which `AudioTooShort` and `AudioTooLong` before anything is computed.
+        """
         samples = _channel(audio)
-        if _checked_rate(rate) != RATE:
-            _check_length(resampled_length(len(samples), rate))
-            samples = resample(samples, rate)
-        _check_length(len(samples))
-        return self.normalise(self.fbank(samples))
+        _check_length(resampled_length(len(samples), _checked_rate(rate)))
+        return samples if rate == RATE else resample(samples, rate)
 
     def stream(self, rate: int = RATE) -> "FeatureStream":
         return FeatureStream(self, rate)

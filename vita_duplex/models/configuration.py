@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
-TEXT_MODELS = ("mixtral", "qwen2", "llama")
+TEXT_ARCHITECTURES = {"mixtral": "MixtralForCausalLM", "qwen2": "Qwen2ForCausalLM", "llama": "LlamaForCausalLM"}
+"""Text models by the `model_type` of their configuration, and what vLLM calls them."""
 
 RELEASED_TEXT = {
     "model_type": "mixtral",
@@ -241,6 +242,6 @@ def _text_config(given: Any) -> Any:
         return given
     settings = _own_code(dict(given if given is not None else RELEASED_TEXT))
     name = settings.pop("model_type", "mixtral")
-    if name not in TEXT_MODELS:
-        raise ValueError(f"text_config has model_type {name!r}; known are {', '.join(TEXT_MODELS)}")
+    if name not in TEXT_ARCHITECTURES:
+        raise ValueError(f"text_config has model_type {name!r}; known are {', '.join(TEXT_ARCHITECTURES)}")
     return CONFIG_MAPPING[name](**settings)

@@ -1,14 +1,30 @@
 """The entry point that vLLM calls in each of its processes, before it reads a checkpoint."""
 
+ARCHITECTURES = ("MixtralForConditionalGeneration", "VITAMixtralForCausalLM")
+"""What the configurations of the demo's and of the released checkpoint call the model."""
+
 
 def register() -> None:
-    """Make VITA known to `transformers`. May be called many times.
+    """Make VITA known to `transformers` and vLLM. May be called many times.
 
-    The import is inside, so that a process that never calls this does not pay for `transformers`.
+    The imports are inside, so that a process that never calls this does not pay for them, and the model is
+    named and not imported: vLLM does that where it runs one.
     """
     from transformers import AutoConfig
+    from vllm import ModelRegistry
+    from vllm.transformers_utils.chat_templates.registry import (
+        get_chat_template_fallback_path,
+        register_chat_template_fallback_path,
+    )
 
-    from vita_duplex.models.configuration import CONFIGS
+    from vita_duplex.models import chat_template
+    from vita_duplex.models.configuration import CONFIGS, ReleasedVitaConfig, VitaConfig
 
     for kind in CONFIGS:
         AutoConfig.register(kind.model_type, kind, exist_ok=True)
+    for architecture in ARCHITECTURES:
+        if architecture not in ModelRegistry.get_supported_archs():
+            ModelRegistry.register_model(architecture, "vita_duplex.models.model:VitaForConditionalGeneration")
+    for kind in (VitaConfig, ReleasedVitaConfig):
+        if get_chat_template_fallback_path(kind.model_type, "") is None:
+            register_chat_template_fallback_path(kind.model_type, chat_template.PATH)
