@@ -8,7 +8,6 @@ AV1 films are refused: FFmpeg decodes them only on a GPU or with a library that 
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from io import BufferedIOBase
 
 import cv2
 import numpy as np
@@ -63,29 +62,45 @@ def spread(indexes: Sequence[int], count: int) -> list[int]:
     return [indexes[at] for at in np.linspace(0, len(indexes) - 1, count).astype(int).tolist()]
 
 
-def sample(film: BufferedIOBase, sampling: Sampling, *, mirrored: bool) -> list[Image.Image]:
+def sample(film: bytes, sampling: Sampling, *, mirrored: bool) -> list[Image.Image]:
     """The frames that `sampling` picks, in order, left and right swapped if `mirrored`.
 
     Only frames up to the last one picked are decoded, and only those picked become pictures.
 
     Errors: `UnusableVideo`, also for bytes that are no film.
     """
-    packets, fps = measure(film)
-    pictures = decode(film, packets, sampling(packets, fps))
-    if pictures is None:
-        # Packets may be more than frames (VP8 has invisible ones); now it matters how many really come out.
-        pictures = decode(film, packets, sampling(count_frames(film, packets), fps))
+    with named(film) as path:
+        packets, fps = measure(path)
+        pictures = decode(path, packets, sampling(packets, fps))
+        if pictures is None:
+            # Packets may be more than frames (VP8 has invisible ones); now it matters how many really come out.
+            pictures = decode(path, packets, sampling(count_frames(path, packets), fps))
     if pictures is None:
         raise UnusableVideo("the video does not decode to the same frames twice")
     return [mirror(picture) for picture in pictures] if mirrored else pictures
 
 
-def measure(film: BufferedIOBase) -> tuple[int, float]:
+@contextmanager
+def named(film: bytes) -> Iterator[str]:
+    """The path of a file in memory with the film in it.
+
+    OpenCV 5.0 reads bytes as well, but crashes the process on some corrupt ones.
+    """
+    file = os.memfd_create("film")
+    try:
+        with open(file, "wb", closefd=False) as whole:
+            whole.write(film)
+        yield f"/proc/self/fd/{file}"
+    finally:
+        os.close(file)
+
+
+def measure(path: str) -> tuple[int, float]:
     """Packets in the film, usually one for each frame, and frames a second; reads it all but decodes nothing.
 
     Errors: `UnusableVideo`.
     """
-    with opened(film) as capture:
+    with opened(path) as capture:
         capture.set(cv2.CAP_PROP_FORMAT, -1)  # packets as they are
         packets = 0
         while capture.grab():
@@ -95,13 +110,13 @@ def measure(film: BufferedIOBase) -> tuple[int, float]:
         return packets, capture.get(cv2.CAP_PROP_FPS)
 
 
-def decode(film: BufferedIOBase, packets: int, indexes: Sequence[int]) -> list[Image.Image] | None:
+def decode(path: str, packets: int, indexes: Sequence[int]) -> list[Image.Image] | None:
     """The frames at ascending indexes; None when the film ends before the last.
 
     Errors: `UnusableVideo`.
     """
     wanted, pictures = set(indexes), dict[int, Image.Image]()
-    with opened(film) as capture:
+    with opened(path) as capture:
         for at in frames_of(capture, packets):
             if at in wanted:
                 pictures[at] = picture_of(capture)
@@ -110,9 +125,9 @@ def decode(film: BufferedIOBase, packets: int, indexes: Sequence[int]) -> list[I
     return None
 
 
-def count_frames(film: BufferedIOBase, packets: int) -> int:
+def count_frames(path: str, packets: int) -> int:
     """Errors: `UnusableVideo`."""
-    with opened(film) as capture:
+    with opened(path) as capture:
         return sum(1 for _ in frames_of(capture, packets))
 
 
@@ -142,10 +157,9 @@ def picture_of(capture: cv2.VideoCapture) -> Image.Image:
 
 
 @contextmanager
-def opened(film: BufferedIOBase) -> Iterator[cv2.VideoCapture]:
+def opened(path: str) -> Iterator[cv2.VideoCapture]:
     """The film from its beginning, its size checked before a picture is made of it; the others have the same size."""
-    film.seek(0)
-    capture = cv2.VideoCapture(film, cv2.CAP_FFMPEG, [])  # type: ignore[call-overload]  # its stubs name a narrower type
+    capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG)
     try:
         if not capture.isOpened():
             raise UnusableVideo("the video cannot be decoded")
