@@ -1,8 +1,5 @@
 """The entry point that vLLM calls in each of its processes, before it reads a checkpoint."""
 
-ARCHITECTURES = ("MixtralForConditionalGeneration", "VITAMixtralForCausalLM")
-"""What the configurations of the demo's and of the released checkpoint call the model."""
-
 
 def register() -> None:
     """Make VITA known to `transformers` and vLLM. May be called many times.
@@ -10,21 +7,21 @@ def register() -> None:
     The imports are inside, so that a process that never calls this does not pay for them, and the model is
     named and not imported: vLLM does that where it runs one.
     """
-    from transformers import AutoConfig
     from vllm import ModelRegistry
     from vllm.transformers_utils.chat_templates.registry import (
         get_chat_template_fallback_path,
         register_chat_template_fallback_path,
     )
+    from vllm.transformers_utils.config import _ARCHITECTURE_TO_MODEL_TYPE
 
-    from vita_duplex.models import chat_template
-    from vita_duplex.models.configuration import CONFIGS, ReleasedVitaConfig, VitaConfig
+    from vita_duplex.models import chat_template, configuration
+    from vita_duplex.models.configuration import ARCHITECTURES, MODELS
 
-    for kind in CONFIGS:
-        AutoConfig.register(kind.model_type, kind, exist_ok=True)
-    for architecture in ARCHITECTURES:
+    configuration.register()
+    for architecture, kind in ARCHITECTURES.items():
+        _ARCHITECTURE_TO_MODEL_TYPE[architecture] = kind.model_type  # for a config.json without a model_type
         if architecture not in ModelRegistry.get_supported_archs():
             ModelRegistry.register_model(architecture, "vita_duplex.models.model:VitaForConditionalGeneration")
-    for kind in (VitaConfig, ReleasedVitaConfig):
+    for kind in MODELS:
         if get_chat_template_fallback_path(kind.model_type, "") is None:
             register_chat_template_fallback_path(kind.model_type, chat_template.PATH)

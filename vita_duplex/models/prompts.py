@@ -3,7 +3,7 @@
 Pure functions. Every string that belongs to a generation of the model (system texts, role names, state
 tokens) is in `prompts.json`, as one style; the ids of the placeholders are in the model's configuration.
 
-Source of the rules: the demos and the training code of https://github.com/VITA-MLLM/VITA (October 2024).
+Source of the rules: the demos and the training code of https://github.com/VITA-MLLM/VITA (October 2024, March 2025).
 Where the original errs, the default is right and `compat="demo"` repeats the error.
 """
 
@@ -45,6 +45,12 @@ class Wording:
     reserved: tuple[str, ...]
     """Strings that the tokenizer turns into control tokens; nobody may type them."""
     demo_strips_role_letters: bool
+    demo_drops_user_headers: bool
+    """In live talk, all but the first."""
+    demo_marker: str
+    """What the original leaves at the start of the answers that it keeps."""
+    demo_basic_drops: str
+    """The state token whose spoken turns the original's basic demo leaves out."""
     demo_dropped_endings: str
 
 
@@ -154,7 +160,8 @@ def interactive(history: Sequence[Exchange], user: Sequence[Part], wording: Word
     if known and compat == "demo" and wording.demo_strips_role_letters:
         _strip_role_letters(turns[0].parts, len(seen), wording)
     # A still picture gets the video's text too, as in the original: it comes from the same camera.
-    prompt = _write(wording.interactive["video" if seen else "audio"], turns, wording)
+    one_header = compat == "demo" and wording.demo_drops_user_headers
+    prompt = _write(wording.interactive["video" if seen else "audio"], turns, wording, one_header=one_header)
     return _fix_spaces_everywhere(prompt) if compat == "demo" else prompt
 
 
@@ -179,14 +186,18 @@ def with_pictures(images: Sequence[Image], *rest: Part) -> tuple[Part, ...]:
     return (*images, "\n", *rest) if images else rest
 
 
-def addressed(history: Iterable[Exchange], wording: Wording) -> list[Exchange]:
-    """Leave out the sounds that were not meant for the assistant, as the original's basic demo does."""
-    noise = wording.states["noise"]
-    return [
-        exchange
-        for exchange in history
-        if not (_has_audio(exchange.user) and (exchange.state == "noise" or exchange.answer.startswith(noise)))
-    ]
+def addressed(history: Iterable[Exchange], wording: Wording, compat: Compat = "none") -> list[Exchange]:
+    """Leave out the sounds that were not meant for the assistant, as the original's basic demo does.
+
+    That of VITA-1.5 asks for the wrong state token.
+    """
+    dropped = wording.demo_basic_drops if compat == "demo" else wording.states["noise"]
+
+    def is_dropped(exchange: Exchange) -> bool:
+        state = wording.states[exchange.state] if exchange.state else ""
+        return _has_audio(exchange.user) and (state + exchange.answer).startswith(dropped)
+
+    return [exchange for exchange in history if not is_dropped(exchange)]
 
 
 def typed(text: str, wording: Wording, compat: Compat = "none") -> str:
@@ -250,7 +261,7 @@ def _answer(exchange: Exchange, wording: Wording, compat: Compat) -> str:
     """An answer of the past as the model would have to write it."""
     answer = exchange.answer
     if compat != "demo":
-        answer = answer.removesuffix(wording.turn_end.rstrip())
+        answer = answer.removeprefix(wording.demo_marker).removesuffix(wording.turn_end.rstrip())
     if exchange.state is not None:
         return wording.states[exchange.state] + _plain(answer.lstrip(" "), wording, compat)
     for spaced, bare in wording.space_fixups:
@@ -287,10 +298,11 @@ def _last_seen(parts: Iterable[Part]) -> Modality:
     return "video" if seen[-1].frame else "image"
 
 
-def _write(system: str, turns: Iterable[_Turn], wording: Wording) -> Prompt:
+def _write(system: str, turns: Iterable[_Turn], wording: Wording, *, one_header: bool = False) -> Prompt:
     pieces: list[Part] = [wording.system_prefix, system, wording.turn_end]
-    for turn in turns:
-        pieces += [wording.user_prefix, *turn.parts, wording.turn_end, wording.bot_prefix]
+    for number, turn in enumerate(turns):
+        header = "" if one_header and number else wording.user_prefix
+        pieces += [header, *turn.parts, wording.turn_end, wording.bot_prefix]
         if turn.answer is not None:
             pieces += [turn.answer, wording.turn_end]
     return Prompt(tuple(_merged(pieces)), wording)
