@@ -135,7 +135,8 @@ class Chunk:
 
     samples: Samples
     piece_samples: int
-    """Length of the piece of text this belongs to, as far as it is synthesised."""
+    """Length of the piece of text this belongs to. While it is being synthesised at least what a slow voice takes
+    for it; if that was told, the true length comes with a last chunk without samples."""
     text: str | None = None
     """The piece's text, with its first chunk."""
     error: str | None = None

@@ -9,7 +9,7 @@ from typing import assert_never
 
 from fastapi import WebSocket, WebSocketDisconnect
 
-from vita_duplex.engine.notices import Judged, Notice
+from vita_duplex.engine.notices import Notice
 from vita_duplex.engine.seams import INPUT_RATE, Samples
 from vita_duplex.engine.session import Session
 from vita_duplex.server.client_events import (
@@ -39,7 +39,7 @@ OUTGOING_LIMIT = 500
 """Events that may wait for a slow reader: some twenty seconds of speech. When it is full the connection is closed;
 nobody else notices."""
 TYPED_LIMIT = 32
-"""Typed items that may wait for their answer. When it is full further ones are refused with an error."""
+"""Typed items that may wait for `response.create`. When it is full further ones are refused with an error."""
 
 TURN_DETECTION = "session.audio.input.turn_detection"
 
@@ -69,7 +69,6 @@ class Gateway:
         )
         self._outgoing: asyncio.Queue[Json] = asyncio.Queue(OUTGOING_LIMIT)
         self._typed: list[tuple[int, str]] = []  # typed items that wait for `response.create`
-        self._asked: set[int] = set()  # typed queries that wait for their verdict
         self._rate_in = 24_000
         self._resampler = Resampler(self._rate_in, INPUT_RATE)
         self._overflowing = False
@@ -104,8 +103,6 @@ class Gateway:
 
     def tell(self, notice: Notice) -> None:
         """What the session says, on its way to the client."""
-        if isinstance(notice, Judged):
-            self._asked.difference_update(notice.utterances)
         for event in self._events.translate(notice):
             self._send(event)
 
@@ -171,8 +168,8 @@ class Gateway:
                 assert_never(event)
 
     def _create_item(self, event: ItemCreate) -> None:
-        if len(self._typed) + len(self._asked) >= TYPED_LIMIT:
-            message = f"{TYPED_LIMIT} typed items wait for their answer already; wait for one."
+        if len(self._typed) >= TYPED_LIMIT:
+            message = f"{TYPED_LIMIT} typed items wait for their answer already; ask for it."
             raise ClientError("too_many_items", message, event_id=event.event_id)
         number = next(self._numbers)
         self._typed.append((number, event.text))
@@ -185,7 +182,6 @@ class Gateway:
             raise ClientError("nothing_to_answer", message, event_id=event_id)
         number, text = self._typed[-1][0], "\n".join(text for _, text in self._typed)
         self._typed = []
-        self._asked.add(number)
         await self._session.ask(number, text)
 
     def _hear(self, samples: Samples) -> None:
