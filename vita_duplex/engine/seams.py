@@ -26,12 +26,17 @@ class Utterance:
     text: str | None = None
 
 
+Image = NDArray[np.uint8]
+"""A picture or a camera frame, RGB, shape [height, width, 3]."""
+
+
 @dataclass(frozen=True, slots=True)
 class UserMessage:
-    """An accepted query: its words where they are known, its audio where they are not."""
+    """An accepted query: its words where they are known, its audio where they are not, and what was seen."""
 
     text: str | None
     utterances: tuple[Utterance, ...] = ()
+    images: tuple[Image, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,8 @@ from vita_duplex.server.client_events import (
     ClientError,
     ClientEvent,
     ItemCreate,
+    ItemTruncate,
+    PlaybackAck,
     ResponseCancel,
     ResponseCreate,
     ServerVad,
@@ -31,7 +33,7 @@ from vita_duplex.server.client_events import (
 )
 from vita_duplex.server.parts import Parts
 from vita_duplex.server.resample import Resampler
-from vita_duplex.server.server_events import Json, ServerEvents
+from vita_duplex.server.server_events import Json, ServerEvents, turn_of
 
 log = logging.getLogger(__name__)
 
@@ -156,6 +158,10 @@ class Gateway:
                 self._send(self._events.cleared())
             case ItemCreate():
                 self._create_item(event)
+            case ItemTruncate():
+                await self._truncate(event)
+            case PlaybackAck(event_id=event_id, item_id=item_id, played_ms=played_ms):
+                self._session.acknowledge(_turn(item_id, event_id), self._samples(played_ms))
             case ResponseCreate(event_id=event_id):
                 await self._create_response(event_id)
             case ResponseCancel(event_id=event_id, response_id=response_id):
@@ -183,6 +189,16 @@ class Gateway:
         number, text = self._typed[-1][0], "\n".join(text for _, text in self._typed)
         self._typed = []
         await self._session.ask(number, text)
+
+    async def _truncate(self, event: ItemTruncate) -> None:
+        turn = _turn(event.item_id, event.event_id)
+        if not await self._session.truncate(turn, self._samples(event.audio_end_ms)):
+            raise _no_reply(event.item_id, event.event_id)
+        self._send(self._events.truncated(turn, event.audio_end_ms))
+
+    def _samples(self, ms: int) -> int:
+        """Of the voice, whatever the rate on the wire."""
+        return ms * self._parts.voice.rate // 1000
 
     def _hear(self, samples: Samples) -> None:
         fits = self._listener.hear(self._resampler.push(samples))
@@ -239,6 +255,18 @@ class Gateway:
             },
         }
         return self._events.session(kind, fields)
+
+
+def _turn(item_id: str, event_id: str | None) -> int:
+    """The turn of a reply's item. Errors: `ClientError` if it is no reply's."""
+    turn = turn_of(item_id)
+    if turn is None:
+        raise _no_reply(item_id, event_id)
+    return turn
+
+
+def _no_reply(item_id: str, event_id: str | None) -> ClientError:
+    return ClientError("item_not_found", f"{item_id!r} is no reply.", param="item_id", event_id=event_id)
 
 
 def _rate(audio: AudioInput | AudioOutput | None, param: str, event: SessionUpdate) -> int | None:
