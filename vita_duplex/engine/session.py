@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, assert_never
 
 from vita_duplex.engine.dialogue import HISTORY_LIMIT, Dialogue
@@ -278,7 +278,8 @@ class Session:
                 self._accept(self._turns[number], numbers)
             case Reject(number, numbers, reason):
                 turn = self._turns.pop(number)
-                self._client.tell(Judged(numbers, turn.judgement, False, reason))
+                wordless = replace(turn.judgement, transcripts=()) if turn.judgement else None
+                self._client.tell(Judged(numbers, wordless, False, reason))
                 self._record(turn, "rejected", reason)
             case Swap():
                 self.swaps += 1
