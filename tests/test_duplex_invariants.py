@@ -194,6 +194,18 @@ def core_5_each_turn_ends_once(steps: Steps, config: DuplexConfig) -> None:
     ended = Counter(command.turn for command in commands if isinstance(command, Finish))
     assert ended == Counter(command.turn for command in commands if isinstance(command, GiveFloor))
     assert set(ended.values()) <= {1}
+    over: dict[int, type[Event]] = {}
+    for step in steps:
+        if isinstance(step.event, ReplyEnded | ReplyFailed):
+            over.setdefault(step.event.turn, type(step.event))
+        for command in step.commands:
+            match command:
+                case Finish(turn, "completed"):
+                    assert (step.event, over[turn]) == (Played(turn), ReplyEnded), "completed too soon"
+                case Finish(turn, "failed"):
+                    assert (step.event, over[turn]) == (Played(turn), ReplyFailed)
+                case Finish(turn, "cancelled", "client_cancelled"):
+                    assert step.event == CancelAsked(turn), "the wrong one was cancelled"
 
 
 def core_6_what_is_accepted_is_what_the_request_was_about_and_nothing_is_forgotten(
@@ -495,12 +507,15 @@ class Playback:
 class Begun:
     """A request as it began: what it was told, what it should have been told, and who was up."""
 
-    turn: int
     instance: str
     slot: int
     healthy: dict[str, bool]
     history: tuple[Message, ...]
-    expected: list[str | tuple[list[str], list[str]]]
+    expected: "Expected"
+
+
+Expected = list[str | tuple[list[str], list[str]]]
+"""The dialogue as the client knows it: queries, and of each reply the words heard, at least and at most."""
 
 
 class World:
@@ -517,7 +532,8 @@ class World:
         self.aborted_late: list[int] = []
         self.after_end: list[int] = []
         self.engines = (Engine("a", self, close_s), Engine("b", self, close_s))
-        self.voices: list[Voice] = []
+        self._began: dict[int, tuple[dict[str, bool], Expected]] = {}
+        self._speeches: list[PacedSpeech] = []
         self.whole = part_s == 0
         self._pauses = pauses
         self._part, self._part_s = part, part_s
@@ -530,8 +546,13 @@ class World:
         return Session(self.config, self.engines, self, self._open_speech, self)
 
     def _open_speech(self) -> PacedSpeech:
-        self.voices.append(Voice(self._part, self._part_s))
-        return PacedSpeech(self.voices[-1], SpeechConfig(), client_pauses=self._pauses)
+        """A request begins, and this is the moment it does."""
+        speech = PacedSpeech(Voice(self._part, self._part_s), SpeechConfig(), client_pauses=self._pauses)
+        for playback in self.playbacks.values():
+            playback.pass_until(self.loop.time())
+        self._began[id(speech)] = {one.name: one.healthy for one in self.engines}, self.expected()
+        self._speeches.append(speech)  # so that no id comes twice
+        return speech
 
     async def run(self) -> AsyncGenerator[Heard]:
         """The session's ears."""
@@ -598,22 +619,14 @@ class World:
                     self.aborted_late.append(turn)
 
     def request_begun(self, engine: Engine, request: Request) -> None:
-        slot = self.session._turns[request.turn].record.slot
-        healthy = {one.name: one.healthy for one in self.engines}
-        for playback in self.playbacks.values():
-            playback.pass_until(self.loop.time())
-        typed = any(utterance.text is not None for utterance in request.query.utterances)
-        history = request.query.history
-        self.begun.append(Begun(request.turn, engine.name, slot, healthy, history, self.expected(leave_last=typed)))
+        turn = self.session._turns[request.turn]
+        healthy, expected = self._began[id(turn.speech)]
+        self.begun.append(Begun(engine.name, turn.record.slot, healthy, request.query.history, expected))
 
-    def expected(self, *, leave_last: bool = False) -> list[str | tuple[list[str], list[str]]]:
-        """The dialogue as the client knows it: queries, and of each reply the words heard, at least and at most."""
-        entries = self.talk
-        if leave_last:  # a typed query was accepted in the same moment, after its request took the history
-            entries = entries[: max(n for n, entry in enumerate(entries) if isinstance(entry, str))]
+    def expected(self) -> "Expected":
         return [
             entry if isinstance(entry, str) else (entry.words(entry.heard - 2), entry.words(entry.heard + 2))
-            for entry in entries
+            for entry in self.talk
         ]
 
     def check_deadlines(self) -> None:
@@ -696,9 +709,7 @@ def session_5_each_turn_has_one_end_and_one_record(world: World) -> None:
         assert record.samples.heard <= record.samples.sent <= record.samples.synthesised
 
 
-def _check_history(
-    history: tuple[Message, ...], expected: list[str | tuple[list[str], list[str]]], exact: bool
-) -> None:
+def _check_history(history: tuple[Message, ...], expected: Expected, exact: bool) -> None:
     """What was asked in a row is one message or several, its words the same."""
     shown: list[tuple[str, list[str]]] = []
     for message in history:
@@ -802,7 +813,8 @@ class SessionMachine(RuleBasedStateMachine):
         self.world = World(config, pauses, *voice, close_s)
         self.ears = Ears()
         self.past: list[SpeechEvent] = []
-        self.world.time_passes(0)
+        self.the_user_types(0)
+        self.the_newest_request_is_answered(1.0, text=" ".join(SENTENCES), ends=False, seconds=1.1)
 
     def hear(self, event: SpeechEvent) -> None:
         self.past.append(event)
