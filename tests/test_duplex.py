@@ -1,10 +1,5 @@
 """The duplex core as scripts: events in, commands out."""
 
-from dataclasses import dataclass, field
-
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from vita_duplex.engine.duplex import UNDECIDED_LIMIT, Duplex, DuplexConfig
 from vita_duplex.engine.events import (
     Abort,
@@ -393,85 +388,3 @@ def test_repeated_and_late_events_change_nothing() -> None:
     for event in (yes(2), yes(1), ReplyEnded(1), Played(1), SpeechEnded(2), SpeechStarted(2), ReplyFailed(1)):
         assert play(duplex, (3.3, event)) == [], event
     assert play(duplex, (3.4, Played(2))) == [], "it is still being generated"
-
-
-# ── any interleaving ───────────────────────────────────────────────────────────────────
-
-EVENTS = st.one_of(
-    *(
-        st.builds(kind, st.integers(1, 6))
-        for kind in (SpeechStarted, SpeechSustained, SpeechPaused, SpeechResumed, SpeechEnded)
-    ),
-    st.builds(QueryTyped, st.integers(101, 104)),  # one counter numbers both kinds of utterance
-    *(st.builds(kind, st.integers(1, 12)) for kind in (ReplyEnded, ReplyFailed, Played, CancelAsked)),
-    st.builds(yes, st.integers(1, 12)),
-    st.builds(no, st.integers(1, 12)),
-    st.none(),
-)
-
-
-@dataclass
-class Observer:
-    """Follows the commands as a client and two engines would, and complains."""
-
-    floor: int | None = None
-    held: bool = False
-    running: dict[int, int] = field(default_factory=dict)
-    finished: set[int] = field(default_factory=set)
-    decided: set[int] = field(default_factory=set)
-    roles: tuple[int, int] = (0, 1)
-
-    def see(self, command: Command) -> None:
-        match command:
-            case Begin(slot, turn, utterances):
-                assert slot not in self.running.values(), "one request per slot"
-                assert not self.decided & set(utterances), "decided twice"
-                assert (slot == self.roles[1]) == (self.floor is not None), "the monitor judges during a reply"
-                self.running[turn] = slot
-            case Abort(slot, turn):
-                assert self.running.pop(turn) == slot
-            case Accept(_, utterances) | Reject(_, utterances):
-                self.decided |= set(utterances)
-            case Swap(generator, monitor):
-                assert (generator, monitor) == self.roles[::-1]
-                self.roles = (generator, monitor)
-            case GiveFloor(turn):
-                assert self.floor is None, "two turns audible"
-                assert turn not in self.finished
-                self.floor, self.held = turn, False
-            case Hold(turn):
-                assert turn == self.floor
-                assert not self.held
-                self.held = True
-            case Resume(turn):
-                assert turn == self.floor
-                assert self.held
-                self.held = False
-            case Finish(turn, status):
-                assert turn == self.floor, "told the end of a turn that is not heard"
-                assert not self.held or status == "cancelled", "the client would keep its last samples for ever"
-                self.held = False
-                assert turn not in self.running, "told before it was aborted"
-                assert turn not in self.finished, "finished twice"
-                self.finished.add(turn)
-                self.floor = None
-
-
-@settings(max_examples=500, deadline=None)
-@given(st.lists(st.tuples(st.floats(0, 3), EVENTS), max_size=60), st.sampled_from(["hold", "verdict", "off"]))
-def test_the_invariants_hold_whatever_comes_in_whatever_order(
-    steps: list[tuple[float, Event | None]], barge_in: str
-) -> None:
-    duplex = Duplex(DuplexConfig.model_validate({"barge_in": barge_in}))
-    observer, now = Observer(), 0.0
-    for delay, event in steps:
-        now += delay
-        if isinstance(event, ReplyEnded | ReplyFailed):
-            observer.running.pop(event.turn, None)  # an engine's request that has ended needs no abort
-        for command in play(duplex, (now, event)):
-            observer.see(command)
-        if event is None:
-            assert duplex.deadline is None or duplex.deadline > now, "a deadline that passed is not acted upon"
-    assert observer.roles == (duplex.generator, duplex.monitor)
-    assert observer.held == duplex.held
-    assert not (duplex.held and duplex.deadline is None), "a hold that could last for ever"

@@ -8,7 +8,7 @@ of the play.
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -43,7 +43,6 @@ from vita_duplex.engine.events import (
     SpeechSustained,
     Swap,
     Verdict,
-    Warm,
 )
 from vita_duplex.engine.notices import (
     Judged,
@@ -373,6 +372,15 @@ class CoreMachine(RuleBasedStateMachine):
             self.running.remove(event.turn)
         self.receive(event)
 
+    @rule(
+        event=st.sampled_from(
+            [Verdict(999, 1.0, 0.0, 0.0), ReplyEnded(999), ReplyFailed(999), Played(999), CancelAsked(999)]
+            + [kind(999) for kind in (SpeechSustained, SpeechPaused, SpeechResumed, SpeechEnded)]
+        )
+    )
+    def something_unheard_of_comes(self, event: Event) -> None:
+        assert self.duplex.receive(event, self.now) == []
+
     def teardown(self) -> None:
         if not self.steps:
             return
@@ -382,7 +390,6 @@ class CoreMachine(RuleBasedStateMachine):
             self.receive(CancelAsked(self.duplex.floor.turn))
         for check in CORE_CHECKS:
             check(self.steps, self.duplex.config)
-        assert not [c for s in self.steps for c in s.commands if isinstance(c, Warm) and c.slot not in (0, 1)]
 
 
 # ── the session ────────────────────────────────────────────────────────────────────────
@@ -530,7 +537,8 @@ class World:
         self.playbacks: dict[int, Playback] = {}
         self.talk: list[str | Playback] = []
         self.aborted_late: list[int] = []
-        self.after_end: list[int] = []
+        self.speeches: dict[int, PacedSpeech] = {}
+        self.made_at_end: dict[int, int] = {}
         self.engines = (Engine("a", self, close_s), Engine("b", self, close_s))
         self._began: dict[int, tuple[dict[str, bool], Expected]] = {}
         self._speeches: list[PacedSpeech] = []
@@ -572,8 +580,8 @@ class World:
         samples = np.full(4, event.utterance, np.float32) if isinstance(event, SpeechPaused | SpeechEnded) else None
         self._heard.put_nowait(Heard(event, now, now, now, samples))
 
-    def do(self, coroutine: object) -> None:
-        self.loop.run_until_complete(coroutine)  # type: ignore[arg-type]
+    def do(self, coroutine: Coroutine[None, None, None]) -> None:
+        self.loop.run_until_complete(coroutine)
 
     def requests(self) -> list[Request]:
         return sorted((r for engine in self.engines for r in engine.requests), key=lambda request: request.turn)
@@ -615,12 +623,16 @@ class World:
                 playback = self.playbacks[turn]
                 playback.pass_until(now)
                 playback.over, playback.completed = True, status == "completed"
+                if turn in self.speeches:  # not if its request ended before it began
+                    self.made_at_end[turn] = self.speeches[turn].synthesised
                 if [request for request in self.requests() if request.turn == turn]:
                     self.aborted_late.append(turn)
 
     def request_begun(self, engine: Engine, request: Request) -> None:
         turn = self.session._turns[request.turn]
         healthy, expected = self._began[id(turn.speech)]
+        assert isinstance(turn.speech, PacedSpeech)
+        self.speeches[request.turn] = turn.speech
         self.begun.append(Begun(engine.name, turn.record.slot, healthy, request.query.history, expected))
 
     def expected(self) -> "Expected":
@@ -650,7 +662,7 @@ def session_1_at_most_one_turn_is_audible(world: World) -> None:
                 audible = None
 
 
-def session_2_after_the_end_of_a_turn_was_told_no_sample_of_it_is_sent(world: World) -> None:
+def session_2_after_the_end_of_a_turn_was_told_no_sample_of_it_is_sent_or_made(world: World) -> None:
     ended: set[int] = set()
     for _, notice in world.told:
         match notice:
@@ -658,6 +670,8 @@ def session_2_after_the_end_of_a_turn_was_told_no_sample_of_it_is_sent(world: Wo
                 ended.add(turn)
             case TurnAudio(turn):
                 assert turn not in ended
+    for turn, made in world.made_at_end.items():
+        assert world.speeches[turn].synthesised == made, "the voice went on"
 
 
 def session_3_noise_changes_only_the_hold_and_no_sample_is_lost_or_repeated(world: World) -> None:
@@ -785,7 +799,7 @@ def session_9_nothing_waits_for_ever(world: World) -> None:
 
 SESSION_CHECKS = [
     session_1_at_most_one_turn_is_audible,
-    session_2_after_the_end_of_a_turn_was_told_no_sample_of_it_is_sent,
+    session_2_after_the_end_of_a_turn_was_told_no_sample_of_it_is_sent_or_made,
     session_3_noise_changes_only_the_hold_and_no_sample_is_lost_or_repeated,
     session_4_the_engine_is_aborted_before_the_client_is_told,
     session_5_each_turn_has_one_end_and_one_record,
@@ -904,8 +918,12 @@ class SessionMachine(RuleBasedStateMachine):
     def the_client_truncates(self, back: int, end: int, seconds: float) -> None:
         turns = list(self.world.playbacks)
         playback = self.world.playbacks[turns[-min(back, len(turns))]]
-        playback.end = min(end, playback.received if playback.end is None else playback.end)
-        self.world.do(self.world.session.truncate(playback.turn, end))
+
+        async def truncate() -> None:  # both in one moment of the session's time
+            playback.end = min(end, playback.received if playback.end is None else playback.end)
+            await self.world.session.truncate(playback.turn, end)
+
+        self.world.do(truncate())
         self.world.time_passes(seconds)
 
     @rule(which=st.integers(0, 1), comes_back=st.booleans(), seconds=TIMES)

@@ -579,3 +579,27 @@ def test_while_an_instance_is_down_the_other_one_has_both_roles() -> None:
             assert served == [[0, 1], [1, 1]]
 
     run(script())
+
+
+def test_nothing_more_is_sent_while_an_engine_takes_its_time_to_abort() -> None:
+    class Slow(ScriptedInstance):
+        async def answer(self, query: Query) -> AsyncGenerator[Judgement | str]:
+            try:
+                async for item in super().answer(query):
+                    yield item
+            finally:
+                await asyncio.sleep(0.09)
+
+    async def script() -> None:
+        endless = replace_reply(LONG, token_s=0.3)
+        pair = Slow("a", (endless, QUERY)), Slow("b", (endless, QUERY))
+        async with conversation(instances=pair, config=DuplexConfig(barge_in="verdict")) as talk:
+            await ask(talk)
+            await talk.silent_until(TurnAudio)
+            await talk.be_silent(2.0)
+            await ask(talk)
+            ended = await talk.silent_until(TurnEnded)
+            last = max(time for time, n in talk.told if isinstance(n, TurnAudio) and n.turn == 1)
+            assert last <= ended - 0.09
+
+    run(script())
