@@ -1019,7 +1019,7 @@ def test_a_pool_keeps_its_invariants() -> None:
 
 @pytest.mark.real
 @pytest.mark.parametrize(
-    ("machine", "interleavings"), [(CoreMachine, 7500), (SessionMachine, 2400), (PoolMachine, 100)]
+    ("machine", "interleavings"), [(CoreMachine, 7900), (SessionMachine, 2000), (PoolMachine, 100)]
 )
 def test_ten_thousand_interleavings(machine: Machine, interleavings: int) -> None:
-    play(machine, interleavings, 14)
+    play(machine, interleavings, 12)

@@ -103,6 +103,8 @@ def test_news_that_are_late_or_impossible_change_nothing() -> None:
     assert entries.heard(220) == 210
     entries.acknowledge(10_000, clock=230)
     assert entries.heard(230) == 400, "never more than was sent"
+    entries.add("Three.", 100, 100)
+    assert entries.heard(230) == 400, "nor what was sent after that"
 
 
 def test_a_truncated_turn_is_heard_no_further() -> None:
