@@ -8,7 +8,7 @@ of the play.
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Coroutine, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -108,11 +108,29 @@ class Ears:
 
     def notice(self, choice: int) -> SpeechEvent:
         options = self.NEXT[self._state]
-        kind = options[choice % len(options)]
+        return self._notice(options[choice % len(options)])
+
+    def utter(self, script: tuple[type[SpeechEvent], ...]) -> Iterator[SpeechEvent]:
+        """A whole utterance, or what of it is possible now."""
+        for kind in script:
+            if kind in self.NEXT[self._state]:
+                yield self._notice(kind)
+
+    def _notice(self, kind: type[SpeechEvent]) -> SpeechEvent:
         if kind is SpeechStarted:
             self._utterance = self.next_number()
         self._state = self.STATE[kind]
         return kind(self._utterance)
+
+
+UTTERANCES = st.sampled_from(
+    [
+        (SpeechStarted, SpeechPaused, SpeechEnded),
+        (SpeechStarted, SpeechSustained, SpeechPaused, SpeechEnded),
+        (SpeechStarted, SpeechPaused, SpeechResumed, SpeechSustained, SpeechPaused, SpeechEnded),
+        (SpeechStarted, SpeechSustained, SpeechEnded),
+    ]
+)
 
 
 # ── the core ───────────────────────────────────────────────────────────────────────────
@@ -298,7 +316,7 @@ class CoreMachine(RuleBasedStateMachine):
         self.steps: Steps = []
         self.past: list[Event] = []
         self.running: list[int] = []  # turns whose engine may still say something
-        self.judged: set[int] = set()
+        self.begun: list[int] = []
 
     def receive(self, event: Event | None) -> None:
         commands = self.duplex.tick(self.now) if event is None else self.duplex.receive(event, self.now)
@@ -309,6 +327,7 @@ class CoreMachine(RuleBasedStateMachine):
             match command:
                 case Begin(_, turn):
                     self.running.append(turn)
+                    self.begun.append(turn)
                 case Abort(_, turn):
                     if turn in self.running:
                         self.running.remove(turn)
@@ -321,14 +340,13 @@ class CoreMachine(RuleBasedStateMachine):
     def the_ears_notice_something(self, choice: int) -> None:
         self.happens(self.ears.notice(choice))
 
-    @rule(choice=st.integers(0, 2))
-    def the_user_says_something_short(self, choice: int) -> None:
-        event = self.ears.notice(0)
-        while not isinstance(event, SpeechEnded):
+    @rule(script=UTTERANCES, p1=st.none() | PROBABILITIES)
+    def the_user_says_something(self, script: tuple[type[SpeechEvent], ...], p1: float | None) -> None:
+        """The early request may be judged before the end."""
+        for event in self.ears.utter(script):
             self.happens(event)
-            event = self.ears.notice(choice)
-            choice = (choice + 1) % 3
-        self.happens(event)
+            if isinstance(event, SpeechPaused) and p1 is not None and self.running:
+                self.an_engine_judges(-1, p1)
 
     @rule(choice=st.integers(0, 2))
     def what_the_ears_notice_is_lost(self, choice: int) -> None:
@@ -346,6 +364,13 @@ class CoreMachine(RuleBasedStateMachine):
     @rule(which=st.integers(-2, -1), p1=PROBABILITIES)
     def an_engine_judges(self, which: int, p1: float) -> None:
         self.happens(Verdict(self.running[max(which, -len(self.running))], p1, 1 - p1, 0.0))
+
+    @precondition(lambda self: self.begun)
+    @rule(back=st.integers(1, 3), p1=PROBABILITIES)
+    def an_aborted_engine_judges_nevertheless(self, back: int, p1: float) -> None:
+        turn = self.begun[-min(back, len(self.begun))]
+        if turn not in self.running:
+            self.receive(Verdict(turn, p1, 1 - p1, 0.0))
 
     @precondition(lambda self: self.running)
     @rule(which=st.integers(-2, -1), fails=st.booleans())
@@ -839,15 +864,14 @@ class SessionMachine(RuleBasedStateMachine):
         self.hear(self.ears.notice(choice))
         self.world.time_passes(seconds)
 
-    @rule(choice=st.integers(0, 2), seconds=TIMES)
-    def the_user_says_something_short(self, choice: int, seconds: float) -> None:
-        event = self.ears.notice(0)
-        while not isinstance(event, SpeechEnded):
+    @rule(script=UTTERANCES, p1=st.none() | PROBABILITIES, seconds=TIMES)
+    def the_user_says_something(self, script: tuple[type[SpeechEvent], ...], p1: float | None, seconds: float) -> None:
+        """The early request may be judged before the end."""
+        for event in self.ears.utter(script):
             self.hear(event)
             self.world.time_passes(0.1)
-            event = self.ears.notice(choice)
-            choice = (choice + 1) % 3
-        self.hear(event)
+            if isinstance(event, SpeechPaused) and p1 is not None and self.world.requests():
+                self.judge(self.world.requests()[-1], p1)
         self.world.time_passes(seconds)
 
     @precondition(lambda self: self.past)
