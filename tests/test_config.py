@@ -145,6 +145,14 @@ def test_a_wrong_value_says_where_and_what(tmp_path: Path, text: str, where: str
     assert "(got " in message
 
 
+def test_a_hold_may_not_end_before_the_verdict_about_the_longest_utterance(tmp_path: Path) -> None:
+    message = refused(tmp_path, "endpoint: {max_utterance_s: 60}")
+    assert message.startswith("duplex.hold_limit_s must be at least 62: endpoint.max_utterance_s, ")
+    assert refused(tmp_path, "", {}, "duplex.verdict_deadline_ms=15000").startswith("duplex.hold_limit_s must be")
+    config = load_config(None, {}, ["endpoint.max_utterance_s=60", "duplex.hold_limit_s=62"])
+    assert config.duplex.hold_limit_s == 62
+
+
 @pytest.mark.parametrize(
     "text", ["server: {", "a: b: c", "\tserver: 1", "server: !!python/object:os.system {}", "&a *b"]
 )

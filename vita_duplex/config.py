@@ -5,10 +5,10 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from vita_duplex.engine.duplex import DuplexConfig
 from vita_duplex.engine.scripted import ScriptedReply
@@ -81,6 +81,18 @@ class Config(BaseModel):
     voice: VoiceConfig = VoiceConfig()
     speech: SpeechConfig = SpeechConfig()
 
+    @model_validator(mode="after")
+    def _holds_last_long_enough(self) -> Self:
+        """A hold that ends by itself must not end before the verdict about the longest utterance."""
+        wait_s = (self.endpoint.silence_ms + self.duplex.verdict_deadline_ms) / 1000
+        needed = self.endpoint.max_utterance_s + wait_s
+        if self.duplex.hold_limit_s < needed:
+            raise ValueError(
+                f"duplex.hold_limit_s must be at least {needed:g}: endpoint.max_utterance_s, endpoint.silence_ms and "
+                "duplex.verdict_deadline_ms together"
+            )
+        return self
+
     @property
     def model_name(self) -> str:
         """What the model is called on the wire."""
@@ -107,6 +119,8 @@ def load_config(path: Path | None, environment: Mapping[str, str] = os.environ, 
         return Config.model_validate(values)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
+        if not first["loc"]:  # settings that do not go together
+            raise ConfigError(str(first["ctx"]["error"])) from error
         where = ".".join(str(part) for part in first["loc"])
         raise ConfigError(f"{where}: {first['msg']} (got {first['input']!r})") from error
 

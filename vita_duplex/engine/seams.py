@@ -26,12 +26,17 @@ class Utterance:
     text: str | None = None
 
 
+Image = NDArray[np.uint8]
+"""A picture or a camera frame, RGB, shape [height, width, 3]."""
+
+
 @dataclass(frozen=True, slots=True)
 class UserMessage:
-    """An accepted query: its words where they are known, its audio where they are not."""
+    """An accepted query: its words where they are known, its audio where they are not, and what was seen."""
 
     text: str | None
     utterances: tuple[Utterance, ...] = ()
+    images: tuple[Image, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +140,8 @@ class Chunk:
 
     samples: Samples
     piece_samples: int
-    """Length of the piece of text this belongs to, as far as it is synthesised."""
+    """Length of the piece of text this belongs to. While it is being synthesised at least what a slow voice takes
+    for it; if that was told, the true length comes with a last chunk without samples."""
     text: str | None = None
     """The piece's text, with its first chunk."""
     error: str | None = None
