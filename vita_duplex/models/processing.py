@@ -17,6 +17,7 @@ from transformers import BatchFeature
 from vllm.config.multimodal import MultiModalDummyOptions
 from vllm.inputs import MultiModalDataDict
 from vllm.multimodal.inputs import MultiModalFieldConfig, MultiModalKwargsItems
+from vllm.multimodal.media import MediaWithBytes
 from vllm.multimodal.parse import MultiModalDataItems, MultiModalDataParser
 from vllm.multimodal.processing import (
     BaseDummyInputsBuilder,
@@ -114,7 +115,9 @@ class VitaDataParser(MultiModalDataParser):
 
     def _get_video_with_metadata(self, film: Any) -> tuple[Any, dict[str, Any] | None]:
         frames, metadata = super()._get_video_with_metadata(film)
-        return (frames if metadata is None else chosen_frames(frames, metadata)), metadata
+        if isinstance(film, MediaWithBytes) or metadata is None:  # the former has asked this method for its inside
+            return frames, metadata
+        return chosen_frames(frames, metadata), metadata
 
 
 def chosen_frames(frames: Any, metadata: Mapping[str, Any]) -> Any:
