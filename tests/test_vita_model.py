@@ -3,6 +3,7 @@
 Whole and in pieces, from the caches and not, alone and among others.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -18,13 +19,15 @@ ENCODERS = 1e-4
 
 
 @pytest.fixture(scope="module")
-def llm() -> Any:
-    return engine()
+def llm() -> Iterator[Any]:
+    with engine() as llm:
+        yield llm
 
 
 @pytest.fixture(scope="module")
-def chunked() -> Any:
-    return engine(max_num_batched_tokens=PIECE, max_num_seqs=8)
+def chunked() -> Iterator[Any]:
+    with engine(max_num_batched_tokens=PIECE, max_num_seqs=8) as llm:
+        yield llm
 
 
 PIECE = 64

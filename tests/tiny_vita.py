@@ -1,6 +1,8 @@
 """The tiny checkpoint, and what the original made of it: `tests/golden/full_model` and its media."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from itertools import takewhile
@@ -105,12 +107,16 @@ CASES = {
 }
 
 
-def engine(checkpoint: Path = CHECKPOINT, **settings: Any) -> Any:
-    """A `vllm.LLM` in this process. Its "logprobs" are logits, of every token when asked for `VOCABULARY`."""
+@contextmanager
+def engine(checkpoint: Path = CHECKPOINT, **settings: Any) -> Iterator[Any]:
+    """A `vllm.LLM` in this process. Its "logprobs" are logits, of every token when asked for `VOCABULARY`.
+
+    The end of one ends the process groups of all others: let them end together.
+    """
     set_environment(VllmTextConfig(model=str(checkpoint)))
     from vllm import LLM
 
-    return LLM(
+    llm = LLM(
         **{
             "model": str(checkpoint),
             "dtype": "float32",
@@ -125,6 +131,10 @@ def engine(checkpoint: Path = CHECKPOINT, **settings: Any) -> Any:
         }
         | settings
     )
+    try:
+        yield llm
+    finally:
+        llm.llm_engine.engine_core.shutdown()
 
 
 def greedy(max_tokens: int = 12, *, all_logits: bool = False) -> Any:
