@@ -114,6 +114,7 @@ def engine(checkpoint: Path = CHECKPOINT, **settings: Any) -> Iterator[Any]:
     The end of one ends the process groups of all others: let them end together.
     """
     set_environment(VllmTextConfig(model=str(checkpoint)))
+    torch.set_num_threads(1)  # so small a model is slower on two, and much slower where others are at work
     from vllm import LLM
 
     llm = LLM(
