@@ -248,7 +248,9 @@ class VitaProcessor(BaseMultiModalProcessor[VitaProcessingInfo]):
             found = mm_res.prompt_ids.count(getattr(self.placeholders, modality))
             if found != media.get(modality, 0):
                 raise WrongPlaceholders(modality, found, media.get(modality, 0))
-        return super()._maybe_apply_prompt_updates(mm_items, mm_res)
+        expanded: tuple[list[int], Mapping[str, list[PlaceholderFeaturesInfo]]]
+        expanded = super()._maybe_apply_prompt_updates(mm_items, mm_res)
+        return expanded
 
     def _get_prompt_updates(
         self,
