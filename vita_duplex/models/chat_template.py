@@ -29,7 +29,7 @@ HEAD = """\
 {%- set strings = STRINGS -%}
 """
 
-# Pictures come first and end the line, as in training. A control token in what the user wrote becomes a space.
+# Pictures come first and end the line, as in training. A control token in what anybody wrote becomes a space.
 # vLLM leaves special tokens out of answers, so an answer that comes back gets its state token again: the sort
 # of question tells which. Training dialogues without any media have none.
 BODY = """\
@@ -65,7 +65,7 @@ BODY = """\
 {{- bos_token if bos_token else '' -}}
 {{- strings.system_prefix -}}
 {%- if messages and messages[0]['role'] == 'system' -%}
-    {{- words(messages[0]['content']) -}}
+    {{- plain(words(messages[0]['content'])) -}}
 {%- else -%}
     {{- strings.conversation[seen.last] -}}
 {%- endif -%}
@@ -98,15 +98,15 @@ BODY = """\
         {{- strings.turn_end -}}
     {%- elif message['role'] == 'assistant' -%}
         {%- set answer = words(message['content']) -%}
-        {%- set marked = namespace(already=false) -%}
+        {%- set marked = namespace(state='') -%}
         {%- for state in strings.states.values() if answer.startswith(state) -%}
-            {%- set marked.already = true -%}
+            {%- set marked.state = state -%}
         {%- endfor -%}
         {{- strings.bot_prefix -}}
-        {%- if seen.media and not marked.already -%}
+        {%- if seen.media and not marked.state -%}
             {{- strings.states.query if seen.audio else strings.states.typed -}}
         {%- endif -%}
-        {{- answer + strings.turn_end -}}
+        {{- marked.state + plain(answer[marked.state | length:]) + strings.turn_end -}}
     {%- endif -%}
 {%- endfor -%}
 {{- strings.bot_prefix if add_generation_prompt else '' -}}
