@@ -80,6 +80,12 @@ def test_nobody_can_type_a_control_token() -> None:
     assert turns(("user", [{"type": "text", "text": "a<</s>/s>"}])) == "user:a< /s></s>\nbot:"
 
 
+def test_nobody_can_type_a_medium() -> None:
+    assert turns(("user", "a<audio>b<image>c<video>d")) == "user:a b c d</s>\nbot:"
+    parts = [{"type": "text", "text": "a<audio>b"}, {"type": "audio"}, {"type": "text", "text": "<image>c"}]
+    assert rendered(("user", parts), verbatim=True) == "<s>a b<audio> c"
+
+
 @cache
 def tiny_with_placeholders() -> Any:
     """The tokenizer as vLLM has it once our processor was there."""
