@@ -30,7 +30,7 @@ def test_there_are_configurations_to_load() -> None:
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_every_configuration_loads(path: Path) -> None:
-    assert load_config(path, {}).engine.kind in ("text", "scripted")
+    assert load_config(path, {}).engine.kind in ("text", "remote", "scripted")
 
 
 def test_without_anything_the_defaults_hold(tmp_path: Path) -> None:

@@ -5,12 +5,13 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from vita_duplex.engine.duplex import DuplexConfig
+from vita_duplex.engine.remote import RemoteConfig
 from vita_duplex.engine.scripted import ScriptedReply
 from vita_duplex.engine.vllm_text import VllmTextConfig
 from vita_duplex.tts.speech import SpeechConfig
@@ -42,14 +43,22 @@ class EngineConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["text", "scripted"] = "text"
-    """`text`: ears with text, a judge and a text model on vLLM · `scripted`: no model."""
+    kind: Literal["text", "remote", "scripted"] = "text"
+    """`text`: ears with text, a judge and a text model on vLLM · `remote`: VITA on vLLM servers of other nodes ·
+    `scripted`: no model."""
     instances: int = Field(1, ge=1, le=8)
-    """Engines. With one, both slots of every session sit on it."""
+    """Engines; `remote` has one per address. With one, both slots of every session sit on it."""
     cache: Path = Field(default_factory=default_cache)
     """Folder for models that have to be prepared."""
     text: VllmTextConfig = VllmTextConfig()
+    remote: RemoteConfig = RemoteConfig()
     scripted: tuple[ScriptedReply, ...] = Field((ScriptedReply(),), min_length=1)
+
+    @model_validator(mode="after")
+    def _has_addresses(self) -> Self:
+        if self.kind == "remote" and not self.remote.urls:
+            raise ValueError("engine.kind remote wants at least one address in engine.remote.urls")
+        return self
 
 
 class VadConfig(BaseModel):
@@ -108,7 +117,9 @@ def load_config(path: Path | None, environment: Mapping[str, str] = os.environ, 
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{where}: {first['msg']} (got {first['input']!r})") from error
+        # Of a whole section whose parts do not fit together; it is no help, and may hold a secret.
+        got = "" if first["type"] == "value_error" else f" (got {first['input']!r})"
+        raise ConfigError(f"{where}: {first['msg']}{got}") from error
 
 
 _BOOL = "tag:yaml.org,2002:bool"

@@ -51,7 +51,8 @@ Part = dict[str, Any]
 class RemoteConfig(BaseModel):
     """Which vLLM servers answer, and for how long."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # A key of digits only is a number to YAML.
+    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
 
     urls: tuple[Annotated[str, Field(pattern=r"^https?://[^/]+")], ...] = ()
     """Addresses such as `http://node1:8000`, without `/v1`. Each is one instance."""

@@ -93,6 +93,8 @@ def _voice(config: Config) -> Finding:
 
 
 def _model(config: Config) -> Finding:
+    if config.engine.kind == "remote":
+        return True, f"served at {', '.join(config.engine.remote.urls)}"
     if config.engine.kind != "text":
         return True, "scripted, no model"
     model = config.engine.text.model

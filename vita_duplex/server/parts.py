@@ -9,6 +9,7 @@ from vita_duplex.config import Config, EngineConfig
 from vita_duplex.engine.cascade import Cascade
 from vita_duplex.engine.judge import Judge
 from vita_duplex.engine.pool import Pool
+from vita_duplex.engine.remote import RemoteInstance
 from vita_duplex.engine.scripted import ScriptedInstance
 from vita_duplex.engine.seams import Instance, PartFailed, Progress, Synthesiser, Vad
 from vita_duplex.engine.vllm_text import VllmText
@@ -83,6 +84,9 @@ def prepare(config: EngineConfig, progress: Progress) -> str:
 
 
 def _instances(config: Config, progress: Progress) -> list[Instance]:
+    if config.engine.kind == "remote":
+        remote = config.engine.remote
+        return [RemoteInstance(chr(ord("a") + n), address, remote) for n, address in enumerate(remote.urls)]
     names = [chr(ord("a") + number) for number in range(config.engine.instances)]
     if config.engine.kind == "scripted":
         return [ScriptedInstance(name, config.engine.scripted) for name in names]
