@@ -24,9 +24,13 @@ EXCEPTIONS = {
     ("server.parts", "models.smollm2"),
     ("server.check", "models.smollm2"),
     ("engine.vita_dialogue", "models.prompts"),
+    ("engine.vita", "models.prompts"),
+    ("engine.vita", "models.audio_features"),
+    ("engine.vita", "models.tiling"),
 }
-"""Who assembles the parts also has the bundled checkpoint unpacked before an engine loads it. And the adapter from
-our dialogue to VITA's prompts needs both; the prompts are pure and load no torch."""
+"""Who assembles the parts also has the bundled checkpoint unpacked before an engine loads it. And what brings our
+dialogue to VITA has to know its prompts and how many tokens a sound or a picture takes; these are pure, without torch.
+"""
 
 
 def name_of(path: Path) -> str:

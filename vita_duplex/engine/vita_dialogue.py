@@ -6,11 +6,11 @@ The handles in a prompt are what the query holds: a `Frame` for each picture, an
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 
-from vita_duplex.engine.seams import AssistantMessage, Frame, Message, Query, UserMessage, Utterance
+from vita_duplex.engine.seams import AssistantMessage, Frame, Message, Query, Samples, UserMessage, Utterance
 from vita_duplex.models.prompts import (
     Audio,
     Compat,
@@ -85,6 +85,16 @@ def opening(query: Query, prompt: Prompt) -> State | None:
     return "typed" if prompt.images or prompt.audios else None
 
 
+def seen(prompt: Prompt) -> list[Frame]:
+    """The pictures of a prompt from here, in order."""
+    return cast(list[Frame], prompt.images)
+
+
+def heard(prompt: Prompt) -> list[Samples]:
+    """The sounds of a prompt from here, in order."""
+    return [utterance.samples for utterance in cast(list[Utterance], prompt.audios) if utterance.samples is not None]
+
+
 def as_shown(frame: Frame, layout: Layout) -> Frame:
     """The frame as the model is to see it: live ones left and right swapped, as in the original's live demo."""
     return np.ascontiguousarray(frame[:, ::-1]) if layout == "interactive" else frame
@@ -142,3 +152,32 @@ def _parts(utterances: Sequence[Utterance], manner: Manner) -> tuple[Part, ...]:
         else:
             parts.append(text)
     return tuple(parts)
+
+
+class Unmarked:
+    """The text of an answer as it streams, without state tokens and other control tokens."""
+
+    def __init__(self, wording: Wording) -> None:
+        self._tokens = wording.reserved
+        self._held = ""
+        self._has_begun = False
+
+    def push(self, delta: str) -> str:
+        """The text that is certain by now; what could still become a token is held back."""
+        text = self._held + delta
+        for token in self._tokens:
+            text = text.replace(token, "")
+        if not self._has_begun:
+            text = text.lstrip(" ")  # the detokeniser puts a space behind a state token
+        longest = max(
+            (n for token in self._tokens for n in range(1, len(token)) if text.endswith(token[:n])), default=0
+        )
+        self._held = text[len(text) - longest :]
+        certain = text[: len(text) - longest]
+        self._has_begun = self._has_begun or bool(certain)
+        return certain
+
+    def finish(self) -> str:
+        """What was held back and became no token."""
+        text, self._held = self._held, ""
+        return text

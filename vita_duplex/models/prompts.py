@@ -45,7 +45,7 @@ class Wording:
     space_fixups: tuple[tuple[str, str], ...]
     """How answers read back from a detokenised stream lose the space behind their state token."""
     reserved: tuple[str, ...]
-    """Strings that the tokenizer turns into control tokens; nobody may type them."""
+    """Strings that the tokenizer turns into control tokens, or the processor into media; nobody may type them."""
     demo_strips_role_letters: bool
     demo_dropped_endings: str
 

@@ -107,7 +107,7 @@ def _cascades(config: EngineConfig, names: list[str], progress: Progress) -> lis
             engines.append(VllmText.load(text, _part(progress, done, 0.7 / len(names))))
         except PartFailed:
             for engine in engines:
-                engine.shutdown()
+                engine.engine.shutdown()
             raise
     return [Cascade(name, ears, judge, engine, executor) for name, engine in zip(names, engines, strict=True)]
 
