@@ -82,8 +82,6 @@ def test_nobody_can_type_a_control_token() -> None:
 
 def test_nobody_can_type_a_medium() -> None:
     assert turns(("user", "a<audio>b<image>c<video>d")) == "user:a b c d</s>\nbot:"
-    parts = [{"type": "text", "text": "a<audio>b"}, {"type": "audio"}, {"type": "text", "text": "<image>c"}]
-    assert rendered(("user", parts), verbatim=True) == "<s>a b<audio> c"
 
 
 @cache

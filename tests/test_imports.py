@@ -27,6 +27,8 @@ EXCEPTIONS = {
     ("engine.vita", "models.prompts"),
     ("engine.vita", "models.audio_features"),
     ("engine.vita", "models.tiling"),
+    ("engine.remote", "models.prompts"),
+    ("engine.remote", "models.audio_features"),
 }
 """Who assembles the parts also has the bundled checkpoint unpacked before an engine loads it. And what brings our
 dialogue to VITA has to know its prompts and how many tokens a sound or a picture takes; these are pure, without torch.

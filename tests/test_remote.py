@@ -9,34 +9,36 @@ from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from typing import Any
 
+import httpx2
 import numpy as np
 import pytest
 import soundfile
 from PIL import Image as Pixels
 from pydantic import SecretStr
 from safetensors.numpy import load_file
-from served import ROOT, free_port
+from served import ROOT, free_port, served
 from vllm_server import VllmServer, vllm_server
 
+from vita_duplex.client.recording import read_recording
+from vita_duplex.client.talk import converse
 from vita_duplex.config import ConfigError, load_config
 from vita_duplex.engine.remote import (
     RemoteConfig,
     RemoteInstance,
-    Spoken,
     beginnings,
     complaint,
     content,
-    identity,
     is_only_named,
     judgement,
     states_of,
 )
 from vita_duplex.engine.seams import AssistantMessage, Judgement, PartFailed, Query, UserMessage, Utterance
+from vita_duplex.engine.vita import Names
+from vita_duplex.engine.vita_dialogue import Manner, write
 from vita_duplex.models.prompts import Audio, Image, Prompt, wording
 
 GOLDEN = ROOT / "tests" / "golden"
 VITA = wording()
-KEY = b"a key"
 
 
 def sound(number: int, samples: int = 1600) -> Utterance:
@@ -62,7 +64,7 @@ def test_hopeless_probabilities_are_still_numbers() -> None:
 def test_a_prompt_is_sent_to_the_letter_and_its_media_to_the_bit() -> None:
     heard, seen = sound(1), np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
     prompt = Prompt(("user:", Image(seen), Audio(heard), "</s>\nbot:"), VITA)
-    before, picture, audio, after, begun = content(prompt, "<1>", KEY, ())
+    before, picture, audio, after, begun = content(prompt, "<1>", Names(), ())
     assert [part["text"] for part in (before, after, begun)] == ["user:", "</s>\nbot:", "<1>"]
     shown = np.asarray(Pixels.open(io.BytesIO(base64.b64decode(picture["image_url"]["url"].split(",")[1]))))
     np.testing.assert_array_equal(shown, seen[:, ::-1])  # the original's live demo mirrors what its camera sees
@@ -73,30 +75,11 @@ def test_a_prompt_is_sent_to_the_letter_and_its_media_to_the_bit() -> None:
 
 def test_media_that_the_server_has_are_only_named() -> None:
     prompt = Prompt((Audio(sound(1)), "and", Audio(sound(2))), VITA)
-    first, text, second = content(prompt, "", KEY, ())
-    again = content(prompt, "", KEY, {first["uuid"]})
+    names = Names()
+    first, text, second = content(prompt, "", names, ())
+    again = content(prompt, "", names, {first["uuid"]})
     assert again == [{"type": "input_audio", "input_audio": None, "uuid": first["uuid"]}, text, second]
     assert [is_only_named(part) for part in again] == [True, False, False]
-
-
-def test_a_name_stands_for_the_very_numbers_and_cannot_be_guessed() -> None:
-    samples = np.zeros(1600, np.float32)
-    assert identity(samples, KEY) == identity(samples.copy(), KEY)
-    others = (samples[:-1], samples.reshape(2, 800), samples.view(np.int32), samples + 1e-9)
-    assert len({identity(samples, KEY), identity(samples, b"another"), *(identity(one, KEY) for one in others)}) == 6
-
-
-@pytest.mark.parametrize("size", [1, 2, 3, 100])
-def test_no_control_token_is_spoken_however_it_comes(size: int) -> None:
-    text = "Well <2>a < b</s> <3, <un<unk>"
-    spoken = Spoken(VITA.reserved)
-    pieces = [spoken.push(text[start : start + size]) for start in range(0, len(text), size)]
-    assert "".join([*pieces, spoken.finish()]) == "Well a < b <3, <un"
-
-
-def test_text_waits_only_while_it_may_become_a_control_token() -> None:
-    spoken = Spoken(VITA.reserved)
-    assert [spoken.push(delta) for delta in ("one <", " two", " <1", ">three")] == ["one ", "< two", " ", "three"]
 
 
 def test_what_a_server_complains_of_is_told_in_one_line() -> None:
@@ -193,9 +176,180 @@ async def until(condition: Any, limit_s: float = 10) -> None:
         await asyncio.sleep(0.02)
 
 
+async def stopped(instance: RemoteInstance) -> None:
+    instance.close()
+    await asyncio.sleep(0)
+
+
+def said(text: str) -> Utterance:
+    return Utterance(2, text=text)
+
+
+LOOKING = tuple(MODEL[f"src.frame{n}"] for n in range(4))
+LIVE: dict[str, Query] = {
+    "audio": Query((), (golden("wave_mid"),)),
+    "video_audio": Query((), (golden("wave_long"),), frames=LOOKING),
+    "history_two_audios": Query(
+        (UserMessage(None, (golden("wave_short"),)), AssistantMessage("the boat is", cut=True)),
+        (golden("wave_mid"),),
+        frames=LOOKING,
+    ),
+}
+"""The recorded cases that are live talk."""
+
+
 @real
-async def test_the_verdict_is_the_originals(instance: RemoteInstance) -> None:
-    for _ in range(2):  # the second time the sound is only named, and the prompt in the prefix cache
-        verdict, _ = await answered(instance, Query((), (golden("wave_mid"),)))
-        assert probabilities(verdict) == pytest.approx(softmax_of_states("audio"), abs=1e-4)
+@pytest.mark.parametrize("case", LIVE)
+async def test_the_verdict_is_the_originals(instance: RemoteInstance, case: str) -> None:
+    for _ in range(2):  # the second time media are only named, and the prompt is in the prefix cache
+        verdict, _ = await answered(instance, LIVE[case])
+        assert probabilities(verdict) == pytest.approx(softmax_of_states(case), abs=1e-4)
     assert instance.healthy
+
+
+class Request:
+    """A request put by hand, to see what the server makes of a prompt."""
+
+    def __init__(self, server: VllmServer, query: Query, begun: str) -> None:
+        prompt = write(query, Manner(VITA), 2000, lambda prompt: 0)
+        self._body = {
+            "messages": [{"role": "user", "content": content(prompt, begun, Names(), ())}],
+            "chat_template_kwargs": {"verbatim": True},
+            "temperature": 0,
+            "max_tokens": 12,
+            "return_token_ids": True,
+        }
+        self._server = server
+
+    async def send(self) -> tuple[list[int], list[int], str]:
+        """Token ids of the prompt with its media expanded, of the answer, and its text."""
+        headers = {"Authorization": "Bearer sesame"}
+        async with httpx2.AsyncClient(base_url=self._server.address, headers=headers, timeout=60) as client:
+            response = await client.post("/v1/chat/completions", json=self._body)
+        answer = response.json()
+        (choice,) = answer["choices"]
+        return answer["prompt_token_ids"], choice["token_ids"], choice["message"]["content"]
+
+
+@real
+@pytest.mark.parametrize("case", LIVE)
+async def test_the_model_reads_the_originals_tokens_and_writes_them(server: VllmServer, case: str) -> None:
+    read, written, _ = await Request(server, LIVE[case], "").send()
+    assert read == MODEL[f"{case}.expanded_ids"].tolist()
+    assert written == CASES[case]["greedy_ids"]
+
+
+@real
+async def test_the_answer_goes_on_behind_the_state_token(server: VllmServer, instance: RemoteInstance) -> None:
+    read, _, text = await Request(server, LIVE["audio"], "<1>").send()
+    assert read == [*MODEL["audio.expanded_ids"].tolist(), 3]
+    _, answer = await answered(instance, LIVE["audio"])
+    assert answer == text.lstrip(" ") != ""
+
+
+@real
+async def test_a_typed_query_is_not_judged(server: VllmServer, instance: RemoteInstance) -> None:
+    await instance.warm(Query((), ()))
+    before = server.counted("vllm:request_success_total")
+    verdict, answer = await answered(instance, Query((), (said("and you?"),)))
+    assert verdict == Judgement(0.0, 0.0, 1.0)
+    assert answer == (await Request(server, Query((), (said("and you?"),)), "").send())[2]
+    assert server.counted("vllm:request_success_total") == before + 2  # one of them by hand
+
+
+@real
+async def test_a_warmed_prompt_is_in_the_cache_when_the_sound_comes(
+    server: VllmServer, instance: RemoteInstance
+) -> None:
+    history = (UserMessage(None, (golden("wave_long"),)), AssistantMessage("Something new that nobody said before."))
+    await instance.warm(Query(history, ()))
+    before = server.counted("vllm:prefix_cache_hits_total")
+    await answered(instance, Query(history, (golden("wave_mid"),)))
+    assert server.counted("vllm:prefix_cache_hits_total") - before > 2 * 350  # in both requests
+
+
+@real
+@pytest.mark.parametrize("query", ["typed", "spoken"])
+async def test_closing_the_stream_aborts_the_answer(server: VllmServer, query: str) -> None:
+    instance = RemoteInstance("a", server.address, RemoteConfig(api_key=SecretStr("sesame"), max_tokens=1500))
+    asked = Query((), (said("talk on and on"),)) if query == "typed" else LIVE["audio"]
+    done, written = server.counted("vllm:request_success_total"), server.counted("vllm:generation_tokens_total")
+    stream = instance.answer(asked)
+    assert isinstance(await anext(stream), Judgement)
+    assert await anext(stream)
+    await until(lambda: server.running() == 1)
+    await stream.aclose()
+    await until(lambda: server.running() == 0)
+    assert server.counted("vllm:generation_tokens_total") - written < 1400
+    assert server.counted("vllm:request_success_total") - done == (query == "spoken")  # the verdict's
+    await stopped(instance)
+
+
+@real
+async def test_unusable_media_fail_their_turn_only(server: VllmServer, instance: RemoteInstance) -> None:
+    endless = Utterance(1, np.zeros(16_000 * 250, np.float32))
+    broken = Utterance(1, np.full(16_000, np.nan, np.float32))
+    for utterance, reason in ((endless, "200 s"), (broken, "no numbers")):
+        with pytest.raises(PartFailed, match=rf"{instance._address}: 400, .*{reason}"):
+            await answered(instance, Query((), (utterance,)))
+    assert instance.healthy
+    verdict, _ = await answered(instance, LIVE["audio"])
+    assert probabilities(verdict) == pytest.approx(softmax_of_states("audio"), abs=1e-4)
+
+
+@real
+async def test_media_that_the_server_forgot_are_sent_again(server: VllmServer, instance: RemoteInstance) -> None:
+    class Forgetful(Names):
+        """Names that nobody has heard of, the second time."""
+
+        def of(self, medium: Any) -> str:
+            return "gone-" + super().of(medium)
+
+    await answered(instance, LIVE["audio"])
+    instance._names = Forgetful()
+    assert LIVE["audio"].utterances[0].samples is not None
+    instance._sent = {instance._names.of(LIVE["audio"].utterances[0].samples): None}
+    verdict, _ = await answered(instance, LIVE["audio"])
+    assert probabilities(verdict) == pytest.approx(softmax_of_states("audio"), abs=1e-4)
+
+
+@real
+async def test_a_wrong_key_is_told(server: VllmServer) -> None:
+    instance = RemoteInstance("a", server.address, RemoteConfig(api_key=SecretStr("open")))
+    with pytest.raises(PartFailed, match="401, Unauthorized") as refused:
+        await answered(instance, LIVE["audio"])
+    assert "open" not in str(refused.value)
+    await stopped(instance)
+
+
+@real
+def test_the_gateway_talks_over_two_addresses(server: VllmServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VITA_DUPLEX_ENGINE__REMOTE__API_KEY", "sesame")
+    monkeypatch.setenv("VITA_DUPLEX_ENGINE__REMOTE__URLS", f"[{server.address}, {server.address}]")
+    settings = ("engine.remote.max_tokens=100", "duplex.verdict_threshold=0", "vad.kind=level", "voice.kind=humming")
+    question, second = (read_recording(ROOT / "tests" / "data" / f"{name}.flac") for name in ("goforward", "something"))
+    with served("vita-remote", *(word for setting in settings for word in ("--set", setting))) as port:
+        url = f"ws://127.0.0.1:{port}/v1/realtime"
+        conversation = asyncio.run(converse(url, question, second, at_s=0.3, limit_s=60))
+    assert conversation.errors == []
+    assert [verdict.accepted for verdict in conversation.verdicts] == [True, True]
+    assert conversation.statuses == ["cancelled", "completed"]
+    assert conversation.swaps == 1
+
+
+@real
+async def test_a_server_that_dies_fails_its_turns_and_is_not_healthy(server: VllmServer) -> None:
+    """The last one: it kills the server of all of them."""
+    instance = RemoteInstance("a", server.address, RemoteConfig(api_key=SecretStr("sesame"), max_tokens=1500))
+    stream = instance.answer(Query((), (said("talk on and on"),)))
+    await anext(stream)
+    assert await anext(stream)
+    assert instance.healthy
+    server.kill()
+    with pytest.raises(PartFailed, match=server.address):
+        async for _ in stream:
+            pass
+    assert not instance.healthy
+    with pytest.raises(PartFailed, match="cannot be reached"):
+        await answered(instance, LIVE["audio"])
+    await stopped(instance)

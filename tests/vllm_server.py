@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
-
 from served import READY_S, ROOT, free_port
 
 TINY = ROOT / "tests" / "golden" / "tiny_vita"
@@ -40,11 +39,14 @@ class VllmServer:
         with urllib.request.urlopen(self.address + path, timeout=5) as answer:
             return str(answer.read().decode())
 
+    def counted(self, metric: str, label: str = "") -> int:
+        """The sum of a metric over its labels, or those of them that contain `label`."""
+        lines = [line for line in self.get("/metrics").splitlines() if line.startswith(metric + "{") and label in line]
+        return int(sum(float(line.split()[-1]) for line in lines))
+
     def running(self) -> int:
         """Requests that its engine is working on or has waiting."""
-        lines = self.get("/metrics").splitlines()
-        kinds = ("vllm:num_requests_running{", "vllm:num_requests_waiting{")
-        return int(sum(float(line.split()[-1]) for line in lines if line.startswith(kinds)))
+        return self.counted("vllm:num_requests_running") + self.counted("vllm:num_requests_waiting")
 
     def kill(self) -> None:
         """End all of its processes at once."""

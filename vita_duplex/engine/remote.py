@@ -11,29 +11,36 @@ import base64
 import io
 import json
 import logging
-import secrets
 from collections.abc import AsyncGenerator, Collection, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
-from hashlib import blake2b
 from itertools import takewhile
 from typing import Annotated, Any, cast
 
 import httpx2
 import numpy as np
 import soundfile
-from numpy.typing import NDArray
 from PIL import Image as Pixels
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from vita_duplex.engine.seams import INPUT_RATE, Frame, Judgement, PartFailed, Query, Samples, Utterance
-from vita_duplex.engine.vita_dialogue import Manner, as_shown, is_spoken, opening, write, write_ahead
+from vita_duplex.engine.vita import AHEAD_TOKENS, PART, TYPED, Names, audible
+from vita_duplex.engine.vita_dialogue import (
+    Manner,
+    Unmarked,
+    as_shown,
+    heard,
+    is_spoken,
+    opening,
+    seen,
+    write,
+    write_ahead,
+)
 from vita_duplex.models.audio_features import clip_tokens
 from vita_duplex.models.prompts import Audio, Image, Prompt, State, StateTokens, Wording, state_tokens, wording
 
 log = logging.getLogger(__name__)
 
-PART = "language model"
 CONNECT_LIMIT_S = 5
 SILENCE_LIMIT_S = 30
 """A server that sends nothing for this long hangs."""
@@ -41,8 +48,6 @@ WATCH_S = 1
 """How often a server is asked whether it is well."""
 MOST_REMEMBERED = 1000
 """Media known to be in a server's cache; one that was forgotten is sent again."""
-SPOKEN_NEXT_S = 30
-"""Room that is kept for the next utterance when its prompt is computed ahead."""
 
 Part = dict[str, Any]
 """One part of a chat message's content."""
@@ -98,7 +103,7 @@ class RemoteInstance:
         self._is_up = True
         self._served: Served | None = None
         self._sent: dict[str, None] = {}
-        self._key = secrets.token_bytes(32)
+        self._names = Names()
         self._watching: asyncio.Task[None] | None = None
 
     @property
@@ -113,7 +118,7 @@ class RemoteInstance:
 
     async def answer(self, query: Query) -> AsyncGenerator[Judgement | str]:
         if not is_spoken(query):
-            yield Judgement(0.0, 0.0, 1.0)
+            yield TYPED
         served = await self._look()
         prompt = write(query, self._manner, self._room(served), self._most_tokens)
         if is_spoken(query):
@@ -131,7 +136,7 @@ class RemoteInstance:
         """
         try:
             served = await self._look()
-            room = self._room(served) - clip_tokens(SPOKEN_NEXT_S * INPUT_RATE)
+            room = self._room(served) - AHEAD_TOKENS
             prompt = write_ahead(query, self._manner, room, self._most_tokens)
             await self._finished(await self._ask(prompt, "", max_completion_tokens=1))
         except PartFailed as failure:
@@ -158,7 +163,7 @@ class RemoteInstance:
 
     async def _continue(self, prompt: Prompt, begun: str) -> AsyncGenerator[str]:
         """Yield what comes behind the prompt and the beginning of its answer."""
-        text = Spoken(self._manner.wording.reserved)
+        text = Unmarked(self._manner.wording)
         reason = None
         response = await self._ask(prompt, begun, stream=True, max_completion_tokens=self._config.max_tokens)
         async with aclosing(response):
@@ -188,7 +193,7 @@ class RemoteInstance:
             options["model"] = self._config.model
         known: Collection[str] = self._sent.keys()
         while True:
-            parts = await asyncio.to_thread(content, prompt, begun, self._key, frozenset(known))
+            parts = await asyncio.to_thread(content, prompt, begun, self._names, frozenset(known))
             body = {**options, "messages": [{"role": "user", "content": parts}]}
             response = await self._post("/v1/chat/completions", await asyncio.to_thread(encoded, body))
             if response.is_success:
@@ -280,8 +285,8 @@ class RemoteInstance:
         The tokenizer is on the server. In English this forgets the oldest of a dialogue four times too early, which
         with a context of 32,768 tokens is after more than half an hour of talk.
         """
-        media = len(prompt.images) * self._config.picture_tokens
-        media += sum(clip_tokens(len(samples_of(sound))) for sound in prompt.audios)
+        media = len(seen(prompt)) * self._config.picture_tokens
+        media += sum(clip_tokens(len(audible(samples))) for samples in heard(prompt))
         return 1 + media + sum(len(piece.encode()) + 1 for piece in prompt.pieces if isinstance(piece, str))
 
     def _remember(self, parts: Collection[Part]) -> None:
@@ -301,7 +306,7 @@ def judgement(logarithms: Mapping[str, float], deciding: Mapping[State, int]) ->
     return Judgement(p1, p2, p3)
 
 
-def content(prompt: Prompt, begun: str, key: bytes, known: Collection[str]) -> list[Part]:
+def content(prompt: Prompt, begun: str, names: Names, known: Collection[str]) -> list[Part]:
     """A prompt and the beginning of its answer as the parts of one message; media in `known` are only named.
 
     Sound goes as 32-bit samples and pictures without loss, so that the model gets the very numbers it would get
@@ -311,14 +316,16 @@ def content(prompt: Prompt, begun: str, key: bytes, known: Collection[str]) -> l
     for piece in prompt.pieces:
         match piece:
             case Audio(sound):
-                samples = samples_of(sound)
-                name = identity(samples, key)
-                data = None if name in known else {"data": wav(samples), "format": "wav"}
+                samples = cast(Utterance, sound).samples
+                assert samples is not None
+                name = names.of(samples)
+                data = None if name in known else {"data": wav(audible(samples)), "format": "wav"}
                 parts.append({"type": "input_audio", "input_audio": data, "uuid": name})
             case Image(picture):
-                frame = as_shown(cast(Frame, picture), "interactive")
-                name = identity(frame, key)
-                url = None if name in known else {"url": f"data:image/png;base64,{png(frame)}"}
+                frame = cast(Frame, picture)
+                name = names.of(frame)
+                shown = as_shown(frame, "interactive")
+                url = None if name in known else {"url": f"data:image/png;base64,{png(shown)}"}
                 parts.append({"type": "image_url", "image_url": url, "uuid": name})
             case _:
                 parts.append({"type": "text", "text": piece})
@@ -327,16 +334,6 @@ def content(prompt: Prompt, begun: str, key: bytes, known: Collection[str]) -> l
 
 def is_only_named(part: Part) -> bool:
     return "uuid" in part and part[part["type"]] is None
-
-
-def identity(medium: NDArray[Any], key: bytes) -> str:
-    """What a server caches a medium under: the same for the same numbers, and not to be guessed without the key.
-
-    vLLM takes the name's word for it: whoever could name the sound of somebody else would hear about it.
-    """
-    digest = blake2b(repr((medium.shape, medium.dtype.str)).encode(), digest_size=16, key=key)
-    digest.update(np.ascontiguousarray(medium).data)
-    return digest.hexdigest()
 
 
 def wav(samples: Samples) -> str:
@@ -351,12 +348,6 @@ def png(frame: Frame) -> str:
     file = io.BytesIO()
     Pixels.fromarray(frame).save(file, "PNG", compress_level=1)
     return base64.b64encode(file.getvalue()).decode()
-
-
-def samples_of(sound: object) -> Samples:
-    samples = cast(Utterance, sound).samples
-    assert samples is not None
-    return samples
 
 
 def encoded(body: Mapping[str, Any]) -> bytes:
@@ -408,29 +399,3 @@ class Looked:
 
     def encode(self, text: str) -> list[int]:
         return self.ids[text]
-
-
-class Spoken:
-    """Takes out of a stream of text what is no speech: control tokens that came as ordinary words."""
-
-    def __init__(self, reserved: Collection[str]) -> None:
-        self._reserved = reserved
-        self._held = ""
-
-    def push(self, delta: str) -> str:
-        """The text that is safe now; the beginning of a control token waits for its rest."""
-        text = self._held + delta
-        for token in self._reserved:
-            text = text.replace(token, "")
-        most = max(map(len, self._reserved)) - 1
-        length = next((n for n in range(min(most, len(text)), 0, -1) if self._may_begin(text[-n:])), 0)
-        self._held = text[len(text) - length :]
-        return text[: len(text) - length]
-
-    def finish(self) -> str:
-        """What still waited: no more will come."""
-        text, self._held = self._held, ""
-        return text
-
-    def _may_begin(self, end: str) -> bool:
-        return any(token.startswith(end) for token in self._reserved)

@@ -30,18 +30,15 @@ HEAD = """\
 """
 
 # With `chat_template_kwargs: {"verbatim": true}` the parts are the prompt, in their order: a client that wrote it
-# itself (any style, an answer already begun) has only BOS and the placeholders added. A placeholder that is part of a
-# text becomes a space: it would be taken for a medium.
+# itself (any style, an answer already begun) has only BOS and the placeholders added. It also has to keep control
+# tokens and placeholders out of what users typed.
 VERBATIM = """\
-{%- macro without_placeholders(text) -%}
-    {{- text.replace(strings.image_placeholder, ' ').replace(strings.audio_placeholder, ' ').replace('<video>', ' ') -}}
-{%- endmacro -%}
 {%- if verbatim -%}
     {{- bos_token if bos_token else '' -}}
     {%- for message in messages -%}
         {%- for part in message['content'] -%}
             {%- if part['type'] == 'text' -%}
-                {{- without_placeholders(part['text']) -}}
+                {{- part['text'] -}}
             {%- elif part['type'] == 'image' -%}
                 {{- strings.image_placeholder -}}
             {%- elif part['type'] == 'audio' -%}
@@ -53,7 +50,7 @@ VERBATIM = """\
 """
 
 # Otherwise the messages are written as in training. Pictures come first and end the line. A control token in what the
-# user wrote becomes a space, too.
+# user wrote becomes a space.
 # vLLM leaves special tokens out of answers, so an answer that comes back gets its state token again: the sort
 # of question tells which. Training dialogues without any media have none.
 BODY = """\
@@ -75,7 +72,7 @@ BODY = """\
     {%- for token in strings.reserved -%}
         {%- set clean.text = clean.text.replace(token, ' ') -%}
     {%- endfor -%}
-    {{- without_placeholders(clean.text) -}}
+    {{- clean.text -}}
 {%- endmacro -%}
 {%- macro words(content) -%}
     {%- if content is string -%}
