@@ -23,16 +23,19 @@ ALLOWED = {
 EXCEPTIONS = {
     ("server.parts", "models.smollm2"),
     ("server.check", "models.smollm2"),
+    ("server.ask", "models.video"),
+    ("server.ask", "models.tiling"),
     ("engine.vita_dialogue", "models.prompts"),
     ("engine.vita", "models.prompts"),
     ("engine.vita", "models.audio_features"),
     ("engine.vita", "models.tiling"),
     ("engine.remote", "models.prompts"),
     ("engine.remote", "models.audio_features"),
+    ("engine.remote", "models.tiling"),
 }
-"""Who assembles the parts also has the bundled checkpoint unpacked before an engine loads it. And what brings our
-dialogue to VITA has to know its prompts and how many tokens a sound or a picture takes; these are pure, without torch.
-"""
+"""Who assembles the parts also has the bundled checkpoint unpacked before an engine loads it; who is given a picture
+or a film decodes it as the model's own processor would. And what brings our dialogue to VITA has to know its prompts
+and how many tokens a sound or a picture takes. All of these are without torch."""
 
 
 def name_of(path: Path) -> str:

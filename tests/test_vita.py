@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from vita_duplex.engine.seams import AssistantMessage, Judgement, PartFailed, Query, Samples, UserMessage, Utterance
 from vita_duplex.engine.vita import VitaInstance, VitaInstanceConfig
+from vita_duplex.engine.vita_dialogue import write
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
 
@@ -112,7 +113,8 @@ async def test_a_typed_query_is_not_judged_and_has_a_state_token_only_beside_med
     assert judgement == Judgement(0.0, 0.0, 1.0)
     assert said
     history = (UserMessage(None, (Utterance(1, clip("wave_short")),)), AssistantMessage("the boat"))
-    _, said = await heard_and_said(tiny, Query(history, (Utterance(2, text="and you?"),)))
+    talk = varied(tiny, layout="conversation")
+    _, said = await heard_and_said(talk, Query(history, (Utterance(2, text="and you?"),)))
     prompt = RECORDED["two_turn_text_audio.prompt_ids"].tolist()
     media = {"audio": [clip("wave_short")]}
     assert said == (await greedy_after(tiny, [*prompt, 5], media, CONFIG.max_tokens)).lstrip(" ")
@@ -216,8 +218,7 @@ async def test_an_utterance_that_grew_is_heard_anew(tiny: VitaInstance) -> None:
 async def test_a_medium_that_the_engine_does_not_have_after_all_is_sent_again(tiny: VitaInstance) -> None:
     """A request was closed after its media were prepared and before they were sent."""
     query = spoken(MIDDLE * 0.7)
-    prompt = tiny._request(tiny._written(query), ())
-    await tiny.engine._render(prompt)
+    await tiny.engine._render(tiny._request(tiny._fitted(write, query, 2000), ()))
     judgement, said = await heard_and_said(tiny, query)
     assert said
     again, _ = await heard_and_said(tiny, spoken(MIDDLE * 0.7))
@@ -231,10 +232,14 @@ async def test_a_sound_too_short_for_a_token_is_judged_too(tiny: VitaInstance, s
 
 
 async def test_what_does_not_fit_is_told_and_the_next_is_answered(tiny: VitaInstance) -> None:
-    with pytest.raises(PartFailed, match=r"the question has \d{4} tokens; there is room for 2031"):
+    with pytest.raises(PartFailed, match=r"the question has \d+ tokens; there is room for 2031"):
         await heard_and_said(tiny, Query((), (Utterance(1, text="boat " * 3000),)))
     with pytest.raises(PartFailed, match="no numbers"):
         await heard_and_said(tiny, spoken(np.full(16_000, np.nan, np.float32)))
+    with pytest.raises(PartFailed, match=r"audio of 600\.0 s; the encoder takes 200 s"):
+        await heard_and_said(tiny, spoken(np.zeros(600 * 16_000, np.float32)))
+    with pytest.raises(PartFailed, match="the image is empty"):
+        await heard_and_said(tiny, spoken(MIDDLE, frames=(np.zeros((0, 4, 3), np.uint8),)))
     assert tiny.healthy
     assert (await heard_and_said(tiny, spoken(MIDDLE)))[1]
 

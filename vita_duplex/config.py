@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from vita_duplex.engine.duplex import DuplexConfig
 from vita_duplex.engine.remote import RemoteConfig
 from vita_duplex.engine.scripted import ScriptedReply
+from vita_duplex.engine.vita import VitaInstanceConfig
 from vita_duplex.engine.vllm_text import VllmTextConfig
 from vita_duplex.tts.speech import SpeechConfig
 from vita_duplex.vad.endpoint import EndpointConfig
@@ -43,14 +44,15 @@ class EngineConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["text", "remote", "scripted"] = "text"
-    """`text`: ears with text, a judge and a text model on vLLM · `remote`: VITA on vLLM servers of other nodes ·
-    `scripted`: no model."""
+    kind: Literal["text", "vita", "remote", "scripted"] = "text"
+    """`text`: ears with text, a judge and a text model on vLLM · `vita`: a VITA checkpoint on vLLM, which hears and
+    judges itself · `remote`: the same on vLLM servers of other nodes · `scripted`: no model."""
     instances: int = Field(1, ge=1, le=8)
     """Engines; `remote` has one per address. With one, both slots of every session sit on it."""
     cache: Path = Field(default_factory=default_cache)
     """Folder for models that have to be prepared."""
     text: VllmTextConfig = VllmTextConfig()
+    vita: VitaInstanceConfig = VitaInstanceConfig()
     remote: RemoteConfig = RemoteConfig()
     scripted: tuple[ScriptedReply, ...] = Field((ScriptedReply(),), min_length=1)
 
@@ -93,7 +95,15 @@ class Config(BaseModel):
     @property
     def model_name(self) -> str:
         """What the model is called on the wire."""
-        return Path(self.engine.text.model).name if self.engine.kind == "text" else self.engine.kind
+        match self.engine.kind:
+            case "text":
+                return Path(self.engine.text.model).name
+            case "vita":
+                return Path(self.engine.vita.model).name
+            case "remote":
+                return self.engine.remote.model or "vita"
+            case "scripted":
+                return "scripted"
 
 
 class ConfigError(Exception):

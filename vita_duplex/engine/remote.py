@@ -11,7 +11,7 @@ import base64
 import io
 import json
 import logging
-from collections.abc import AsyncGenerator, Collection, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from itertools import takewhile
@@ -26,6 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from vita_duplex.engine.seams import INPUT_RATE, Frame, Judgement, PartFailed, Query, Samples, Utterance
 from vita_duplex.engine.vita import AHEAD_TOKENS, PART, TYPED, Names, audible
 from vita_duplex.engine.vita_dialogue import (
+    Count,
     Manner,
     Unmarked,
     as_shown,
@@ -38,6 +39,7 @@ from vita_duplex.engine.vita_dialogue import (
 )
 from vita_duplex.models.audio_features import clip_tokens
 from vita_duplex.models.prompts import Audio, Image, Prompt, State, StateTokens, Wording, state_tokens, wording
+from vita_duplex.models.tiling import check_size
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +122,7 @@ class RemoteInstance:
         if not is_spoken(query):
             yield TYPED
         served = await self._look()
-        prompt = write(query, self._manner, self._room(served), self._most_tokens)
+        prompt = self._fitted(write, query, self._room(served))
         if is_spoken(query):
             yield await self._judge(prompt, served)
         state = opening(query, prompt)
@@ -136,8 +138,7 @@ class RemoteInstance:
         """
         try:
             served = await self._look()
-            room = self._room(served) - AHEAD_TOKENS
-            prompt = write_ahead(query, self._manner, room, self._most_tokens)
+            prompt = self._fitted(write_ahead, query, self._room(served) - AHEAD_TOKENS)
             await self._finished(await self._ask(prompt, "", max_completion_tokens=1))
         except PartFailed as failure:
             log.warning("%s", failure)
@@ -279,12 +280,20 @@ class RemoteInstance:
         """Tokens of a prompt that leave room for its answer."""
         return served.max_model_len - self._config.max_tokens - max(map(len, served.states.ids.values()))
 
+    def _fitted(self, write: Callable[[Query, Manner, int, Count], Prompt], query: Query, room: int) -> Prompt:
+        try:
+            return write(query, self._manner, room, self._most_tokens)
+        except ValueError as exc:  # ten minutes of sound, a picture without pixels
+            raise PartFailed(PART, str(exc)) from exc
+
     def _most_tokens(self, prompt: Prompt) -> int:
         """At most so many tokens: tokenizers of this family write no text with more tokens than bytes.
 
         The tokenizer is on the server. In English this forgets the oldest of a dialogue four times too early, which
         with a context of 32,768 tokens is after more than half an hour of talk.
         """
+        for frame in seen(prompt):
+            check_size(frame.shape[1], frame.shape[0])
         media = len(seen(prompt)) * self._config.picture_tokens
         media += sum(clip_tokens(len(audible(samples))) for samples in heard(prompt))
         return 1 + media + sum(len(piece.encode()) + 1 for piece in prompt.pieces if isinstance(piece, str))

@@ -8,7 +8,7 @@ somebody wants it, and the prefix cache leaves it a few tokens to compute.
 import math
 import secrets
 import weakref
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -18,6 +18,7 @@ from pydantic import Field
 
 from vita_duplex.engine.seams import Frame, Judgement, PartFailed, Progress, Query, Samples
 from vita_duplex.engine.vita_dialogue import (
+    Count,
     Layout,
     Manner,
     Unmarked,
@@ -29,7 +30,7 @@ from vita_duplex.engine.vita_dialogue import (
     write,
     write_ahead,
 )
-from vita_duplex.engine.vllm_engine import VllmConfig, VllmEngine, on_cpu
+from vita_duplex.engine.vllm_engine import VllmConfig, VllmEngine, first_line, on_cpu
 from vita_duplex.models.audio_features import MIN_SAMPLES, clip_tokens
 from vita_duplex.models.prompts import STATES, Compat, Prompt, state_tokens, tokenise, wording
 from vita_duplex.models.tiling import Tiling
@@ -137,13 +138,13 @@ class VitaInstance:
 
     async def warm(self, query: Query) -> None:
         """Compute everything that stands before the next sound, frames included."""
-        prompt = write_ahead(query, self._manner, self._room - AHEAD_TOKENS, self._count)
+        prompt = self._fitted(write_ahead, query, self._room - AHEAD_TOKENS)
         async with aclosing(self._outputs(prompt, (), max_tokens=1)) as outputs:
             async for _ in outputs:
                 pass
 
     async def answer(self, query: Query) -> AsyncGenerator[Judgement | str]:
-        prompt = self._written(query)
+        prompt = self._fitted(write, query, self._room)
         if not is_spoken(query):
             yield TYPED
         elif self._manner.compat == "demo":
@@ -158,8 +159,16 @@ class VitaInstance:
             async for delta in deltas:
                 yield delta
 
-    def _written(self, query: Query) -> Prompt:
-        return write(query, self._manner, self._room, self._count)
+    def _fitted(self, write: Callable[[Query, Manner, int, Count], Prompt], query: Query, room: int) -> Prompt:
+        """Errors: `PartFailed` when a medium cannot be used or the query alone is longer than the model reads."""
+        try:
+            prompt = write(query, self._manner, room, self._count)
+            length = self._count(prompt)
+        except ValueError as exc:  # a picture without pixels, ten minutes of sound …
+            raise PartFailed(PART, first_line(exc)) from exc
+        if length > room:
+            raise PartFailed(PART, f"the question has {length} tokens; there is room for {room}")
+        return prompt
 
     async def _judge(self, prompt: Prompt) -> Judgement:
         """The verdict, from a request that can only answer with a state token."""
@@ -210,16 +219,10 @@ class VitaInstance:
         return Judgement(p1, p2, p3)
 
     async def _outputs(self, prompt: Prompt, opening: Sequence[int], **sampling: Any) -> AsyncGenerator[Any, None]:
-        """What vLLM makes of a prompt and the first ids of its answer.
-
-        Errors: `PartFailed`, also when the prompt is longer than the model reads.
-        """
+        """What vLLM makes of a prompt and the first ids of its answer."""
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
-        length = self._count(prompt)
-        if length > self._room:
-            raise PartFailed(PART, f"the question has {length} tokens; there is room for {self._room}")
         # The original samples at a temperature of 0.001, which is greedy but for ties.
         params = SamplingParams(temperature=0, output_kind=RequestOutputKind.DELTA, **sampling)
         async with aclosing(self.engine.generate(self._request(prompt, opening), params)) as outputs:

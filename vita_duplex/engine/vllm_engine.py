@@ -23,6 +23,9 @@ BLOCK_SIZE = 32
 """Tokens that the prefix cache keeps together. The CPU default of 128 never hits with spoken dialogues;
 the CPU kernels want a multiple of 32."""
 
+CPU_KV_CACHE_MIB = 512
+"""On a CPU vLLM would take a share of the machine's memory."""
+
 
 class VllmConfig(BaseModel):
     """What every engine is told; each kind of model has its own section with its own defaults."""
@@ -38,7 +41,7 @@ class VllmConfig(BaseModel):
     max_model_len: int = Field(2048, ge=256)
     """Tokens of dialogue and answer together."""
     kv_cache_mib: int | None = Field(None, ge=16)
-    """Memory for the tokens of all dialogues; None lets vLLM take what its GPU has."""
+    """Memory for the tokens of all dialogues; None lets vLLM take what its GPU has, and on a CPU half a GiB."""
     max_num_seqs: int = Field(8, ge=1)
     """Requests computed at once; more wait."""
     threads: int | None = Field(None, ge=1)
@@ -201,8 +204,9 @@ def engine_arguments(config: VllmConfig) -> dict[str, Any]:
         # vLLM seeds the generators of this process too; its default of 0 would make `random` predictable.
         "seed": secrets.randbelow(2**31),
     }
-    if config.kv_cache_mib is not None:
-        arguments["kv_cache_memory_bytes"] = config.kv_cache_mib * 2**20
+    kv_cache_mib = config.kv_cache_mib or (CPU_KV_CACHE_MIB if on_cpu() else None)
+    if kv_cache_mib is not None:
+        arguments["kv_cache_memory_bytes"] = kv_cache_mib * 2**20
     return arguments
 
 

@@ -1,4 +1,4 @@
-"""The command line: `vita-duplex serve | prepare | talk | check | bench`."""
+"""The command line: `vita-duplex serve | ask | talk | check | bench | prepare`."""
 
 import argparse
 import logging
@@ -15,14 +15,13 @@ from vita_duplex import __version__
 from vita_duplex.client import bench, talk
 from vita_duplex.config import Config, ConfigError, load_config
 from vita_duplex.engine.seams import PartFailed, Progress
-from vita_duplex.server import check
+from vita_duplex.server import ask, check
 from vita_duplex.server.app import Server, create_app
-from vita_duplex.server.parts import prepare
+from vita_duplex.server.parts import is_vita, prepare
 
 FLAGS = (
     ("host", "server.host"),
     ("port", "server.port"),
-    ("model", "engine.text.model"),
     ("instances", "engine.instances"),
 )
 """Short forms of settings."""
@@ -64,9 +63,16 @@ def _parser() -> argparse.ArgumentParser:
     _add_config(serve)
     serve.add_argument("--host", help="address to listen on (default 127.0.0.1)")
     serve.add_argument("--port", help="port to listen on (default 8000)")
-    serve.add_argument("--model", help="text model: a Hugging Face id or a local folder (default: the bundled SmolLM2)")
+    serve.add_argument(
+        "--model",
+        help="a VITA checkpoint or a text model: local folder or Hugging Face id (default: the bundled SmolLM2)",
+    )
     serve.add_argument("--instances", help="engines; with two, generator and monitor sit on different ones (default 1)")
     serve.set_defaults(run=_serve)
+    asking = commands.add_parser("ask", help="ask a model one question about a picture, a film or a sound")
+    ask.add_arguments(asking)
+    _add_config(asking)
+    asking.set_defaults(run=_ask)
     preparing = commands.add_parser(
         "prepare",
         help="make the models of a configuration ready, once",
@@ -96,7 +102,12 @@ def _config(arguments: argparse.Namespace) -> Config:
     for flag, key in FLAGS:
         if getattr(arguments, flag, None) is not None:
             settings.append(f"{key}={getattr(arguments, flag)}")
-    return load_config(arguments.config, os.environ, settings)
+    config = load_config(arguments.config, os.environ, settings)
+    model = getattr(arguments, "model", None)
+    if model is None:
+        return config
+    kind = "vita" if config.engine.kind == "vita" or is_vita(Path(model)) else "text"
+    return load_config(arguments.config, os.environ, [*settings, f"engine.kind={kind}", f"engine.{kind}.model={model}"])
 
 
 def _serve(arguments: argparse.Namespace) -> int:
@@ -136,6 +147,13 @@ def listen(host: str, port: int) -> socket.socket:
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; connections inherit it
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_LIMIT_MS)
     return listening
+
+
+def _ask(arguments: argparse.Namespace) -> int:
+    try:
+        return ask.run(arguments, _config(arguments), _progress_bar())
+    except ask.AskError as error:
+        return _complain(str(error))
 
 
 def _prepare(arguments: argparse.Namespace) -> int:
