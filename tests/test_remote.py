@@ -6,7 +6,7 @@ import io
 import json
 import time
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -23,6 +23,7 @@ from vllm_server import VllmServer, vllm_server
 from vita_duplex.client.recording import read_recording
 from vita_duplex.client.talk import converse
 from vita_duplex.config import ConfigError, load_config
+from vita_duplex.engine import remote
 from vita_duplex.engine.remote import (
     RemoteConfig,
     RemoteInstance,
@@ -125,6 +126,18 @@ async def answered(instance: RemoteInstance, query: Query) -> tuple[Judgement, s
     return first, "".join(str(delta) for delta in deltas)
 
 
+async def until(condition: Any, limit_s: float = 10) -> None:
+    deadline = time.monotonic() + limit_s
+    while not await asyncio.to_thread(condition):
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.02)
+
+
+async def stopped(instance: RemoteInstance) -> None:
+    instance.close()
+    await asyncio.sleep(0)
+
+
 async def test_an_address_where_nobody_listens_is_named() -> None:
     address = f"http://127.0.0.1:{free_port()}"
     instance = RemoteInstance("a", address, RemoteConfig())
@@ -132,8 +145,57 @@ async def test_an_address_where_nobody_listens_is_named() -> None:
     assert not instance.healthy
     with pytest.raises(PartFailed, match=f"{address}: cannot be reached"):
         await answered(instance, Query((), (sound(1),)))
-    instance.close()
-    await asyncio.sleep(0)
+    await stopped(instance)
+
+
+class Node:
+    """Enough of an HTTP server to be asked for state tokens, and to be rude."""
+
+    def __init__(self) -> None:
+        self.connections = 0
+        before, begun, *with_state = beginnings(VITA)
+        self._ids = {before: [2, 9], begun: [2, 9]} | {text: [2, 9, 3 + n] for n, text in enumerate(with_state)}
+
+    @asynccontextmanager
+    async def listening(self, port: int) -> AsyncGenerator[None]:
+        async with await asyncio.start_server(self._serve, "127.0.0.1", port):
+            yield
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer one request, and close the connection when another comes over it."""
+        self.connections += 1
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        length = int(head.split("content-length: ")[1].split()[0]) if "content-length" in head else 0
+        body = json.loads(await reader.readexactly(length) or "{}")
+        answer = b"{}"
+        if "tokenize" in head:
+            text = body["messages"][0]["content"][0]["text"]
+            answer = json.dumps({"tokens": self._ids[text], "max_model_len": 2048}).encode()
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(answer) + answer)
+        await reader.read(1)
+        writer.close()
+
+
+async def test_a_kept_connection_that_the_server_has_closed_is_no_failure() -> None:
+    port, node = free_port(), Node()
+    instance = RemoteInstance("a", f"http://127.0.0.1:{port}", RemoteConfig())
+    async with node.listening(port):
+        served = await instance._look()
+        await stopped(instance)
+    assert served.states.deciding == {"query": 3, "noise": 4, "typed": 5}
+    assert node.connections == len(beginnings(VITA))
+
+
+async def test_a_server_that_comes_up_is_noticed_without_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "WATCH_S", 0.01)
+    port = free_port()
+    instance = RemoteInstance("a", f"http://127.0.0.1:{port}", RemoteConfig())
+    await instance.warm(Query((), ()))
+    assert not instance.healthy
+    async with Node().listening(port):
+        await until(lambda: instance.healthy)
+    await until(lambda: not instance.healthy)
+    await stopped(instance)
 
 
 # ── a real vLLM server ─────────────────────────────────────────────────────────────────────
@@ -153,8 +215,7 @@ def server() -> Iterator[VllmServer]:
 async def instance(server: VllmServer) -> AsyncGenerator[RemoteInstance]:
     instance = RemoteInstance("a", server.address, RemoteConfig(api_key=SecretStr("sesame"), max_tokens=12))
     yield instance
-    instance.close()
-    await asyncio.sleep(0)
+    await stopped(instance)
 
 
 def golden(name: str) -> Utterance:
@@ -168,18 +229,6 @@ def softmax_of_states(case: str) -> list[float]:
 
 def probabilities(verdict: Judgement) -> list[float]:
     return [verdict.p1, verdict.p2, verdict.p3]
-
-
-async def until(condition: Any, limit_s: float = 10) -> None:
-    deadline = time.monotonic() + limit_s
-    while not await asyncio.to_thread(condition):
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.02)
-
-
-async def stopped(instance: RemoteInstance) -> None:
-    instance.close()
-    await asyncio.sleep(0)
 
 
 def said(text: str) -> Utterance:
@@ -302,18 +351,10 @@ async def test_unusable_media_fail_their_turn_only(server: VllmServer, instance:
 
 
 @real
-async def test_media_that_the_server_forgot_are_sent_again(server: VllmServer, instance: RemoteInstance) -> None:
-    class Forgetful(Names):
-        """Names that nobody has heard of, the second time."""
-
-        def of(self, medium: Any) -> str:
-            return "gone-" + super().of(medium)
-
-    await answered(instance, LIVE["audio"])
-    instance._names = Forgetful()
-    assert LIVE["audio"].utterances[0].samples is not None
-    instance._sent = {instance._names.of(LIVE["audio"].utterances[0].samples): None}
-    verdict, _ = await answered(instance, LIVE["audio"])
+async def test_media_that_the_server_forgot_are_sent_again(instance: RemoteInstance) -> None:
+    samples = MODEL["src.wave_mid"].copy()
+    instance._sent[instance._names.of(samples)] = None  # it never heard of these
+    verdict, _ = await answered(instance, Query((), (Utterance(1, samples),)))
     assert probabilities(verdict) == pytest.approx(softmax_of_states("audio"), abs=1e-4)
 
 

@@ -38,7 +38,7 @@ from vita_duplex.engine.vita_dialogue import (
     write_ahead,
 )
 from vita_duplex.models.audio_features import clip_tokens
-from vita_duplex.models.prompts import Audio, Image, Prompt, State, StateTokens, Wording, state_tokens, wording
+from vita_duplex.models.prompts import STATES, Audio, Image, Prompt, State, StateTokens, Wording, state_tokens, wording
 from vita_duplex.models.tiling import check_size
 
 log = logging.getLogger(__name__)
@@ -69,8 +69,6 @@ class RemoteConfig(BaseModel):
     """As in `vllm serve --api-key`; give it as VITA_DUPLEX_ENGINE__REMOTE__API_KEY, not in a file."""
     style: str = "vita-1.0"
     """Prompt style of the checkpoint."""
-    temperature: float = Field(0.0, ge=0)
-    """0 is greedy, which the 0.001 of the original's demo amounts to."""
     max_tokens: int = Field(512, ge=1)
     """Longest answer, in tokens."""
     picture_tokens: int = Field(256, ge=1)
@@ -189,7 +187,8 @@ class RemoteInstance:
 
         Media that the server has are only named. If it does not take that, they are sent after all.
         """
-        options |= {"temperature": self._config.temperature, "chat_template_kwargs": {"verbatim": True}}
+        # The original samples at a temperature of 0.001, which is greedy but for ties.
+        options |= {"temperature": 0, "chat_template_kwargs": {"verbatim": True}}
         if self._config.model is not None:
             options["model"] = self._config.model
         known: Collection[str] = self._sent.keys()
@@ -289,8 +288,8 @@ class RemoteInstance:
     def _most_tokens(self, prompt: Prompt) -> int:
         """At most so many tokens: tokenizers of this family write no text with more tokens than bytes.
 
-        The tokenizer is on the server. In English this forgets the oldest of a dialogue four times too early, which
-        with a context of 32,768 tokens is after more than half an hour of talk.
+        The tokenizer is on the server. In English this takes text for four times what it is, and so forgets the
+        oldest of a very long dialogue earlier than it had to.
         """
         for frame in seen(prompt):
             check_size(frame.shape[1], frame.shape[0])
@@ -309,7 +308,7 @@ def judgement(logarithms: Mapping[str, float], deciding: Mapping[State, int]) ->
 
     Errors: `KeyError` when one is not there.
     """
-    values = np.array([logarithms[f"token_id:{deciding[state]}"] for state in ("query", "noise", "typed")])
+    values = np.array([logarithms[f"token_id:{deciding[state]}"] for state in STATES])
     shares = np.exp(values - values.max())
     p1, p2, p3 = (shares / shares.sum()).tolist()
     return Judgement(p1, p2, p3)
