@@ -5,11 +5,13 @@ probabilities are the verdict. The second, the same prompt with `<1>` behind it,
 somebody wants it, and the prefix cache leaves it a few tokens to compute.
 """
 
+import json
 import math
 import secrets
 import weakref
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -53,7 +55,8 @@ class VitaInstanceConfig(VllmConfig):
     model: str = "demo_VITA_ckpt"
     """A folder in the released layout or the demo's, or a name on the Hugging Face hub."""
     max_model_len: int = Field(8192, ge=1024)
-    """Tokens of dialogue and answer together: a second of sound takes 12.5, a tile of a picture 256."""
+    """Tokens of dialogue and answer together: a second of sound takes 12.5, a tile of a picture 256. A checkpoint that
+    has fewer positions gets as many as it has."""
     max_num_seqs: int = Field(16, ge=1)
     tensor_parallel_size: int = Field(1, ge=1)
     """GPUs of one instance. With several instances the first takes the first so many of those in
@@ -119,6 +122,7 @@ class VitaInstance:
 
         Errors: `PartFailed`, also when the folder has no VITA in it.
         """
+        config = config.model_copy(update={"max_model_len": min(config.max_model_len, positions(Path(config.model)))})
         engine = VllmEngine.load(PART, config, engine_arguments(config, place), progress)
         if not hasattr(engine.model_config.hf_config, "audio_token_index"):
             engine.shutdown()
@@ -271,6 +275,15 @@ class VitaInstance:
 def audible(samples: Samples) -> Samples:
     """The samples, with silence behind them if there are too few for a single token (85 ms): a cough is judged, too."""
     return np.pad(samples, (0, max(0, MIN_SAMPLES - len(samples))))
+
+
+def positions(folder: Path) -> int:
+    """How many tokens a checkpoint's text model can tell apart, in either layout; the release's number if unknown."""
+    try:
+        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return int(settings.get("text_config", settings)["max_position_embeddings"])
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return 32_768  # vLLM finds the right words for a folder that is broken
 
 
 def engine_arguments(config: VitaInstanceConfig, place: int) -> dict[str, Any]:

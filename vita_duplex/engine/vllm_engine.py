@@ -15,7 +15,7 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vita_duplex.engine.seams import PartFailed, Progress
 
@@ -216,6 +216,8 @@ def check_model(part: str, model: str) -> None:
     Errors: `PartFailed` with one line that names the model and says what helps.
     """
     if Path(model).is_dir():
+        if not (Path(model) / "config.json").is_file():
+            raise PartFailed(part, f"the folder {model} has no config.json: there is no model in it")
         return
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", model):
         raise PartFailed(part, f"there is no folder {model}; name a folder or a Hugging Face model (owner/name)")
@@ -242,6 +244,8 @@ def check_model(part: str, model: str) -> None:
 
 def why_it_did_not_start(model: str, exc: Exception) -> str:
     """One line for the user from whatever vLLM raised."""
+    if isinstance(exc, ValidationError):  # its first line only counts
+        exc = ValueError(exc.errors()[0]["msg"].removeprefix("Value error, "))
     return f"{model} did not start: {first_line(exc)}"
 
 
