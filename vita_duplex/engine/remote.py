@@ -188,7 +188,7 @@ class RemoteInstance:
         Media that the server has are only named. If it does not take that, they are sent after all.
         """
         # The original samples at a temperature of 0.001, which is greedy but for ties.
-        options |= {"temperature": 0, "chat_template_kwargs": {"verbatim": True}}
+        options |= {"temperature": 0, "repetition_penalty": 1, "chat_template_kwargs": {"verbatim": True}}
         if self._config.model is not None:
             options["model"] = self._config.model
         known: Collection[str] = self._sent.keys()
