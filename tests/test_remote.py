@@ -153,6 +153,7 @@ class Node:
 
     def __init__(self) -> None:
         self.connections = 0
+        self.asked, self.left = asyncio.Event(), asyncio.Event()
         before, begun, *with_state = beginnings(VITA)
         self._ids = {before: [2, 9], begun: [2, 9]} | {text: [2, 9, 3 + n] for n, text in enumerate(with_state)}
 
@@ -167,6 +168,10 @@ class Node:
         head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
         length = int(head.split("content-length: ")[1].split()[0]) if "content-length" in head else 0
         body = json.loads(await reader.readexactly(length) or "{}")
+        if "chat" in head:
+            self.asked.set()
+            await reader.read(1)  # and never answer
+            self.left.set()
         answer = b"{}"
         if "tokenize" in head:
             text = body["messages"][0]["content"][0]["text"]
@@ -184,6 +189,18 @@ async def test_a_kept_connection_that_the_server_has_closed_is_no_failure() -> N
         await stopped(instance)
     assert served.states.deciding == {"query": 3, "noise": 4, "typed": 5}
     assert node.connections == len(beginnings(VITA))
+
+
+async def test_an_utterance_that_is_withdrawn_before_its_verdict_closes_its_connection() -> None:
+    port, node = free_port(), Node()
+    instance = RemoteInstance("a", f"http://127.0.0.1:{port}", RemoteConfig())
+    async with node.listening(port):
+        asking = asyncio.create_task(answered(instance, Query((), (sound(1),))))
+        await node.asked.wait()
+        assert not node.left.is_set()
+        asking.cancel()
+        await asyncio.wait_for(node.left.wait(), 5)
+        await stopped(instance)
 
 
 async def test_a_server_that_comes_up_is_noticed_without_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -311,11 +328,14 @@ async def test_a_typed_query_is_not_judged(server: VllmServer, instance: RemoteI
 async def test_a_warmed_prompt_is_in_the_cache_when_the_sound_comes(
     server: VllmServer, instance: RemoteInstance
 ) -> None:
-    history = (UserMessage(None, (golden("wave_long"),)), AssistantMessage("Something new that nobody said before."))
+    reply = AssistantMessage("Something long and new that nobody has ever said before. " * 8)
+    history = (UserMessage(None, (golden("wave_long"),)), reply)
     await instance.warm(Query(history, ()))
     before = server.counted("vllm:prefix_cache_hits_total")
-    await answered(instance, Query(history, (golden("wave_mid"),)))
-    assert server.counted("vllm:prefix_cache_hits_total") - before > 2 * 350  # in both requests
+    async with aclosing(instance.answer(Query(history, (golden("wave_mid"),)))) as stream:
+        assert isinstance(await anext(stream), Judgement)
+        hits = server.counted("vllm:prefix_cache_hits_total") - before
+    assert hits > len(MODEL["audio.prompt_ids"]) + len(reply.text) / 4  # more than what all prompts begin with
 
 
 @real

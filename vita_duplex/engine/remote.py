@@ -281,7 +281,9 @@ class RemoteInstance:
 
     def _fitted(self, write: Callable[[Query, Manner, int, Count], Prompt], query: Query, room: int) -> Prompt:
         try:
-            return write(query, self._manner, room, self._most_tokens)
+            prompt = write(query, self._manner, room, self._most_tokens)
+            self._most_tokens(prompt)  # refuses what no server could use, also where nothing had to be counted
+            return prompt
         except ValueError as exc:  # ten minutes of sound, a picture without pixels
             raise PartFailed(PART, str(exc)) from exc
 
