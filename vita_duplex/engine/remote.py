@@ -22,6 +22,7 @@ import numpy as np
 import soundfile
 from PIL import Image as Pixels
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic_core import to_json
 
 from vita_duplex.engine.seams import INPUT_RATE, Frame, Judgement, PartFailed, Query, Samples, Utterance
 from vita_duplex.engine.vita import AHEAD_TOKENS, PART, TYPED, Names, audible
@@ -335,7 +336,7 @@ def content(prompt: Prompt, begun: str, names: Names, known: Collection[str]) ->
                 frame = cast(Frame, picture)
                 name = names.of(frame)
                 shown = as_shown(frame, "interactive")
-                url = None if name in known else {"url": f"data:image/png;base64,{png(shown)}"}
+                url = None if name in known else {"url": f"data:image/bmp;base64,{bmp(shown)}"}
                 parts.append({"type": "image_url", "image_url": url, "uuid": name})
             case _:
                 parts.append({"type": "text", "text": piece})
@@ -353,15 +354,15 @@ def wav(samples: Samples) -> str:
     return base64.b64encode(file.getvalue()).decode()
 
 
-def png(frame: Frame) -> str:
-    """In base64; lightly packed, because packing well takes ten times as long."""
+def bmp(frame: Frame) -> str:
+    """In base64. Not packed: PNG saves a third, and costs 40 ms of a core for 640x480 instead of half of one."""
     file = io.BytesIO()
-    Pixels.fromarray(frame).save(file, "PNG", compress_level=1)
+    Pixels.fromarray(frame).save(file, "BMP")
     return base64.b64encode(file.getvalue()).decode()
 
 
 def encoded(body: Mapping[str, Any]) -> bytes:
-    return json.dumps(body).encode()
+    return to_json(body)  # ten times as fast as json, which would keep every other thread waiting
 
 
 def complaint(answer: Any) -> str:
