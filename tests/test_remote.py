@@ -31,7 +31,6 @@ from vita_duplex.engine.remote import (
     complaint,
     content,
     is_only_named,
-    judgement,
     states_of,
 )
 from vita_duplex.engine.seams import AssistantMessage, Judgement, PartFailed, Query, UserMessage, Utterance
@@ -48,19 +47,6 @@ def sound(number: int, samples: int = 1600) -> Utterance:
 
 
 # ── pure ───────────────────────────────────────────────────────────────────────────────────
-
-
-def test_the_states_are_weighed_against_each_other_only() -> None:
-    logs = {"token_id:3": np.log(0.02), "token_id:4": np.log(0.01), "token_id:5": np.log(0.01), "token_id:9": -0.04}
-    verdict = judgement(logs, {"query": 3, "noise": 4, "typed": 5})
-    assert (verdict.p1, verdict.p2, verdict.p3) == pytest.approx((0.5, 0.25, 0.25))
-    with pytest.raises(KeyError):
-        judgement(logs, {"query": 3, "noise": 4, "typed": 6})
-
-
-def test_hopeless_probabilities_are_still_numbers() -> None:
-    logs = {"token_id:3": -9999.0, "token_id:4": -9000.0, "token_id:5": -9999.0}
-    assert judgement(logs, {"query": 3, "noise": 4, "typed": 5}) == Judgement(0.0, 1.0, 0.0)
 
 
 def test_a_prompt_is_sent_to_the_letter_and_its_media_to_the_bit() -> None:

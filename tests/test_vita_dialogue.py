@@ -1,12 +1,13 @@
 """From a dialogue to VITA's prompt: what the model is shown of what was said, heard and seen."""
 
+import math
 from typing import Any
 
 import numpy as np
 import pytest
 
-from vita_duplex.engine.seams import AssistantMessage, Frame, Message, Query, UserMessage, Utterance
-from vita_duplex.engine.vita_dialogue import Layout, Manner, as_shown, is_spoken, opening, write, write_ahead
+from vita_duplex.engine.seams import AssistantMessage, Frame, Judgement, Message, Query, UserMessage, Utterance
+from vita_duplex.engine.vita_dialogue import Layout, Manner, as_shown, is_spoken, opening, weighed, write, write_ahead
 from vita_duplex.models.prompts import Prompt, wording
 
 LIVE = Manner(wording())
@@ -172,3 +173,10 @@ def test_nothing_said_yet_is_written_ahead_as_the_system_text() -> None:
 def test_the_demo_remembers_one_turn_and_not_the_one_being_spoken() -> None:
     asked = query(C, history=(*OLD, heard(B), AssistantMessage("Thr", cut=True)))
     assert turns(written(asked, DEMO)) == "user:two?</s>\nbot:<3>Two.</s>\nuser:<audio></s>\nbot:"
+
+
+def test_the_states_are_weighed_against_each_other_only() -> None:
+    verdict = weighed({"query": math.log(0.02), "noise": math.log(0.01), "typed": math.log(0.01)})
+    assert (verdict.p1, verdict.p2, verdict.p3) == pytest.approx((0.5, 0.25, 0.25))
+    hopeless = weighed({"query": -9999.0, "noise": -9000.0, "typed": -9999.0})
+    assert hopeless == Judgement(0.0, 1.0, 0.0)

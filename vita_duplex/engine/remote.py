@@ -18,7 +18,6 @@ from itertools import takewhile
 from typing import Annotated, Any, cast
 
 import httpx2
-import numpy as np
 import soundfile
 from PIL import Image as Pixels
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
@@ -35,11 +34,12 @@ from vita_duplex.engine.vita_dialogue import (
     is_spoken,
     opening,
     seen,
+    weighed,
     write,
     write_ahead,
 )
 from vita_duplex.models.audio_features import clip_tokens
-from vita_duplex.models.prompts import STATES, Audio, Image, Prompt, State, StateTokens, Wording, state_tokens, wording
+from vita_duplex.models.prompts import Audio, Image, Prompt, StateTokens, Wording, state_tokens, wording
 from vita_duplex.models.tiling import check_size
 
 log = logging.getLogger(__name__)
@@ -159,7 +159,8 @@ class RemoteInstance:
         answer = await self._finished(response)
         with self._failures():
             first = answer["choices"][0]["logprobs"]["content"][0]
-            return judgement({one["token"]: one["logprob"] for one in first["top_logprobs"]}, served.states.deciding)
+            told = {one["token"]: one["logprob"] for one in first["top_logprobs"]}
+            return weighed({state: told[f"token_id:{one}"] for state, one in served.states.deciding.items()})
 
     async def _continue(self, prompt: Prompt, begun: str) -> AsyncGenerator[str]:
         """Yield what comes behind the prompt and the beginning of its answer."""
@@ -304,17 +305,6 @@ class RemoteInstance:
         self._sent |= {part["uuid"]: None for part in parts if "uuid" in part}
         while len(self._sent) > MOST_REMEMBERED:
             del self._sent[next(iter(self._sent))]
-
-
-def judgement(logarithms: Mapping[str, float], deciding: Mapping[State, int]) -> Judgement:
-    """Weigh the states' natural log-probabilities, by `token_id:…`, against each other.
-
-    Errors: `KeyError` when one is not there.
-    """
-    values = np.array([logarithms[f"token_id:{deciding[state]}"] for state in STATES])
-    shares = np.exp(values - values.max())
-    p1, p2, p3 = (shares / shares.sum()).tolist()
-    return Judgement(p1, p2, p3)
 
 
 def content(prompt: Prompt, begun: str, names: Names, known: Collection[str]) -> list[Part]:

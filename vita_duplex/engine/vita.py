@@ -6,7 +6,6 @@ somebody wants it, and the prefix cache leaves it a few tokens to compute.
 """
 
 import json
-import math
 import secrets
 import weakref
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -29,12 +28,13 @@ from vita_duplex.engine.vita_dialogue import (
     is_spoken,
     opening,
     seen,
+    weighed,
     write,
     write_ahead,
 )
 from vita_duplex.engine.vllm_engine import VllmConfig, VllmEngine, first_line, on_cpu
 from vita_duplex.models.audio_features import MIN_SAMPLES, clip_tokens
-from vita_duplex.models.prompts import STATES, Compat, Prompt, state_tokens, tokenise, wording
+from vita_duplex.models.prompts import Compat, Prompt, state_tokens, tokenise, wording
 from vita_duplex.models.tiling import Tiling
 
 PART = "VITA model"
@@ -215,12 +215,7 @@ class VitaInstance:
             yield piece
 
     def _judgement(self, row: Any) -> Judgement:
-        """Probabilities among the three, from their log-probabilities among all tokens."""
-        told = {state: row[one].logprob for state, one in self._states.deciding.items()}
-        best = max(told.values())
-        masses = {state: math.exp(one - best) for state, one in told.items()}
-        p1, p2, p3 = (masses[state] / sum(masses.values()) for state in STATES)
-        return Judgement(p1, p2, p3)
+        return weighed({state: row[one].logprob for state, one in self._states.deciding.items()})
 
     async def _outputs(self, prompt: Prompt, opening: Sequence[int], **sampling: Any) -> AsyncGenerator[Any, None]:
         """What vLLM makes of a prompt and the first ids of its answer."""

@@ -3,15 +3,17 @@
 The handles in a prompt are what the query holds: a `Frame` for each picture, an `Utterance` for each sound.
 """
 
+import math
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
 import numpy as np
 
-from vita_duplex.engine.seams import AssistantMessage, Frame, Message, Query, Samples, UserMessage, Utterance
+from vita_duplex.engine.seams import AssistantMessage, Frame, Judgement, Message, Query, Samples, UserMessage, Utterance
 from vita_duplex.models.prompts import (
+    STATES,
     Audio,
     Compat,
     Exchange,
@@ -152,6 +154,14 @@ def _parts(utterances: Sequence[Utterance], manner: Manner) -> tuple[Part, ...]:
         else:
             parts.append(text)
     return tuple(parts)
+
+
+def weighed(told: Mapping[State, float]) -> Judgement:
+    """Probabilities of the three states among each other, from their natural log-probabilities among all tokens."""
+    best = max(told.values())
+    masses = {state: math.exp(one - best) for state, one in told.items()}
+    p1, p2, p3 = (masses[state] / sum(masses.values()) for state in STATES)
+    return Judgement(p1, p2, p3)
 
 
 class Unmarked:
