@@ -25,12 +25,12 @@ def refused(tmp_path: Path, text: str = "", environment: dict[str, str] | None =
 
 
 def test_there_are_configurations_to_load() -> None:
-    assert {"cpu.yaml", "scripted.yaml"} <= {path.name for path in CONFIGS}
+    assert {"cpu.yaml", "scripted.yaml", "vita-4gpu.yaml"} <= {path.name for path in CONFIGS}
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_every_configuration_loads(path: Path) -> None:
-    assert load_config(path, {}).engine.kind in ("text", "scripted")
+    assert load_config(path, {}).engine.kind in ("text", "vita", "remote", "scripted")
 
 
 def test_without_anything_the_defaults_hold(tmp_path: Path) -> None:

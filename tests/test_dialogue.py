@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vita_duplex.engine.dialogue import HISTORY_LIMIT, Dialogue, fit
-from vita_duplex.engine.seams import INPUT_RATE, AssistantMessage, Message, UserMessage, Utterance
+from vita_duplex.engine.dialogue import AUDIO_LIMIT_S, HISTORY_LIMIT, Dialogue
+from vita_duplex.engine.seams import INPUT_RATE, AssistantMessage, UserMessage, Utterance
 
 
 def dialogue(*script: str | tuple[int, str, bool]) -> Dialogue:
@@ -91,93 +91,17 @@ def test_only_the_newest_messages_are_kept(count: int) -> None:
     assert talk.history() == tuple(UserMessage(str(n)) for n in range(count))[-HISTORY_LIMIT:]
 
 
-# ── what fits ──────────────────────────────────────────────────────────────────────────
-
-IMAGE = np.zeros((2, 2, 3), np.uint8)
-
-
-def cost(message: Message) -> int:
-    """As VITA's: a token for each word here, 12.5 a second of audio, 256 an image."""
-    if isinstance(message, AssistantMessage):
-        return len(message.text.split())
-    seconds = sum(len(u.samples) for u in message.utterances if u.samples is not None) / INPUT_RATE
-    return len((message.text or "").split()) + round(12.5 * seconds) + 256 * len(message.images)
+def test_kept_speech_is_bounded_and_the_oldest_goes_first() -> None:
+    talk = Dialogue()
+    half_minutes = [Utterance(n, np.zeros(30 * INPUT_RATE, np.float32)) for n in range(AUDIO_LIMIT_S // 30 + 2)]
+    for utterance in half_minutes:
+        talk.accept(UserMessage(None, (utterance,)))
+    kept = [message.utterances[0] for message in talk.history() if isinstance(message, UserMessage)]
+    assert kept == half_minutes[2:]
 
 
-def spoken(number: int, seconds: int = 2, images: int = 0) -> UserMessage:
-    utterance = Utterance(number, np.zeros(seconds * INPUT_RATE, np.float32))
-    return UserMessage(None, (utterance,), (IMAGE,) * images)
-
-
-def seen(text: str, images: int) -> UserMessage:
-    return UserMessage(text, images=(IMAGE,) * images)
-
-
-def shown(history: tuple[Message, ...]) -> list[tuple[object, int]]:
-    """Of each message its words or its utterance's number, and how many images."""
-    return [
-        (m.text, 0) if isinstance(m, AssistantMessage) else (m.text or m.utterances[0].number, len(m.images))
-        for m in history
-    ]
-
-
-def test_a_history_that_fits_is_left_alone() -> None:
-    history = (seen("one two", 1), AssistantMessage("three"), spoken(1))
-    assert fit(history, 256 + 2 + 1 + 25, cost) == history
-    assert fit((), 0, cost) == ()
-
-
-def test_the_oldest_turn_goes_first_and_whole() -> None:
-    history = (UserMessage("a"), UserMessage("b"), AssistantMessage("c d", cut=True), UserMessage("e"))
-    assert fit(history, 4, cost) == (UserMessage("e"),)
-
-
-def test_images_go_before_audio_and_audio_before_text() -> None:
-    history = (
-        UserMessage("oldest words"), AssistantMessage("an answer"),
-        spoken(1), AssistantMessage("another"),
-        seen("look", 2), AssistantMessage("nice"),
-        spoken(2, images=1), AssistantMessage("yes"),
-    )  # fmt: skip
-    everything = sum(map(cost, history))
-    assert shown(fit(history, everything - 1, cost)) == [
-        ("oldest words", 0), ("an answer", 0), (1, 0), ("another", 0), ("look", 0), ("nice", 0), (2, 1), ("yes", 0),
-    ]  # fmt: skip
-    without_images = everything - 3 * 256
-    assert shown(fit(history, without_images, cost)) == [
-        ("oldest words", 0), ("an answer", 0), (1, 0), ("another", 0), ("look", 0), ("nice", 0), (2, 0), ("yes", 0),
-    ]  # fmt: skip
-    assert shown(fit(history, without_images - 1, cost)) == [
-        ("oldest words", 0), ("an answer", 0), ("look", 0), ("nice", 0), (2, 0), ("yes", 0),
-    ]  # fmt: skip
-    assert shown(fit(history, 6, cost)) == [("oldest words", 0), ("an answer", 0), ("look", 0), ("nice", 0)]
-    assert shown(fit(history, 5, cost)) == [("look", 0), ("nice", 0)]
-    assert fit(history, 1, cost) == ()
-
-
-asked = st.tuples(st.booleans(), st.integers(1, 3), st.integers(0, 2))
-"""One question: whether it is audio, how long it is, how many images it has."""
-
-
-@given(st.lists(st.lists(asked, min_size=1, max_size=3), max_size=5), st.integers(0, 3000))
-def test_turns_are_kept_whole_in_order_and_within_the_budget(
-    script: list[list[tuple[bool, int, int]]], budget: int
-) -> None:
-    turns: list[list[Message]] = []
-    for number, questions in enumerate(script):
-        turns.append([])
-        for audio, length, images in questions:
-            name = number * 10 + len(turns[-1])
-            words = seen(f"{name}" + " word" * length, images)
-            turns[-1].append(spoken(name, length, images) if audio else words)
-        turns[-1].append(AssistantMessage(f"answer {number}"))
-    history = tuple(message for turn in turns for message in turn)
-    kept = fit(history, budget, cost)
-    assert sum(map(cost, kept)) <= budget
-    if sum(map(cost, history)) <= budget:
-        assert kept == history
-    names = [name for name, _ in shown(kept)]
-    whole = [[name for name, _ in shown(tuple(turn))] for turn in turns]
-    assert names == [name for turn in whole if turn[0] in names for name in turn], "half a turn, or out of order"
-    if len(kept) < len(history):
-        assert not any(images for _, images in shown(kept)), "a turn went before an image"
+def test_the_newest_speech_is_kept_however_long() -> None:
+    talk = Dialogue()
+    talk.accept(UserMessage("Hello"))
+    talk.accept(UserMessage(None, (Utterance(1, np.zeros((AUDIO_LIMIT_S + 1) * INPUT_RATE, np.float32)),)))
+    assert len(talk.history()) == 1

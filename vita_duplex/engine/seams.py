@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 Samples = NDArray[np.float32]
 """Mono audio in [-1, 1], shape [n]."""
 
+Frame = NDArray[np.uint8]
+"""A picture as the camera saw it (not mirrored), RGB, shape [height, width, 3]."""
+
 INPUT_RATE = 16_000
 """Sample rate of everything a user says, inside the server."""
 
@@ -26,17 +29,12 @@ class Utterance:
     text: str | None = None
 
 
-Image = NDArray[np.uint8]
-"""A picture or a camera frame, RGB, shape [height, width, 3]."""
-
-
 @dataclass(frozen=True, slots=True)
 class UserMessage:
-    """An accepted query: its words where they are known, its audio where they are not, and what was seen."""
+    """An accepted query: its words where they are known, its audio where they are not."""
 
     text: str | None
     utterances: tuple[Utterance, ...] = ()
-    images: tuple[Image, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +55,9 @@ class Query:
     history: tuple[Message, ...]
     utterances: tuple[Utterance, ...]
     instructions: str = ""
+    frames: tuple[Frame, ...] = ()
+    """What is seen now, oldest first: a photograph, or several frames of a camera or a film. An array is not
+    changed once it is here: an instance knows it again by its identity, as it does an utterance's samples."""
 
 
 @dataclass(frozen=True, slots=True)
