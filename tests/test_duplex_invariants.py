@@ -241,6 +241,7 @@ def core_6_what_is_accepted_is_what_the_request_was_about_and_nothing_is_forgott
                     assert utterances == asked[turn]
                     undecided = [number for number in undecided if number not in utterances]
                 case Reject(turn, utterances):
+                    assert utterances, "nothing was rejected"
                     assert set(utterances) <= set(asked[turn])
                     undecided = [number for number in undecided if number not in utterances]
     assert undecided == [], "over, and neither accepted nor rejected"
@@ -289,8 +290,6 @@ def core_9_whatever_is_held_or_judged_has_a_deadline(steps: Steps, config: Duple
         if step.waiting:
             assert step.deadline is not None, f"waits for ever after {step.event}"
             assert step.now - 1e-9 <= step.deadline <= step.now + HOLD_LIMIT_S
-        if step.event is None:
-            assert step.deadline is None or step.deadline > step.now, "a deadline that passed is not acted upon"
     assert not steps[-1].waiting, "something waits although every deadline has passed"
 
 
@@ -317,6 +316,7 @@ class CoreMachine(RuleBasedStateMachine):
         self.past: list[Event] = []
         self.running: list[int] = []  # turns whose engine may still say something
         self.begun: list[int] = []
+        self.the_user_types()
 
     def receive(self, event: Event | None) -> None:
         commands = self.duplex.tick(self.now) if event is None else self.duplex.receive(event, self.now)
@@ -358,6 +358,7 @@ class CoreMachine(RuleBasedStateMachine):
         while self.duplex.deadline is not None and self.duplex.deadline <= until:
             self.now = max(self.now, self.duplex.deadline)
             self.receive(None)
+            assert self.duplex.deadline is None or self.duplex.deadline > self.now, "invariant 9: nothing was done"
         self.now = until
 
     @precondition(lambda self: self.running)
