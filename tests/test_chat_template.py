@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from vita_duplex.models.chat_template import PATH, chat_template
-from vita_duplex.models.prompts import wording
+from vita_duplex.models.chat_template import chat_template, path
+from vita_duplex.models.prompts import STYLES, wording
 
 GOLDEN = Path(__file__).parent / "golden"
 PROMPTS = json.loads((GOLDEN / "prompts_cases.json").read_text(encoding="utf-8"))
@@ -27,7 +27,7 @@ def tiny() -> Any:
 def rendered(*messages: tuple[str, Any], verbatim: bool = False) -> str:
     text = tiny().apply_chat_template(
         [{"role": role, "content": content} for role, content in messages],
-        chat_template=PATH.read_text(encoding="utf-8"),
+        chat_template=path("vita-1.0").read_text(encoding="utf-8"),
         add_generation_prompt=True,
         tokenize=False,
         verbatim=verbatim,
@@ -49,8 +49,9 @@ def in_parts(text: str, modality: str) -> list[dict[str, Any]]:
     return [kinds.get(piece, {"type": "text", "text": piece}) for piece in pieces if piece]
 
 
-def test_the_file_is_the_one_that_the_data_file_gives() -> None:
-    assert PATH.read_text(encoding="utf-8") == chat_template(wording())
+@pytest.mark.parametrize("style", STYLES)
+def test_the_files_are_what_the_data_file_gives(style: str) -> None:
+    assert path(style).read_text(encoding="utf-8") == chat_template(wording(style))
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["modality"])
@@ -119,4 +120,4 @@ def test_a_prompt_in_parts_becomes_the_originals_text_and_tokens(case: dict[str,
 @pytest.mark.real
 def test_vllm_hands_the_parts_of_a_message_over() -> None:
     hf = pytest.importorskip("vllm.renderers.hf")
-    assert hf._detect_content_format(PATH.read_text(encoding="utf-8"), default="string") == "openai"
+    assert hf._detect_content_format(path("vita-1.0").read_text(encoding="utf-8"), default="string") == "openai"

@@ -123,12 +123,15 @@ def test_a_conversation_puts_pictures_on_a_line_of_their_own_and_says_what_they_
     assert "seeing the video, not the image" in film.text
 
 
-def test_live_frames_are_shown_mirrored_and_others_as_they_are() -> None:
-    seen = np.arange(12, dtype=np.uint8).reshape(1, 4, 3)
-    shown: dict[Layout, Frame] = {"interactive": seen[:, ::-1], "conversation": seen}
-    for layout, wanted in shown.items():
-        np.testing.assert_array_equal(as_shown(seen, layout), wanted)
-        assert as_shown(seen, layout).flags.c_contiguous
+@pytest.mark.parametrize(
+    ("style", "layout", "mirrored"),
+    [("vita-1.0", "interactive", True), ("vita-1.0", "conversation", False), ("vita-1.5", "interactive", False)],
+)
+def test_live_frames_are_mirrored_where_the_originals_are(style: str, layout: Layout, mirrored: bool) -> None:
+    frame = np.arange(12, dtype=np.uint8).reshape(1, 4, 3)
+    shown = as_shown(frame, Manner(wording(style), layout))
+    np.testing.assert_array_equal(shown, frame[:, ::-1] if mirrored else frame)
+    assert shown.flags.c_contiguous
 
 
 def test_instructions_are_one_more_point_of_the_system_text() -> None:

@@ -325,7 +325,7 @@ def content(prompt: Prompt, begun: str, names: Names, known: Collection[str]) ->
             case Image(picture):
                 frame = cast(Frame, picture)
                 name = names.of(frame)
-                shown = as_shown(frame, "interactive")
+                shown = as_shown(frame, Manner(prompt.wording))
                 url = None if name in known else {"url": f"data:image/bmp;base64,{bmp(shown)}"}
                 parts.append({"type": "image_url", "image_url": url, "uuid": name})
             case _:

@@ -236,7 +236,7 @@ class VitaInstance:
         """
         request: dict[str, Any] = {"prompt_token_ids": [*self._ids(prompt), *opening]}
         media: dict[str, list[Any]] = {
-            "image": [Image.fromarray(as_shown(frame, self._manner.layout)) for frame in seen(prompt)],
+            "image": [Image.fromarray(as_shown(frame, self._manner)) for frame in seen(prompt)],
             "audio": [audible(samples) for samples in heard(prompt)],
         }
         names = {

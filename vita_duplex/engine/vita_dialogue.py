@@ -99,9 +99,10 @@ def heard(prompt: Prompt) -> list[Samples]:
     return [utterance.samples for utterance in cast(list[Utterance], prompt.audios) if utterance.samples is not None]
 
 
-def as_shown(frame: Frame, layout: Layout) -> Frame:
-    """The frame as the model is to see it: live ones left and right swapped, as in the original's live demo."""
-    return np.ascontiguousarray(frame[:, ::-1]) if layout == "interactive" else frame
+def as_shown(frame: Frame, manner: Manner) -> Frame:
+    """The frame as the model is to see it: live ones left and right swapped where the original's live demo does so."""
+    swapped = manner.layout == "interactive" and manner.wording.mirrors_camera
+    return np.ascontiguousarray(frame[:, ::-1]) if swapped else frame
 
 
 def _write(query: Query, exchanges: Sequence[Exchange], now: Sequence[Part], manner: Manner) -> Prompt:

@@ -1,15 +1,19 @@
-"""The chat template for `/v1/chat/completions` of a plain `vllm serve`, made from a style of prompts.json.
+"""The chat templates for `/v1/chat/completions` of a plain vLLM server, one for each style of prompts.json.
 
-`chat_template.jinja` beside this file is what `python -m vita_duplex.models.chat_template` prints.
+`python -m vita_duplex.models.chat_template` writes the files beside this one.
 """
 
 import json
 from dataclasses import asdict
 from pathlib import Path
 
-from vita_duplex.models.prompts import Wording, wording
+from vita_duplex.models.prompts import STYLES, Wording, wording
 
-PATH = Path(__file__).with_name("chat_template.jinja")
+
+def path(style: str) -> Path:
+    """The file with a style's template."""
+    return Path(__file__).with_name(f"chat_template_{style}.jinja")
+
 
 USED = (
     "system_prefix",
@@ -24,7 +28,7 @@ USED = (
 )
 
 HEAD = """\
-{#- VITA's prompts of training, for vLLM. Printed by `python -m vita_duplex.models.chat_template`; do not edit.
+{#- VITA's prompts of training, for vLLM. Written by `python -m vita_duplex.models.chat_template`; do not edit.
     The strings are those of https://github.com/VITA-MLLM/VITA (Apache-2.0). -#}
 {%- set strings = STRINGS -%}
 """
@@ -142,4 +146,5 @@ def chat_template(style: Wording) -> str:
 
 
 if __name__ == "__main__":
-    print(chat_template(wording()), end="")
+    for name in STYLES:
+        path(name).write_text(chat_template(wording(name)), encoding="utf-8")

@@ -8,20 +8,13 @@ def register() -> None:
     named and not imported: vLLM does that where it runs one.
     """
     from vllm import ModelRegistry
-    from vllm.transformers_utils.chat_templates.registry import (
-        get_chat_template_fallback_path,
-        register_chat_template_fallback_path,
-    )
     from vllm.transformers_utils.config import _ARCHITECTURE_TO_MODEL_TYPE
 
-    from vita_duplex.models import chat_template, configuration
-    from vita_duplex.models.configuration import ARCHITECTURES, MODELS
+    from vita_duplex.models import configuration
+    from vita_duplex.models.configuration import ARCHITECTURES
 
     configuration.register()
     for architecture, kind in ARCHITECTURES.items():
         _ARCHITECTURE_TO_MODEL_TYPE[architecture] = kind.model_type  # for a config.json without a model_type
         if architecture not in ModelRegistry.get_supported_archs():
             ModelRegistry.register_model(architecture, "vita_duplex.models.model:VitaForConditionalGeneration")
-    for kind in MODELS:
-        if get_chat_template_fallback_path(kind.model_type, "") is None:
-            register_chat_template_fallback_path(kind.model_type, chat_template.PATH)

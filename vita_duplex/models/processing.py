@@ -28,7 +28,7 @@ from vllm.multimodal.processing import (
 )
 from vllm.multimodal.processing.processor import MultiModalProcessingResult, PlaceholderFeaturesInfo
 
-from vita_duplex.models import video
+from vita_duplex.models import chat_template, video
 from vita_duplex.models.audio_features import MAX_FRAMES, SHIFT, AudioFeatures, token_count
 from vita_duplex.models.audio_resample import RATE
 from vita_duplex.models.configuration import VitaConfig
@@ -195,7 +195,10 @@ class VitaProcessor(BaseMultiModalProcessor[VitaProcessingInfo]):
     def __init__(self, info: VitaProcessingInfo, dummy_inputs: BaseDummyInputsBuilder[VitaProcessingInfo]) -> None:
         super().__init__(info, dummy_inputs)
         config = info.get_hf_config()
-        self.placeholders = Placeholders.added_to(info.get_tokenizer(), wording(config.prompt_style))
+        tokenizer = info.get_tokenizer()
+        self.placeholders = Placeholders.added_to(tokenizer, wording(config.prompt_style))
+        # A checkpoint's own template is that of its text model; `--chat-template` still goes before ours.
+        tokenizer.chat_template = chat_template.path(config.prompt_style).read_text(encoding="utf-8")
         self._given_ids = {
             config.image_token_index: self.placeholders.image,
             config.audio_token_index: self.placeholders.audio,

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.resources import files
 from itertools import takewhile
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 Compat = Literal["none", "demo"]
 State = Literal["query", "noise", "typed"]
@@ -58,16 +58,21 @@ class Wording:
     demo_dropped_endings: str
 
 
+STYLES: Mapping[str, Any] = json.loads(files(__package__).joinpath("prompts.json").read_text(encoding="utf-8"))[
+    "styles"
+]
+"""What the data file holds, by the names of the generations."""
+
+
 @cache
 def wording(style: str = "vita-1.0") -> Wording:
     """Look a style up in the data file.
 
     Errors: `ValueError` when there is none of that name.
     """
-    styles = json.loads(files(__package__).joinpath("prompts.json").read_text(encoding="utf-8"))["styles"]
-    if style not in styles:
-        raise ValueError(f"no prompt style {style!r}; there are {', '.join(styles)}")
-    strings = styles[style]
+    if style not in STYLES:
+        raise ValueError(f"no prompt style {style!r}; there are {', '.join(STYLES)}")
+    strings = dict(STYLES[style])
     fixups = tuple((spaced, bare) for spaced, bare in strings.pop("space_fixups"))
     return Wording(name=style, space_fixups=fixups, reserved=tuple(strings.pop("reserved")), **strings)
 
