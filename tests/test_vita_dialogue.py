@@ -4,9 +4,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vita_duplex.engine.seams import AssistantMessage, Frame, Message, Query, UserMessage, Utterance
-from vita_duplex.engine.vita_dialogue import Layout, Manner, as_shown, is_spoken, opening, write, write_ahead
+from vita_duplex.engine.vita_dialogue import Layout, Manner, Unmarked, as_shown, is_spoken, opening, write, write_ahead
 from vita_duplex.models.prompts import Prompt, wording
 
 LIVE = Manner(wording())
@@ -172,3 +174,28 @@ def test_nothing_said_yet_is_written_ahead_as_the_system_text() -> None:
 def test_the_demo_remembers_one_turn_and_not_the_one_being_spoken() -> None:
     asked = query(C, history=(*OLD, heard(B), AssistantMessage("Thr", cut=True)))
     assert turns(written(asked, DEMO)) == "user:two?</s>\nbot:<3>Two.</s>\nuser:<audio></s>\nbot:"
+
+
+def unmarked(*deltas: str) -> list[str]:
+    text = Unmarked(wording())
+    return [piece for piece in (*map(text.push, deltas), text.finish()) if piece]
+
+
+@pytest.mark.parametrize(
+    ("deltas", "pieces"),
+    [
+        (("<1>", " It", " is <b>"), ["It", " is <b>"]),
+        (("<", "1", ">", "Ten", "."), ["Ten", "."]),
+        (("One</", "s>"), ["One"]),
+        (("a <", "3 b"), ["a ", "<3 b"]),
+        (("2 <1", ""), ["2 ", "<1"]),
+        (("no <2>mark",), ["no mark"]),
+    ],
+)
+def test_control_tokens_leave_the_text_of_an_answer(deltas: tuple[str, ...], pieces: list[str]) -> None:
+    assert unmarked(*deltas) == pieces
+
+
+@given(st.lists(st.sampled_from(["<", "1", ">", "<1>", "</s>", "s", "a", " ", "<im", "age>"]), max_size=12))
+def test_an_answer_is_the_same_however_it_is_cut(deltas: list[str]) -> None:
+    assert "".join(unmarked(*deltas)) == "".join(unmarked("".join(deltas)))

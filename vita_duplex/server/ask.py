@@ -106,7 +106,7 @@ def listen(text: str | None, audio: Path | None) -> Utterance:
     except TalkError as error:
         raise AskError(str(error)) from error
     if recording.duration_s < SHORTEST_S:
-        raise AskError(f"{audio} is too short: {1000 * recording.duration_s:.0f} ms, at least {1000 * SHORTEST_S:.0f}")
+        raise AskError(f"{audio} is too short: {1000 * recording.duration_s:.1f} ms, at least {1000 * SHORTEST_S:.0f}")
     return Utterance(1, (recording.samples / 2**15).astype(np.float32))
 
 
