@@ -23,6 +23,9 @@ ALLOWED = {
 EXCEPTIONS = {
     ("server.parts", "models.smollm2"),
     ("server.check", "models.smollm2"),
+    ("server.parts", "models.checkpoint"),
+    ("server.check", "models.layouts"),
+    ("server.cli", "models.layouts"),
     ("server.ask", "models.video"),
     ("server.ask", "models.tiling"),
     ("engine.vita_dialogue", "models.prompts"),
@@ -33,9 +36,9 @@ EXCEPTIONS = {
     ("engine.remote", "models.audio_features"),
     ("engine.remote", "models.tiling"),
 }
-"""Who assembles the parts also has the bundled checkpoint unpacked before an engine loads it; who is given a picture
-or a film decodes it as the model's own processor would. And what brings our dialogue to VITA has to know its prompts
-and how many tokens a sound or a picture takes. All of these are without torch."""
+"""Who assembles the parts also looks at a checkpoint, or has the bundled one unpacked, before an engine loads it; who
+is given a picture or a film decodes it as the model's own processor would. And what brings our dialogue to VITA has
+to know its prompts and how many tokens a sound or a picture takes. All of these but `checkpoint` are without torch."""
 
 
 def name_of(path: Path) -> str:

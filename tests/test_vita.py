@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from vita_duplex.engine.seams import AssistantMessage, Judgement, PartFailed, Query, Samples, UserMessage, Utterance
 from vita_duplex.engine.vita import VitaInstance, VitaInstanceConfig
 from vita_duplex.engine.vita_dialogue import write
+from vita_duplex.server.ask import ask
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
 
@@ -262,6 +263,26 @@ async def test_several_speak_at_once(tiny: VitaInstance) -> None:
     together = await asyncio.gather(*(heard_and_said(tiny, query) for query in queries))
     for (one, _), (other, _) in zip(alone, together, strict=True):
         assert one.p1 == pytest.approx(other.p1, abs=1e-4)
+
+
+async def test_asking_prints_the_verdict_and_the_answer(tiny: VitaInstance, capsys: pytest.CaptureFixture[str]) -> None:
+    judgement, said = await heard_and_said(tiny, spoken(MIDDLE))
+    await ask(tiny, spoken(MIDDLE), judgement.p1)
+    verdict, empty, answer = capsys.readouterr().out.split("\n", 2)
+    assert f"(<1> {judgement.p1:.2f}  <2> {judgement.p2:.2f}  <3> {judgement.p3:.2f})" in verdict
+    assert empty == ""
+    assert answer == f"{said}\n"
+
+
+async def test_noise_is_said_to_be_not_for_the_assistant(
+    tiny: VitaInstance, capsys: pytest.CaptureFixture[str]
+) -> None:
+    judgement, _ = await heard_and_said(tiny, spoken(MIDDLE))
+    assert judgement.p3 <= 0.5
+    await ask(tiny, spoken(MIDDLE), judgement.p1 + 0.001)
+    told = capsys.readouterr().out
+    assert told.endswith("The utterance was judged not to be for the assistant; there is no answer.\n")
+    assert tiny.engine.n_unfinished == 0
 
 
 async def test_a_dead_engine_fails_the_answer_that_runs_and_those_that_follow(tiny: VitaInstance) -> None:

@@ -5,9 +5,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vita_duplex.engine.seams import AssistantMessage, Frame, Judgement, Message, Query, UserMessage, Utterance
-from vita_duplex.engine.vita_dialogue import Layout, Manner, as_shown, is_spoken, opening, weighed, write, write_ahead
+from vita_duplex.engine.vita_dialogue import (
+    Layout,
+    Manner,
+    Unmarked,
+    as_shown,
+    is_spoken,
+    opening,
+    weighed,
+    write,
+    write_ahead,
+)
 from vita_duplex.models.prompts import Prompt, wording
 
 LIVE = Manner(wording())
@@ -183,3 +195,28 @@ def test_the_states_are_weighed_against_each_other_only() -> None:
     assert (verdict.p1, verdict.p2, verdict.p3) == pytest.approx((0.5, 0.25, 0.25))
     hopeless = weighed({"query": -9999.0, "noise": -9000.0, "typed": -9999.0})
     assert hopeless == Judgement(0.0, 1.0, 0.0)
+
+
+def unmarked(*deltas: str) -> list[str]:
+    text = Unmarked(wording())
+    return [piece for piece in (*map(text.push, deltas), text.finish()) if piece]
+
+
+@pytest.mark.parametrize(
+    ("deltas", "pieces"),
+    [
+        (("<1>", " It", " is <b>"), ["It", " is <b>"]),
+        (("<", "1", ">", "Ten", "."), ["Ten", "."]),
+        (("One</", "s>"), ["One"]),
+        (("a <", "3 b"), ["a ", "<3 b"]),
+        (("2 <1", ""), ["2 ", "<1"]),
+        (("no <2>mark",), ["no mark"]),
+    ],
+)
+def test_control_tokens_leave_the_text_of_an_answer(deltas: tuple[str, ...], pieces: list[str]) -> None:
+    assert unmarked(*deltas) == pieces
+
+
+@given(st.lists(st.sampled_from(["<", "1", ">", "<1>", "</s>", "s", "a", " ", "<im", "age>"]), max_size=12))
+def test_an_answer_is_the_same_however_it_is_cut(deltas: list[str]) -> None:
+    assert "".join(unmarked(*deltas)) == "".join(unmarked("".join(deltas)))

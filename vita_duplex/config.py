@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -56,6 +56,17 @@ class EngineConfig(BaseModel):
     remote: RemoteConfig = RemoteConfig()
     scripted: tuple[ScriptedReply, ...] = Field((ScriptedReply(),), min_length=1)
 
+    @property
+    def count(self) -> int:
+        """Instances."""
+        return len(self.remote.urls) if self.kind == "remote" else self.instances
+
+    @property
+    def gpus(self) -> int:
+        """GPUs that the instances take, where there are any."""
+        per_instance = {"vita": self.vita.tensor_parallel_size, "text": 1}
+        return self.instances * per_instance.get(self.kind, 0)
+
     @model_validator(mode="after")
     def _has_addresses(self) -> Self:
         if self.kind == "remote" and not self.remote.urls:
@@ -86,6 +97,8 @@ class Config(BaseModel):
 
     server: ServerConfig = ServerConfig()
     engine: EngineConfig = EngineConfig()
+    models: dict[str, EngineConfig] = {}
+    """Further models on the same server, by the name that clients give in `?model=`; who gives none gets `engine`."""
     duplex: DuplexConfig = DuplexConfig()
     vad: VadConfig = VadConfig()
     endpoint: EndpointConfig = EndpointConfig()
@@ -104,9 +117,15 @@ class Config(BaseModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _names_are_different(self) -> Self:
+        if self.model_name in self.models:
+            raise ValueError(f"models has a second {self.model_name!r}: that is what clients call the one of engine")
+        return self
+
     @property
     def model_name(self) -> str:
-        """What the model is called on the wire."""
+        """What the model of `engine` is called on the wire."""
         match self.engine.kind:
             case "text":
                 return Path(self.engine.text.model).name
@@ -192,11 +211,16 @@ def _check_keys(model: type[BaseModel], values: Mapping[str, Any], path: str) ->
     for key, value in values.items():
         if key not in model.model_fields:
             raise ConfigError(_unknown(str(key), model, path))
-        for section in _sections(model.model_fields[key].annotation):
-            parts = value if isinstance(value, list) else [value]
-            for part in parts:
+        annotation = model.model_fields[key].annotation
+        for section in _sections(annotation):
+            parts: list[tuple[str, Any]]
+            if get_origin(annotation) is dict and isinstance(value, dict):
+                parts = [(f"{path}{key}.{name}.", part) for name, part in value.items()]
+            else:
+                parts = [(f"{path}{key}.", part) for part in (value if isinstance(value, list) else [value])]
+            for where, part in parts:
                 if isinstance(part, dict):
-                    _check_keys(section, part, f"{path}{key}.")
+                    _check_keys(section, part, where)
 
 
 def _sections(annotation: Any) -> list[type[BaseModel]]:

@@ -117,13 +117,13 @@ class VitaInstance:
         self._names = Names()
 
     @classmethod
-    def load(cls, name: str, config: VitaInstanceConfig, place: int, progress: Progress) -> "VitaInstance":
-        """Start the engine, as `VllmEngine.load`; `place` is the instance's number among its server's, from 0.
+    def load(cls, name: str, config: VitaInstanceConfig, first_gpu: int, progress: Progress) -> "VitaInstance":
+        """Start the engine, as `VllmEngine.load`; `first_gpu` is how many GPUs other instances have taken.
 
         Errors: `PartFailed`, also when the folder has no VITA in it.
         """
         config = config.model_copy(update={"max_model_len": min(config.max_model_len, positions(Path(config.model)))})
-        engine = VllmEngine.load(PART, config, engine_arguments(config, place), progress)
+        engine = VllmEngine.load(PART, config, engine_arguments(config, first_gpu), progress)
         if not hasattr(engine.model_config.hf_config, "audio_token_index"):
             engine.shutdown()
             raise PartFailed(PART, f"{config.model} is no VITA checkpoint; for a text model say engine.kind=text")
@@ -281,7 +281,7 @@ def positions(folder: Path) -> int:
         return 32_768  # vLLM finds the right words for a folder that is broken
 
 
-def engine_arguments(config: VitaInstanceConfig, place: int) -> dict[str, Any]:
+def engine_arguments(config: VitaInstanceConfig, first_gpu: int) -> dict[str, Any]:
     """What VITA adds to the engine's arguments."""
     processing = {"dither": config.dither, "max_dynamic_patch": config.max_dynamic_patch}
     arguments: dict[str, Any] = {
@@ -292,6 +292,5 @@ def engine_arguments(config: VitaInstanceConfig, place: int) -> dict[str, Any]:
         "mm_processor_kwargs": {name: value for name, value in processing.items() if value is not None},
     }
     if not on_cpu():
-        first = place * config.tensor_parallel_size
-        arguments["device_ids"] = list(range(first, first + config.tensor_parallel_size))
+        arguments["device_ids"] = list(range(first_gpu, first_gpu + config.tensor_parallel_size))
     return arguments

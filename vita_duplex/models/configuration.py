@@ -17,6 +17,8 @@ from typing import Any, ClassVar
 
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
+from vita_duplex.models.layouts import model_type
+
 TEXT_ARCHITECTURES = {"mixtral": "MixtralForCausalLM", "qwen2": "Qwen2ForCausalLM", "llama": "LlamaForCausalLM"}
 """Text models by the `model_type` of their configuration, and what vLLM calls them."""
 
@@ -271,14 +273,6 @@ RELEASED_KEYS = (
 MODELS = (VitaConfig, ReleasedVitaConfig, Vita15Config, ReleasedVita15Config)
 CONFIGS = (VisionConfig, AudioConfig, *MODELS)
 
-ARCHITECTURES = {
-    "MixtralForConditionalGeneration": VitaConfig,
-    "VITAMixtralForCausalLM": ReleasedVitaConfig,
-    "Qwen2ForConditionalGeneration": Vita15Config,
-    "VITAQwen2ForCausalLM": ReleasedVita15Config,
-}
-"""What the checkpoints call the model, which is one here; decides where there is no `model_type`."""
-
 
 def register() -> None:
     """Make the configurations known to `transformers`, before an auto class asks for one. May be called many times."""
@@ -292,9 +286,7 @@ def of_folder(folder: Path) -> VitaConfig | None:
     Errors: `ValueError` for a `config.json` that is no JSON or cannot be; `OSError` where there is none.
     """
     settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    types = {kind.model_type: kind for kind in MODELS}
-    named = [ARCHITECTURES[name] for name in settings.get("architectures") or () if name in ARCHITECTURES]
-    kind = types.get(settings["model_type"]) if "model_type" in settings else next(iter(named), None)
+    kind = {one.model_type: one for one in MODELS}.get(model_type(settings) or "")
     return kind.from_dict(settings) if kind else None
 
 

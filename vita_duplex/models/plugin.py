@@ -11,10 +11,10 @@ def register() -> None:
     from vllm.transformers_utils.config import _ARCHITECTURE_TO_MODEL_TYPE
 
     from vita_duplex.models import configuration
-    from vita_duplex.models.configuration import ARCHITECTURES
+    from vita_duplex.models.layouts import LAYOUTS
 
     configuration.register()
-    for architecture, kind in ARCHITECTURES.items():
-        _ARCHITECTURE_TO_MODEL_TYPE[architecture] = kind.model_type  # for a config.json without a model_type
+    for architecture, model_type in LAYOUTS.items():
+        _ARCHITECTURE_TO_MODEL_TYPE[architecture] = model_type  # for a config.json without one
         if architecture not in ModelRegistry.get_supported_archs():
             ModelRegistry.register_model(architecture, "vita_duplex.models.model:VitaForConditionalGeneration")

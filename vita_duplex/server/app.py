@@ -52,7 +52,7 @@ class Server:
         """Load the parts in a worker thread, so that the page can show how far they are."""
         try:
             parts = await _in_thread(lambda: self._load(self.config, self.progress))
-            await parts.pool.warm()
+            await parts.warm()
             self.parts = parts
             self.progress(1.0, "ready")
         except PartFailed as failure:
@@ -66,14 +66,17 @@ class Server:
         self.loading.error = reason
         self.on_failure()
 
-    def refusal(self) -> tuple[str, str] | None:
-        """Why no session can be opened now, as code and message."""
+    def refusal(self, model: str | None) -> tuple[str, str] | None:
+        """Why no session with that model can be opened now, as code and message."""
         if self.loading.error:
             return "server_failed", self.loading.error
         if self.parts is None:
             progress = f"{self.loading.phase} ({self.loading.progress:.0%})"
             return "server_loading", f"The server is not ready yet: {progress}; try again soon."
-        if not any(instance.healthy for instance in self.parts.pool.instances):
+        chosen = self.parts.chosen(model)
+        if chosen is None:
+            return "model_not_found", f"There is no model {model!r} here; there are {', '.join(self.parts.pools)}."
+        if not any(instance.healthy for instance in self.parts.pools[chosen].instances):
             return "server_failed", "No engine is running any more; the operator has to restart the server."
         if self.sessions >= self.config.server.max_sessions:
             return "session_limit_reached", f"The server is full ({self.sessions} conversations); try again later."
@@ -135,9 +138,10 @@ def create_app(server: Server) -> FastAPI:
 
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
-        """The one model, in OpenAI's list form."""
-        model = {"id": server.config.model_name, "object": "model", "created": 0, "owned_by": "vita-duplex"}
-        return {"object": "list", "data": [model]}
+        """The models, in OpenAI's list form; the first is for clients that name none."""
+        names = [server.config.model_name, *server.config.models]
+        listed = [{"id": name, "object": "model", "created": 0, "owned_by": "vita-duplex"} for name in names]
+        return {"object": "list", "data": listed}
 
     @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:
@@ -147,14 +151,17 @@ def create_app(server: Server) -> FastAPI:
     async def realtime(socket: WebSocket) -> None:
         offered = socket.scope.get("subprotocols", [])
         await socket.accept("realtime" if "realtime" in offered else None)
-        if reason := server.refusal():
+        model = socket.query_params.get("model")
+        if reason := server.refusal(model):
             await socket.send_text(json.dumps(refusal(*reason)))
             await socket.close(TRY_AGAIN_LATER, reason[0])
             return
         assert server.parts is not None
+        chosen = server.parts.chosen(model)
+        assert chosen is not None
         server.sessions += 1
         try:
-            await Gateway(socket, server.parts, server.config.model_name).serve()
+            await Gateway(socket, server.parts, chosen).serve()
         finally:
             server.sessions -= 1
 

@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace, config: Config, progress: Progress) -> in
         raise AskError(f"{config.model_name} sees nothing: pictures and films want a VITA checkpoint (--model DIR)")
     query = Query((), (listen(arguments.text, arguments.audio),), frames=frames)
     try:
-        [instance] = (vitas if engine.kind == "vita" else cascades)(engine, ["a"], progress)
+        [instance] = (vitas if engine.kind == "vita" else cascades)(engine, ["a"], progress, engines=1)
         try:
             asyncio.run(ask(instance, query, config.duplex.verdict_threshold))
         finally:
@@ -108,7 +108,7 @@ def listen(text: str | None, audio: Path | None) -> Utterance:
     except TalkError as error:
         raise AskError(str(error)) from error
     if recording.duration_s < SHORTEST_S:
-        raise AskError(f"{audio} is too short: {1000 * recording.duration_s:.0f} ms, at least {1000 * SHORTEST_S:.0f}")
+        raise AskError(f"{audio} is too short: {1000 * recording.duration_s:.1f} ms, at least {1000 * SHORTEST_S:.0f}")
     return Utterance(1, (recording.samples / 2**15).astype(np.float32))
 
 

@@ -12,8 +12,8 @@ import psutil
 
 from vita_duplex.config import Config
 from vita_duplex.engine.seams import PartFailed
-from vita_duplex.models import smollm2
-from vita_duplex.server.parts import BUNDLED, VITA_KINDS, model_kind
+from vita_duplex.models import layouts, smollm2
+from vita_duplex.server.parts import BUNDLED, settings_of
 from vita_duplex.vad.moonshine import Moonshine
 from vita_duplex.vad.silero import SileroModel
 
@@ -121,11 +121,11 @@ def _vita(model: str) -> Finding:
         if model.count("/") == 1 and not model.startswith((".", "/", "~")):
             return True, f"{model} (from the Hugging Face hub)"
         return False, f"there is no folder {model}; set engine.vita.model to that of a checkpoint"
-    kind = model_kind(folder)
-    if kind is None:
+    settings = settings_of(folder)
+    if settings is None:
         return False, f"{folder} has no config.json that can be read"
-    if kind not in VITA_KINDS:
-        return False, f"{folder} is a {kind} model, not VITA ({' or '.join(VITA_KINDS)})"
+    if not layouts.is_vita(settings):
+        return False, f"{folder} is a {layouts.model_type(settings)} model, not VITA ({', '.join(layouts.LAYOUTS)})"
     shards = [file.stat().st_size for file in folder.glob("*.safetensors")]
     if not shards:
         return False, f"{folder} has no *.safetensors files"

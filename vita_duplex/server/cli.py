@@ -18,9 +18,10 @@ from vita_duplex import __version__
 from vita_duplex.client import bench, talk
 from vita_duplex.config import Config, ConfigError, load_config
 from vita_duplex.engine.seams import PartFailed, Progress
+from vita_duplex.models.layouts import is_vita
 from vita_duplex.server import ask, check
 from vita_duplex.server.app import Server, create_app
-from vita_duplex.server.parts import is_vita, prepare
+from vita_duplex.server.parts import prepare, settings_of
 
 FLAGS = (
     ("host", "server.host"),
@@ -110,7 +111,7 @@ def _config(arguments: argparse.Namespace) -> Config:
     model = getattr(arguments, "model", None)
     if model is None:
         return config
-    kind = "vita" if config.engine.kind == "vita" or is_vita(Path(model)) else "text"
+    kind = "vita" if config.engine.kind == "vita" or is_vita(settings_of(Path(model)) or {}) else "text"
     return load_config(arguments.config, os.environ, [*settings, f"engine.kind={kind}", f"engine.{kind}.model={model}"])
 
 

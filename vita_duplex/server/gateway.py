@@ -62,6 +62,7 @@ class Gateway:
     """Serves one client until it leaves."""
 
     def __init__(self, socket: WebSocket, parts: Parts, model: str) -> None:
+        """`model`: one of `parts.pools`."""
         self._socket = socket
         self._parts = parts
         self._model = model
@@ -76,7 +77,8 @@ class Gateway:
         self._overflowing = False
         self._numbers = count(1)  # of utterances, spoken and typed
         self._listener = parts.listener(self._numbers)
-        self._slots = parts.pool.seat()
+        self._pool = parts.pools[model]
+        self._slots = self._pool.seat()
         self._session = Session(
             parts.config.duplex,
             self._slots,
@@ -101,7 +103,7 @@ class Gateway:
             log.exception("a session ended by a bug", exc_info=bug)
             await self._close(INTERNAL_ERROR, "internal error")
         finally:
-            self._parts.pool.leave(self._slots)
+            self._pool.leave(self._slots)
 
     def tell(self, notice: Notice) -> None:
         """What the session says, on its way to the client."""

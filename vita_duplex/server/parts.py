@@ -2,10 +2,11 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from vita_duplex.config import Config, EngineConfig
 from vita_duplex.engine.cascade import Cascade
@@ -28,9 +29,6 @@ from vita_duplex.vad.silero import SileroModel
 BUNDLED = "smollm2"
 """The model name that means the one from the package."""
 
-VITA_KINDS = ("mixtral_multimodal", "vita-mixtral")
-"""`model_type` of the original demo's folder and of the release."""
-
 
 @dataclass(slots=True)
 class Loading:
@@ -50,6 +48,20 @@ class Parts:
     voice: Synthesiser
     open_vad: Callable[[], Vad]
     vad_executor: Executor
+    further: Mapping[str, Pool] = field(default_factory=dict)
+    """Of the models beside `pool`'s, by name."""
+
+    @property
+    def pools(self) -> dict[str, Pool]:
+        """Of every model, by the name that clients know."""
+        return {self.config.model_name: self.pool, **self.further}
+
+    def chosen(self, model: str | None) -> str | None:
+        """The model that a client means; None if there is none of that name.
+
+        With one model any name will do: stock clients always name one of OpenAI's.
+        """
+        return model if model in self.pools else (None if model and self.further else self.config.model_name)
 
     def listener(self, numbers: Iterator[int]) -> MicrophoneListener:
         return MicrophoneListener(self.open_vad(), self.config.endpoint, self.vad_executor, numbers)
@@ -59,10 +71,16 @@ class Parts:
 
     def health(self) -> dict[str, bool]:
         """Which parts work, by name."""
-        return {"ears": True, "voice": True, **{f"instance {i.name}": i.healthy for i in self.pool.instances}}
+        instances = [instance for pool in self.pools.values() for instance in pool.instances]
+        return {"ears": True, "voice": True, **{f"instance {one.name}": one.healthy for one in instances}}
+
+    async def warm(self) -> None:
+        for pool in self.pools.values():
+            await pool.warm()
 
     def close(self) -> None:
-        self.pool.close()
+        for pool in self.pools.values():
+            pool.close()
         self.vad_executor.shutdown(wait=False, cancel_futures=True)
 
 
@@ -73,9 +91,10 @@ def load_parts(config: Config, progress: Progress) -> Parts:
     progress(0.05, "loading the voice")
     voice_executor = ThreadPoolExecutor(1, thread_name_prefix="voice")
     voice: Synthesiser = HummingVoice() if config.voice.kind == "humming" else HibariVoice(voice_executor)
-    pool = Pool(_instances(config, _part(progress, 0.1, 0.85)))
+    pool, *others = _pools(config, _part(progress, 0.1, 0.85))
     progress(0.95, "warming up")
-    return Parts(config, pool, voice, open_vad, ThreadPoolExecutor(1, thread_name_prefix="vad"))
+    executor = ThreadPoolExecutor(1, thread_name_prefix="vad")
+    return Parts(config, pool, voice, open_vad, executor, dict(zip(config.models, others, strict=True)))
 
 
 def prepare(config: EngineConfig, progress: Progress) -> str:
@@ -89,38 +108,54 @@ def prepare(config: EngineConfig, progress: Progress) -> str:
         raise PartFailed("language model", str(reason)) from reason
 
 
-def model_kind(folder: Path) -> str | None:
-    """What the checkpoint in a folder says it is; None if there is none."""
+def settings_of(folder: Path) -> dict[str, Any] | None:
+    """The `config.json` of a checkpoint; None if there is none that can be read."""
     try:
         settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return str(settings.get("model_type")) if isinstance(settings, dict) else None
+    return settings if isinstance(settings, dict) else None
 
 
-def is_vita(folder: Path) -> bool:
-    return model_kind(folder) in VITA_KINDS
+def _pools(config: Config, progress: Progress) -> list[Pool]:
+    """The instances of each model; if one does not start, those before it are stopped. Errors: `PartFailed`."""
+    models = {"": config.engine, **config.models}
+    engines = sum(engine.count for engine in models.values())
+    pools: list[Pool] = []
+    gpus = 0
+    for number, (model, engine) in enumerate(models.items()):
+        names = [f"{model} {chr(ord('a') + place)}".lstrip() for place in range(engine.count)]
+        part = _part(progress, number / len(models), 1 / len(models))
+        try:
+            pools.append(Pool(_instances(engine, names, part, engines=engines, first_gpu=gpus)))
+        except PartFailed:
+            for pool in pools:
+                pool.close()
+            raise
+        gpus += engine.gpus
+    return pools
 
 
-def _instances(config: Config, progress: Progress) -> list[Instance]:
-    names = [chr(ord("a") + number) for number in range(config.engine.instances)]
-    match config.engine.kind:
+def _instances(
+    engine: EngineConfig, names: Sequence[str], progress: Progress, *, engines: int, first_gpu: int
+) -> list[Instance]:
+    match engine.kind:
         case "scripted":
-            return [ScriptedInstance(name, config.engine.scripted) for name in names]
+            return [ScriptedInstance(name, engine.scripted) for name in names]
         case "vita":
-            return vitas(config.engine, names, progress)
+            return vitas(engine, names, progress, engines=engines, first_gpu=first_gpu)
         case "remote":
-            remote = config.engine.remote
-            return [RemoteInstance(chr(ord("a") + n), address, remote) for n, address in enumerate(remote.urls)]
+            addressed = zip(names, engine.remote.urls, strict=True)
+            return [RemoteInstance(name, address, engine.remote) for name, address in addressed]
         case "text":
-            return cascades(config.engine, names, progress)
+            return cascades(engine, names, progress, engines=engines)
 
 
-def cascades(config: EngineConfig, names: Sequence[str], progress: Progress) -> list[Instance]:
-    """Errors: `PartFailed`."""
+def cascades(config: EngineConfig, names: Sequence[str], progress: Progress, *, engines: int) -> list[Instance]:
+    """`engines`: how many share this machine. Errors: `PartFailed`."""
     ears, judge, executor = Moonshine(), Judge(), ThreadPoolExecutor(1, thread_name_prefix="ears")
     model = prepare(config, _part(progress, 0, 0.3))
-    threads = config.text.threads or _engine_threads(len(names))
+    threads = config.text.threads or _engine_threads(engines)
     text = config.text.model_copy(
         update={"model": model, "cache": config.text.cache or config.cache, "threads": threads}
     )
@@ -131,13 +166,23 @@ def cascades(config: EngineConfig, names: Sequence[str], progress: Progress) -> 
     return _one_by_one(len(names), load, _part(progress, 0.3, 0.7))
 
 
-def vitas(config: EngineConfig, names: Sequence[str], progress: Progress) -> list[Instance]:
-    """Errors: `PartFailed`."""
-    threads = config.vita.threads or _engine_threads(len(names))
+def vitas(
+    config: EngineConfig, names: Sequence[str], progress: Progress, *, engines: int, first_gpu: int = 0
+) -> list[Instance]:
+    """`engines` as for `cascades`; `first_gpu`: how many GPUs other models have taken. Errors: `PartFailed`."""
+    from vita_duplex.models.checkpoint import check_folder  # imports torch, as the engines will
+
+    threads = config.vita.threads or _engine_threads(engines)
     vita = config.vita.model_copy(update={"cache": config.vita.cache or config.cache, "threads": threads})
+    folder = Path(vita.model)
+    if folder.is_dir():
+        try:
+            check_folder(folder)
+        except (ValueError, OSError) as reason:
+            raise PartFailed("VITA model", f"{folder}: {reason}") from reason
 
     def load(place: int, progress: Progress) -> Instance:
-        return VitaInstance.load(names[place], vita, place, progress)
+        return VitaInstance.load(names[place], vita, first_gpu + place * vita.tensor_parallel_size, progress)
 
     return _one_by_one(len(names), load, progress)
 

@@ -1,0 +1,125 @@
+"""`vita-duplex ask`: what is wrong with a question is told in one line, before anything is loaded."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image
+
+from vita_duplex.config import Config
+from vita_duplex.models.layouts import LAYOUTS
+from vita_duplex.server.ask import AskError, listen, look, suited
+from vita_duplex.server.check import _vita
+from vita_duplex.server.parts import settings_of
+
+ROOT = Path(__file__).parent.parent
+TINY = ROOT / "tests" / "golden" / "tiny_vita"
+
+
+def ask(*arguments: str | Path) -> tuple[int, str, str]:
+    command = [sys.executable, "-m", "vita_duplex.server.cli", "ask", *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_a_picture_is_seen_as_bytes_of_red_green_and_blue(tmp_path: Path) -> None:
+    levels = np.random.default_rng(0).integers(0, 256, (3, 5, 3), dtype=np.uint8)
+    Image.fromarray(levels).save(tmp_path / "a.png")
+    (seen,) = look(tmp_path / "a.png", None)
+    np.testing.assert_array_equal(seen, levels)
+    assert look(None, None) == ()
+
+
+def test_a_sound_is_heard_at_16_khz(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.full((48_000, 2), 0.25, np.float32), 48_000)
+    heard = listen(None, tmp_path / "a.wav").samples
+    assert heard is not None
+    assert heard.dtype == np.float32
+    assert len(heard) == 16_000
+    assert heard[8000] == pytest.approx(0.25, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "told"),
+    [
+        ("no.png", None, "cannot read .*no.png: No such file"),
+        ("bad.png", b"nope", "bad.png: the image cannot be decoded"),
+        ("empty.png", b"", "empty.png: the image is empty"),
+        ("no.mp4", None, "cannot read .*no.mp4: No such file"),
+        ("bad.mp4", b"nope", "bad.mp4: (the video cannot be decoded|films cannot be decoded: PyAV)"),
+        ("no.wav", None, "cannot read .*no.wav: No such file"),
+        ("bad.wav", b"nope", "bad.wav is not audio that can be read"),
+    ],
+)
+def test_what_cannot_be_read_is_named(tmp_path: Path, name: str, data: bytes | None, told: str) -> None:
+    path = tmp_path / name
+    if data is not None:
+        path.write_bytes(data)
+    take = {".png": lambda: look(path, None), ".mp4": lambda: look(None, path), ".wav": lambda: listen(None, path)}
+    with pytest.raises(AskError, match=told) as caught:
+        take[path.suffix]()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_sound_without_a_single_token_and_an_empty_text_are_refused(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", np.zeros(1359, np.float32), 16_000)
+    with pytest.raises(AskError, match=r"too short: 84\.9 ms, at least 85"):
+        listen(None, tmp_path / "a.wav")
+    soundfile.write(tmp_path / "a.wav", np.zeros(1360, np.float32), 16_000)
+    assert listen(None, tmp_path / "a.wav").samples is not None
+    with pytest.raises(AskError, match="empty"):
+        listen("  ", None)
+
+
+def test_a_question_in_peace_is_written_as_in_training_and_a_film_has_one_tile_per_frame() -> None:
+    engine = Config.model_validate({"engine": {"kind": "vita", "instances": 2}}).engine
+    assert (suited(engine, False).vita.layout, suited(engine, False).instances) == ("conversation", 1)
+    assert suited(engine, False).vita.max_dynamic_patch is None
+    assert suited(engine, True).vita.max_dynamic_patch == 1
+    with pytest.raises(AskError, match="scripted"):
+        suited(Config.model_validate({"engine": {"kind": "scripted"}}).engine, False)
+
+
+def test_a_folder_is_vita_by_its_configuration(tmp_path: Path) -> None:
+    assert settings_of(tmp_path) is None
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    assert _vita(str(tmp_path)) == (
+        False,
+        f"{tmp_path} is a llama model, not VITA ({', '.join(LAYOUTS)})",
+    )
+    (tmp_path / "config.json").write_text("[")
+    assert _vita(str(tmp_path)) == (False, f"{tmp_path} has no config.json that can be read")
+    assert _vita(str(TINY)) == (True, f"{TINY}, 0.0 GB of weights")
+    assert _vita("/no/such")[0] is False
+
+
+def test_a_text_model_sees_nothing(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    code, out, err = ask("--image", tmp_path / "a.png", "--text", "What is this?")
+    assert (code, out) == (2, "")
+    assert err == "vita-duplex: smollm2 sees nothing: pictures and films want a VITA checkpoint (--model DIR)\n"
+
+
+@pytest.mark.real
+def test_the_tiny_checkpoint_is_asked_about_a_picture(tmp_path: Path) -> None:
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "a.png")
+    code, out, err = ask(
+        "--model", TINY, "--image", tmp_path / "a.png", "--text", "?", "--set", "engine.vita.max_tokens=9"
+    )
+    assert code == 0, err
+    verdict, empty, *answer = out.splitlines()
+    assert verdict == "verdict  <3> typed  (<1> 0.00  <2> 0.00  <3> 1.00)"
+    assert empty == ""
+    assert "".join(answer)
+    assert "VITA model ready" in err
+
+
+@pytest.mark.real
+def test_a_folder_without_a_model_is_told_in_one_line(tmp_path: Path) -> None:
+    code, out, err = ask("--model", tmp_path, "--text", "hello")
+    assert (code, out) == (2, "")
+    assert err.splitlines()[-1].endswith(f"the folder {tmp_path} has no config.json: there is no model in it")
