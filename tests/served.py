@@ -29,10 +29,14 @@ def free_port() -> int:
 
 
 @contextmanager
-def served(config: str, *flags: str) -> Iterator[int]:
-    """Serve a configuration; yields the port once `/ready` says yes. Stopping must leave no process behind."""
+def served(config: str | Path, *flags: str) -> Iterator[int]:
+    """Serve a configuration, a file or one of ours by name; yields the port once `/ready` says yes.
+
+    Stopping must leave no process behind.
+    """
+    file = config if isinstance(config, Path) else Path(f"configs/{config}.yaml")
     port = free_port()
-    command = [sys.executable, "-m", "vita_duplex.server.cli", "serve", "--config", f"configs/{config}.yaml"]
+    command = [sys.executable, "-m", "vita_duplex.server.cli", "serve", "--config", str(file)]
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(
             [*command, "--port", str(port), *flags], cwd=ROOT, stdout=log, stderr=log, env=os.environ

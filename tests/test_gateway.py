@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import logging
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from pydantic import TypeAdapter
 from sockets import Json, Socket, connected, scripted_server
 from virtual_time import run
 
-from vita_duplex.engine.scripted import ScriptedReply
+from vita_duplex.engine.pool import Pool
+from vita_duplex.engine.scripted import ScriptedInstance, ScriptedReply
 from vita_duplex.engine.seams import AssistantMessage, Query
 from vita_duplex.server.app import Server
 
@@ -345,6 +347,34 @@ def test_sessions_beyond_the_limit_are_refused_in_words() -> None:
             assert second.closed == (1013, "session_limit_reached")
         async with connected(server) as third:
             await third.until("session.created")
+
+    run(script())
+
+
+def test_a_client_chooses_among_several_models_by_name() -> None:
+    async def script() -> None:
+        server = scripted_server(SHORT)
+        assert server.parts is not None
+        other = Pool([ScriptedInstance("other a", (SHORT,))])
+        server.parts = replace(server.parts, further={"other": other})
+        async with connected(server, "model=other") as socket:
+            assert (await socket.until("session.created"))["session"]["model"] == "other"
+            assert sum(other._generators.values()) == 1
+        async with connected(server) as socket:
+            assert (await socket.until("session.created"))["session"]["model"] == "scripted"
+        async with connected(server, "model=gpt-realtime") as socket:
+            error = await socket.until("error")
+            assert error["error"]["code"] == "model_not_found"
+            assert "there are scripted, other" in error["error"]["message"]
+        assert sum(other._generators.values()) == 0
+
+    run(script())
+
+
+def test_with_one_model_any_name_will_do() -> None:
+    async def script() -> None:
+        async with connected(scripted_server(SHORT), "model=gpt-realtime") as socket:
+            assert (await socket.until("session.created"))["session"]["model"] == "scripted"
 
     run(script())
 
