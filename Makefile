@@ -27,8 +27,8 @@ types: install          ## types of the package, strict
 bench: install          ## latency, memory and idle CPU of the default configuration, against their bars
 	@$(BIN)/vita-duplex bench tests/data/goforward.flac --config $(CONFIG) $(ARGS)
 
-lock:                   ## resolve requirements/cpu.lock anew
-	@requirements/lock.sh
+lock:                   ## resolve requirements/cpu.lock anew (ARGS=--upgrade for newer versions)
+	@requirements/lock.sh $(ARGS)
 
 install: $(VENV)/installed
 

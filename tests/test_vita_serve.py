@@ -59,9 +59,9 @@ def shown(image: Image.Image) -> dict[str, Any]:
     return as_url("image_url", png.getvalue(), "image/png")
 
 
-def heard(samples: Any, rate: int = 16_000) -> dict[str, Any]:
+def heard(samples: Any, rate: int = 16_000, subtype: str = "FLOAT") -> dict[str, Any]:
     wave = io.BytesIO()
-    soundfile.write(wave, samples, rate, format="WAV", subtype="FLOAT")
+    soundfile.write(wave, samples, rate, format="WAV", subtype=subtype)
     return {"type": "input_audio", "input_audio": {"data": base64.b64encode(wave.getvalue()).decode(), "format": "wav"}}
 
 
@@ -104,7 +104,7 @@ LARGE = Image.new("1", (10_000, MAX_PIXELS // 10_000 + 1))
     ("content", "said"),
     [
         ([heard(TONE[:1000])], "audio of 1000 samples"),
-        ([heard(np.zeros(600 * 16_000, np.float32))], "600.0 s; the encoder takes 200 s"),
+        ([heard(np.zeros(600 * 16_000, np.float32), subtype="PCM_16")], "600.0 s; the encoder takes 200 s"),
         ([shown(LARGE)], "the image is too large"),
         ([as_url("image_url", b"no picture", "image/png")], "Failed to load image"),
         ([as_url("video_url", b"no film", "video/mp4")], "Could not open video"),

@@ -14,7 +14,8 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from vita_duplex.engine.vllm_text import VllmTextConfig, set_environment
+from vita_duplex.engine.vita import VitaInstanceConfig
+from vita_duplex.engine.vllm_engine import set_environment
 from vita_duplex.models.tiling import mirror
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -113,7 +114,7 @@ def engine(checkpoint: Path = CHECKPOINT, **settings: Any) -> Iterator[Any]:
 
     The end of one ends the process groups of all others: let them end together.
     """
-    set_environment(VllmTextConfig(model=str(checkpoint)))
+    set_environment(VitaInstanceConfig(model=str(checkpoint)))
     torch.set_num_threads(1)  # so small a model is slower on two, and much slower where others are at work
     from vllm import LLM
 

@@ -29,7 +29,28 @@ HEAD = """\
 {%- set strings = STRINGS -%}
 """
 
-# Pictures come first and end the line, as in training. A control token in what anybody wrote becomes a space.
+# With `chat_template_kwargs: {"verbatim": true}` the parts are the prompt, in their order: a client that wrote it
+# itself (any style, an answer already begun) has only BOS and the placeholders added. It also has to keep control
+# tokens and placeholders out of what users typed.
+VERBATIM = """\
+{%- if verbatim -%}
+    {{- bos_token if bos_token else '' -}}
+    {%- for message in messages -%}
+        {%- for part in message['content'] -%}
+            {%- if part['type'] == 'text' -%}
+                {{- part['text'] -}}
+            {%- elif part['type'] == 'image' -%}
+                {{- strings.image_placeholder -}}
+            {%- elif part['type'] == 'audio' -%}
+                {{- strings.audio_placeholder -}}
+            {%- endif -%}
+        {%- endfor -%}
+    {%- endfor -%}
+{%- else -%}
+"""
+
+# Otherwise the messages are written as in training. Pictures come first and end the line. A control token in what
+# anybody wrote becomes a space.
 # vLLM leaves special tokens out of answers, so an answer that comes back gets its state token again: the sort
 # of question tells which. Training dialogues without any media have none.
 BODY = """\
@@ -110,13 +131,14 @@ BODY = """\
     {%- endif -%}
 {%- endfor -%}
 {{- strings.bot_prefix if add_generation_prompt else '' -}}
+{%- endif -%}
 """
 
 
 def chat_template(style: Wording) -> str:
     """Write the template of one style."""
     strings = {name: value for name, value in asdict(style).items() if name in USED}
-    return HEAD.replace("STRINGS", json.dumps(strings, indent=1)) + BODY
+    return HEAD.replace("STRINGS", json.dumps(strings, indent=1)) + VERBATIM + BODY
 
 
 if __name__ == "__main__":

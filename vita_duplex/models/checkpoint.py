@@ -63,14 +63,9 @@ def check_folder(folder: Path) -> None:
     Errors: `CheckpointMismatch`, also for a shard that is missing or damaged; `ValueError` for a `config.json` that
     cannot be. Other models than VITA are not looked at.
     """
-    from transformers import AutoConfig
+    from vita_duplex.models.configuration import of_folder
 
-    from vita_duplex.models.configuration import VitaConfig
-    from vita_duplex.models.plugin import register_configs
-
-    register_configs()
-    config = AutoConfig.from_pretrained(folder)
-    if isinstance(config, VitaConfig):
+    if config := of_folder(folder):
         checked = Checked(config)
         for _ in checked(headers(folder)):
             pass

@@ -1,12 +1,18 @@
-"""The configuration of VITA for `transformers` and vLLM, of both layouts in which checkpoints come.
+"""The configuration of VITA for `transformers` and vLLM, of both generations and both layouts of checkpoints.
 
-The demo's layout is nested (`mixtral_multimodal`); the released one is flat (`vita-mixtral`) and says nothing
-about the encoders, which are then those of the release. Code that a checkpoint names in `auto_map` is never
-run and not kept: the classes here take its place.
+The demos' layouts are nested; the released ones are flat and say nothing about the encoders, which are then those
+of the release. Code that a checkpoint names in `auto_map` is never run and not kept: the classes here take its place.
 
-Source of names and values: the `config.json` files of https://github.com/VITA-MLLM/VITA (October 2024).
+| | released folder | folder of the original's demo |
+|---|---|---|
+| VITA 1.0 | `vita-mixtral` | `mixtral_multimodal` |
+| VITA-1.5 | `vita-Qwen2` | no `model_type`; architecture `Qwen2ForConditionalGeneration` |
+
+Source of names and values: the `config.json` files of https://github.com/VITA-MLLM/VITA (October 2024, March 2025).
 """
 
+import json
+from pathlib import Path
 from typing import Any, ClassVar
 
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
@@ -34,7 +40,28 @@ RELEASED_TEXT = {
     "eos_token_id": 2,
     "tie_word_embeddings": False,
 }
-"""Mixtral 8x7B with a longer vocabulary, for Chinese."""
+"""VITA 1.0: Mixtral 8x7B with a longer vocabulary, for Chinese."""
+
+RELEASED_TEXT_15 = {
+    "model_type": "qwen2",
+    "architectures": ["Qwen2ForCausalLM"],
+    "vocab_size": 152064,
+    "hidden_size": 3584,
+    "intermediate_size": 18944,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 28,
+    "num_key_value_heads": 4,
+    "max_position_embeddings": 32768,
+    "max_window_layers": 28,
+    "rms_norm_eps": 1e-6,
+    "rope_theta": 1e6,
+    "use_sliding_window": False,
+    "sliding_window": None,
+    "bos_token_id": 151643,
+    "eos_token_id": 151645,
+    "tie_word_embeddings": False,
+}
+"""VITA-1.5: Qwen2.5-7B."""
 
 
 class VisionConfig(PreTrainedConfig):
@@ -128,7 +155,7 @@ class AudioConfig(PreTrainedConfig):
 
 
 class VitaConfig(PreTrainedConfig):
-    """VITA in the nested layout of the original's vLLM demo. The defaults are the release."""
+    """VITA 1.0 in the nested layout of the original's vLLM demo. The defaults are the release."""
 
     model_type = "mixtral_multimodal"
     sub_configs: ClassVar[dict[str, type]] = {
@@ -136,6 +163,7 @@ class VitaConfig(PreTrainedConfig):
         "vision_config": VisionConfig,
         "audio_config": AudioConfig,
     }
+    released_text: ClassVar[dict[str, Any]] = RELEASED_TEXT
 
     def __init__(
         self,
@@ -160,7 +188,7 @@ class VitaConfig(PreTrainedConfig):
         tie_word_embeddings: bool = False,
         **kwargs: Any,
     ) -> None:
-        self.text_config = _text_config(text_config)
+        self.text_config = _text_config(self.released_text if text_config is None else text_config)
         self.vision_config = _as_config(VisionConfig, vision_config)
         self.audio_config = _as_config(AudioConfig, audio_config)
         self.image_token_index = image_token_index
@@ -194,18 +222,41 @@ class VitaConfig(PreTrainedConfig):
 
 
 class ReleasedVitaConfig(VitaConfig):
-    """VITA in the flat layout of the released folder: the text model's keys at the top, paths for the encoders."""
+    """VITA 1.0 in the flat layout of the released folder: the text model's keys at the top, paths for the encoders."""
 
     model_type = "vita-mixtral"
 
     def __init__(self, text_config: Any = None, **kwargs: Any) -> None:
-        if text_config is None:
-            text_config = RELEASED_TEXT | {key: kwargs.pop(key) for key in RELEASED_KEYS if key in kwargs}
-        super().__init__(text_config=text_config, **kwargs)
+        super().__init__(text_config=text_config or _taken_out(kwargs, self.released_text), **kwargs)
+
+
+class Vita15Config(VitaConfig):
+    """VITA-1.5 in the nested layout of the original's demo, which has no `model_type`.
+
+    The original's placeholders, 51000 and 51001, are the words " sequential" and " Idea" here, and it stops when
+    somebody uses them. Ours are the last two rows of the padded vocabulary, which no text can become.
+    """
+
+    model_type = "qwen2_multimodal"
+    released_text = RELEASED_TEXT_15
+
+    def __init__(self, text_config: Any = None, prompt_style: str = "vita-1.5", **kwargs: Any) -> None:
+        text = _text_config(self.released_text if text_config is None else text_config)
+        kwargs |= {"image_token_index": text.vocab_size - 2, "audio_token_index": text.vocab_size - 1}
+        super().__init__(text_config=text, prompt_style=prompt_style, **kwargs)
+
+
+class ReleasedVita15Config(Vita15Config):
+    """VITA-1.5 in the flat layout of the released folder."""
+
+    model_type = "vita-Qwen2"
+
+    def __init__(self, text_config: Any = None, **kwargs: Any) -> None:
+        super().__init__(text_config=text_config or _taken_out(kwargs, self.released_text), **kwargs)
 
 
 RELEASED_KEYS = (
-    *(set(RELEASED_TEXT) - {"model_type", "architectures", "tie_word_embeddings"}),
+    *({*RELEASED_TEXT, *RELEASED_TEXT_15} - {"model_type", "architectures", "tie_word_embeddings"}),
     "head_dim",
     "hidden_act",
     "rope_parameters",
@@ -217,7 +268,39 @@ RELEASED_KEYS = (
 )
 """Keys of the flat layout that belong to the text model."""
 
-CONFIGS = (VisionConfig, AudioConfig, VitaConfig, ReleasedVitaConfig)
+MODELS = (VitaConfig, ReleasedVitaConfig, Vita15Config, ReleasedVita15Config)
+CONFIGS = (VisionConfig, AudioConfig, *MODELS)
+
+ARCHITECTURES = {
+    "MixtralForConditionalGeneration": VitaConfig,
+    "VITAMixtralForCausalLM": ReleasedVitaConfig,
+    "Qwen2ForConditionalGeneration": Vita15Config,
+    "VITAQwen2ForCausalLM": ReleasedVita15Config,
+}
+"""What the checkpoints call the model, which is one here; decides where there is no `model_type`."""
+
+
+def register() -> None:
+    """Make the configurations known to `transformers`, before an auto class asks for one. May be called many times."""
+    for kind in CONFIGS:
+        AutoConfig.register(kind.model_type, kind, exist_ok=True)
+
+
+def of_folder(folder: Path) -> VitaConfig | None:
+    """The configuration of a checkpoint as vLLM reads it; None if it is of another model.
+
+    Errors: `ValueError` for a `config.json` that is no JSON or cannot be; `OSError` where there is none.
+    """
+    settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    types = {kind.model_type: kind for kind in MODELS}
+    named = [ARCHITECTURES[name] for name in settings.get("architectures") or () if name in ARCHITECTURES]
+    kind = types.get(settings["model_type"]) if "model_type" in settings else next(iter(named), None)
+    return kind.from_dict(settings) if kind else None
+
+
+def _taken_out(settings: dict[str, Any], released: dict[str, Any]) -> dict[str, Any]:
+    """The text model's part of a flat configuration, which loses it."""
+    return released | {key: settings.pop(key) for key in RELEASED_KEYS if key in settings}
 
 
 def _own_code(settings: dict[str, Any]) -> dict[str, Any]:
@@ -240,7 +323,7 @@ def _text_config(given: Any) -> Any:
     """
     if isinstance(given, PreTrainedConfig):
         return given
-    settings = _own_code(dict(given if given is not None else RELEASED_TEXT))
+    settings = _own_code(dict(given))
     name = settings.pop("model_type", "mixtral")
     if name not in TEXT_ARCHITECTURES:
         raise ValueError(f"text_config has model_type {name!r}; known are {', '.join(TEXT_ARCHITECTURES)}")

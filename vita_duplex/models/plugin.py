@@ -1,8 +1,5 @@
 """The entry point that vLLM calls in each of its processes, before it reads a checkpoint."""
 
-ARCHITECTURES = ("MixtralForConditionalGeneration", "VITAMixtralForCausalLM")
-"""What the configurations of the demo's and of the released checkpoint call the model."""
-
 
 def register() -> None:
     """Make VITA known to `transformers` and vLLM. May be called many times.
@@ -15,24 +12,16 @@ def register() -> None:
         get_chat_template_fallback_path,
         register_chat_template_fallback_path,
     )
+    from vllm.transformers_utils.config import _ARCHITECTURE_TO_MODEL_TYPE
 
-    from vita_duplex.models import chat_template
-    from vita_duplex.models.configuration import ReleasedVitaConfig, VitaConfig
+    from vita_duplex.models import chat_template, configuration
+    from vita_duplex.models.configuration import ARCHITECTURES, MODELS
 
-    register_configs()
-    for architecture in ARCHITECTURES:
+    configuration.register()
+    for architecture, kind in ARCHITECTURES.items():
+        _ARCHITECTURE_TO_MODEL_TYPE[architecture] = kind.model_type  # for a config.json without a model_type
         if architecture not in ModelRegistry.get_supported_archs():
             ModelRegistry.register_model(architecture, "vita_duplex.models.model:VitaForConditionalGeneration")
-    for kind in (VitaConfig, ReleasedVitaConfig):
+    for kind in MODELS:
         if get_chat_template_fallback_path(kind.model_type, "") is None:
             register_chat_template_fallback_path(kind.model_type, chat_template.PATH)
-
-
-def register_configs() -> None:
-    """Make VITA's configurations known to `transformers` alone. May be called many times."""
-    from transformers import AutoConfig
-
-    from vita_duplex.models.configuration import CONFIGS
-
-    for kind in CONFIGS:
-        AutoConfig.register(kind.model_type, kind, exist_ok=True)

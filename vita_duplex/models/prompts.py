@@ -3,7 +3,7 @@
 Pure functions. Every string that belongs to a generation of the model (system texts, role names, state
 tokens) is in `prompts.json`, as one style; the ids of the placeholders are in the model's configuration.
 
-Source of the rules: the demos and the training code of https://github.com/VITA-MLLM/VITA (October 2024).
+Source of the rules: the demos and the training code of https://github.com/VITA-MLLM/VITA (October 2024, March 2025).
 Where the original errs, the default is right and `compat="demo"` repeats the error.
 """
 
@@ -33,6 +33,8 @@ class Wording:
     user_prefix: str
     bot_prefix: str
     turn_end: str
+    instruction_prefix: str
+    """Between the system text and what a deployment adds to it."""
     image_placeholder: str
     audio_placeholder: str
     interactive: Mapping[str, str]
@@ -40,11 +42,19 @@ class Wording:
     conversation: Mapping[str, str]
     """System texts of training and of the demos that are not live: `image`, `video`, `lang`."""
     states: Mapping[State, str]
+    mirrors_camera: bool
+    """Whether live frames are shown with left and right swapped, as their user sees them on the page."""
     space_fixups: tuple[tuple[str, str], ...]
     """How answers read back from a detokenised stream lose the space behind their state token."""
     reserved: tuple[str, ...]
     """Strings that the tokenizer turns into control tokens, or the processor into media; nobody may type them."""
     demo_strips_role_letters: bool
+    demo_drops_user_headers: bool
+    """In live talk, all but the first."""
+    demo_marker: str
+    """What the original leaves at the start of the answers that it keeps."""
+    demo_basic_drops: str
+    """The state token whose spoken turns the original's basic demo leaves out."""
     demo_dropped_endings: str
 
 
@@ -133,11 +143,18 @@ class Prompt:
                 return piece
 
 
-def interactive(history: Sequence[Exchange], user: Sequence[Part], wording: Wording, compat: Compat = "none") -> Prompt:
+def interactive(
+    history: Sequence[Exchange],
+    user: Sequence[Part],
+    wording: Wording,
+    compat: Compat = "none",
+    instructions: str = "",
+) -> Prompt:
     """Write the prompt of live talk.
 
     Old audio is kept, old vision is dropped, and what is seen now stands before everything that was said.
-    How many exchanges are passed is the caller's choice; the original passes one.
+    How many exchanges are passed is the caller's choice; the original passes one. It knows no `instructions`:
+    they end the system text as one more point of its list.
     """
     seen = [part for part in user if isinstance(part, Image)]
     known = [exchange for exchange in history if compat != "demo" or (exchange.finished and exchange.answer)]
@@ -154,7 +171,9 @@ def interactive(history: Sequence[Exchange], user: Sequence[Part], wording: Word
     if known and compat == "demo" and wording.demo_strips_role_letters:
         _strip_role_letters(turns[0].parts, len(seen), wording)
     # A still picture gets the video's text too, as in the original: it comes from the same camera.
-    prompt = _write(wording.interactive["video" if seen else "audio"], turns, wording)
+    system = _instructed(wording.interactive["video" if seen else "audio"], instructions, wording, compat)
+    one_header = compat == "demo" and wording.demo_drops_user_headers
+    prompt = _write(system, turns, wording, one_header=one_header)
     return _fix_spaces_everywhere(prompt) if compat == "demo" else prompt
 
 
@@ -164,14 +183,15 @@ def conversation(
     wording: Wording,
     modality: Modality | None = None,
     compat: Compat = "none",
+    instructions: str = "",
 ) -> Prompt:
     """Write the prompt of training and of talk by turns: all media of all turns, where they were.
 
-    The system text follows what was seen last, unless `modality` says otherwise.
+    The system text follows what was seen last, unless `modality` says otherwise; `instructions` as in `interactive`.
     """
     turns = _turns(history, user, wording, compat)
     chosen = modality or _last_seen(part for turn in turns for part in turn.parts)
-    return _write(wording.conversation[chosen], turns, wording)
+    return _write(_instructed(wording.conversation[chosen], instructions, wording, compat), turns, wording)
 
 
 def with_pictures(images: Sequence[Image], *rest: Part) -> tuple[Part, ...]:
@@ -179,14 +199,18 @@ def with_pictures(images: Sequence[Image], *rest: Part) -> tuple[Part, ...]:
     return (*images, "\n", *rest) if images else rest
 
 
-def addressed(history: Iterable[Exchange], wording: Wording) -> list[Exchange]:
-    """Leave out the sounds that were not meant for the assistant, as the original's basic demo does."""
-    noise = wording.states["noise"]
-    return [
-        exchange
-        for exchange in history
-        if not (_has_audio(exchange.user) and (exchange.state == "noise" or exchange.answer.startswith(noise)))
-    ]
+def addressed(history: Iterable[Exchange], wording: Wording, compat: Compat = "none") -> list[Exchange]:
+    """Leave out the sounds that were not meant for the assistant, as the original's basic demo does.
+
+    That of VITA-1.5 asks for the wrong state token.
+    """
+    dropped = wording.demo_basic_drops if compat == "demo" else wording.states["noise"]
+
+    def is_dropped(exchange: Exchange) -> bool:
+        state = wording.states[exchange.state] if exchange.state else ""
+        return _has_audio(exchange.user) and (state + exchange.answer).startswith(dropped)
+
+    return [exchange for exchange in history if not is_dropped(exchange)]
 
 
 def typed(text: str, wording: Wording, compat: Compat = "none") -> str:
@@ -250,7 +274,7 @@ def _answer(exchange: Exchange, wording: Wording, compat: Compat) -> str:
     """An answer of the past as the model would have to write it."""
     answer = exchange.answer
     if compat != "demo":
-        answer = answer.removesuffix(wording.turn_end.rstrip())
+        answer = answer.removeprefix(wording.demo_marker).removesuffix(wording.turn_end.rstrip())
     if exchange.state is not None:
         return wording.states[exchange.state] + _plain(answer.lstrip(" "), wording, compat)
     for spaced, bare in wording.space_fixups:
@@ -280,6 +304,11 @@ def _has_audio(parts: Iterable[Part]) -> bool:
     return any(isinstance(part, Audio) for part in parts)
 
 
+def _instructed(system: str, instructions: str, wording: Wording, compat: Compat) -> str:
+    said = _plain(instructions, wording, compat).strip()
+    return system + wording.instruction_prefix + said if said else system
+
+
 def _last_seen(parts: Iterable[Part]) -> Modality:
     seen = [part for part in parts if isinstance(part, Image)]
     if not seen:
@@ -287,10 +316,11 @@ def _last_seen(parts: Iterable[Part]) -> Modality:
     return "video" if seen[-1].frame else "image"
 
 
-def _write(system: str, turns: Iterable[_Turn], wording: Wording) -> Prompt:
+def _write(system: str, turns: Iterable[_Turn], wording: Wording, *, one_header: bool = False) -> Prompt:
     pieces: list[Part] = [wording.system_prefix, system, wording.turn_end]
-    for turn in turns:
-        pieces += [wording.user_prefix, *turn.parts, wording.turn_end, wording.bot_prefix]
+    for number, turn in enumerate(turns):
+        header = "" if one_header and number else wording.user_prefix
+        pieces += [header, *turn.parts, wording.turn_end, wording.bot_prefix]
         if turn.answer is not None:
             pieces += [turn.answer, wording.turn_end]
     return Prompt(tuple(_merged(pieces)), wording)

@@ -1,13 +1,15 @@
-"""From a film to the few pictures that the model sees: which frames, and decoding them with PyAV.
+"""From a film to the few pictures that the model sees: which frames, and decoding them with OpenCV's FFmpeg.
 
-The frames are those that the demos of VITA 1.0 pick, so that a film means the same here as there.
+The frames are those that the demos of VITA 1.0 pick, so that a film means the same here as there. OpenCV, because
+vLLM installs it anyway and its FFmpeg is LGPL; PyAV's wheels carry x264 and x265, which are GPL. The price is that
+AV1 films are refused: FFmpeg decodes them only on a GPU or with a library that this build lacks.
 """
 
-import importlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, BinaryIO
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -25,6 +27,11 @@ MAX_FRAMES = 36_000
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,ogg,flv,gif"
 """What is opened. The rest of FFmpeg's list has formats that name other files and addresses to read (HLS, concat)."""
 
+# OpenCV takes options of FFmpeg only from the environment: these at every opening, the level of its log at the first.
+# FFmpeg would log what it finds in a file, and words of users are in no log.
+os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = f"format_whitelist;{CONTAINERS}"
+os.environ["OPENCV_FFMPEG_LOGLEVEL"] = "-8"
+
 Sampling = Callable[[int, float], Sequence[int]]
 """Frame indexes for a number of frames (at least 1) and their rate; ascending, some perhaps more than once."""
 
@@ -34,13 +41,6 @@ class UnusableVideo(ValueError):
 
     A `ValueError`, because vLLM answers the request that caused one and goes on serving.
     """
-
-
-class NoVideoDecoder(RuntimeError):
-    """PyAV is not installed here."""
-
-    def __init__(self) -> None:
-        super().__init__("films cannot be decoded: PyAV is not installed; run: pip install av")
 
 
 def interactive(frames: int, fps: float) -> list[int]:
@@ -58,100 +58,114 @@ def basic(frames: int, fps: float) -> list[int]:
 def spread(indexes: Sequence[int], count: int) -> list[int]:
     """So many of the indexes at equal distances, rounded down; all of them when count is their number."""
     if not indexes:
-        raise UnusableVideo("the video has no frames")
+        raise UnusableVideo("the video has no frames that can be decoded")
     return [indexes[at] for at in np.linspace(0, len(indexes) - 1, count).astype(int).tolist()]
 
 
-def sample(film: BinaryIO, sampling: Sampling, *, mirrored: bool) -> list[Image.Image]:
+def sample(film: bytes, sampling: Sampling, *, mirrored: bool) -> list[Image.Image]:
     """The frames that `sampling` picks, in order, left and right swapped if `mirrored`.
 
     Only frames up to the last one picked are decoded, and only those picked become pictures.
 
-    Errors: `UnusableVideo`, also for bytes that are no film; `NoVideoDecoder` when PyAV is missing.
+    Errors: `UnusableVideo`, also for bytes that are no film.
     """
-    frames, fps = measure(film)
-    pictures = decode(film, sampling(frames, fps))
-    if pictures is None:
-        # Packets may be more than frames (VP8 has invisible ones); now it matters how many really come out.
-        pictures = decode(film, sampling(count_frames(film), fps))
+    with named(film) as path:
+        packets, fps = measure(path)
+        pictures = decode(path, packets, sampling(packets, fps))
+        if pictures is None:
+            # Packets may be more than frames (VP8 has invisible ones); now it matters how many really come out.
+            pictures = decode(path, packets, sampling(count_frames(path, packets), fps))
     if pictures is None:
         raise UnusableVideo("the video does not decode to the same frames twice")
     return [mirror(picture) for picture in pictures] if mirrored else pictures
 
 
-def measure(film: BinaryIO) -> tuple[int, float]:
-    """How many frames the film should have and how many a second; reads it all but decodes nothing.
+@contextmanager
+def named(film: bytes) -> Iterator[str]:
+    """The path of a file in memory with the film in it.
 
-    Errors: `UnusableVideo`, `NoVideoDecoder`.
+    OpenCV 5.0 reads bytes as well, but crashes the process on some corrupt ones.
     """
-    with opened(film) as container:
-        stream = first_stream(container)
-        frames = 0
-        for packet in container.demux(stream):
-            frames += packet.size > 0  # the last packet is empty: it flushes the decoder
-            if frames > MAX_FRAMES:
+    file = os.memfd_create("film")
+    try:
+        with open(file, "wb", closefd=False) as whole:
+            whole.write(film)
+        yield f"/proc/self/fd/{file}"
+    finally:
+        os.close(file)
+
+
+def measure(path: str) -> tuple[int, float]:
+    """Packets in the film, usually one for each frame, and frames a second; reads it all but decodes nothing.
+
+    Errors: `UnusableVideo`.
+    """
+    with opened(path) as capture:
+        capture.set(cv2.CAP_PROP_FORMAT, -1)  # packets as they are
+        packets = 0
+        while capture.grab():
+            packets += 1
+            if packets > MAX_FRAMES:
                 raise UnusableVideo(f"the video is too long: at most {MAX_FRAMES} frames")
-        return frames, float(stream.average_rate or stream.guessed_rate or 0)
+        return packets, capture.get(cv2.CAP_PROP_FPS)
 
 
-def decode(film: BinaryIO, indexes: Sequence[int]) -> list[Image.Image] | None:
+def decode(path: str, packets: int, indexes: Sequence[int]) -> list[Image.Image] | None:
     """The frames at ascending indexes; None when the film ends before the last.
 
-    Errors: `UnusableVideo`, `NoVideoDecoder`.
+    Errors: `UnusableVideo`.
     """
     wanted, pictures = set(indexes), dict[int, Image.Image]()
-    with opened(film) as container:
-        for at, frame in enumerate(frames_of(container)):
+    with opened(path) as capture:
+        for at in frames_of(capture, packets):
             if at in wanted:
-                pictures[at] = upright(frame)
+                pictures[at] = picture_of(capture)
                 if len(pictures) == len(wanted):
                     return [pictures[index] for index in indexes]
     return None
 
 
-def count_frames(film: BinaryIO) -> int:
-    """Errors: `UnusableVideo`, `NoVideoDecoder`."""
-    with opened(film) as container:
-        return sum(1 for _ in frames_of(container))
+def count_frames(path: str, packets: int) -> int:
+    """Errors: `UnusableVideo`."""
+    with opened(path) as capture:
+        return sum(1 for _ in frames_of(capture, packets))
 
 
-def frames_of(container: Any) -> Iterator[Any]:
-    """Decoded frames, each checked for its size before a picture is made of it."""
-    stream = first_stream(container)
-    stream.thread_type = "AUTO"
-    for frame in container.decode(stream):
-        check_size(frame.width, frame.height)
-        yield frame
+def frames_of(capture: cv2.VideoCapture, packets: int) -> Iterator[int]:
+    """The index of each frame, decoded and ready to become a picture.
+
+    A frame that fails looks like the end of the film, so as many are asked for as there are packets; one that
+    comes after a failure gives the damage away.
+    """
+    at, failed = 0, False
+    for _ in range(packets):
+        if not capture.grab():
+            failed = True
+        elif failed:
+            raise UnusableVideo("the video is damaged")
+        else:
+            yield at
+            at += 1
 
 
-def upright(frame: Any) -> Image.Image:
-    """The frame as a picture, turned as the file asks: a telephone held upright still records lying down."""
-    picture: Image.Image = frame.to_image()
-    return picture.rotate(frame.rotation, expand=True) if frame.rotation % 360 else picture
-
-
-def first_stream(container: Any) -> Any:
-    if not container.streams.video:
-        raise UnusableVideo("the file has no video in it")
-    stream = container.streams.video[0]
-    if stream.codec_context is None:
-        raise UnusableVideo("the video is coded in a way that FFmpeg does not know")
-    check_size(stream.width, stream.height)
-    return stream
+def picture_of(capture: cv2.VideoCapture) -> Image.Image:
+    """The current frame in the size of the film, turned as the file asks: OpenCV scales and turns what differs."""
+    done, frame = capture.retrieve()
+    if not done:
+        raise UnusableVideo("the video has colours that cannot be converted")
+    return Image.fromarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
 
 
 @contextmanager
-def opened(film: BinaryIO) -> Iterator[Any]:
-    """The film in PyAV from its beginning; what FFmpeg says about it becomes `UnusableVideo`."""
+def opened(path: str) -> Iterator[cv2.VideoCapture]:
+    """The film from its beginning, its size checked before a picture is made of it; the others have the same size."""
+    capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG)
     try:
-        av = importlib.import_module("av")
-    except ImportError as exc:
-        raise NoVideoDecoder from exc
-    film.seek(0)
-    try:
-        with av.open(film, options={"format_whitelist": CONTAINERS}, metadata_errors="replace") as container:
-            yield container
+        if not capture.isOpened():
+            raise UnusableVideo("the video cannot be decoded")
+        check_size(int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)), int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)))
+        yield capture
     except UnusableImage as exc:
         raise UnusableVideo(f"a frame cannot be used: {exc}") from exc
-    except (av.FFmpegError, EOFError) as exc:
-        raise UnusableVideo("the video cannot be decoded") from exc
+    finally:
+        capture.release()
