@@ -150,6 +150,7 @@ def test_a_typed_placeholder_is_only_text() -> None:
     prompt = interactive([], ("how does <audio> work?", Audio(1)), VITA)
     assert prompt.audios == [1]
     assert tokenise(prompt, tiny(), **IDS).ids.count(501) == 1
+    assert turns(interactive([Exchange(("<image>",), "<video>")], ("<audio>",), VITA)).count("<") == 3  # turn ends
 
 
 def test_the_demo_mends_spaces_in_typed_text_too() -> None:
