@@ -1,5 +1,6 @@
 """What VITA's instance tells vLLM: engine arguments, names of media; no engine runs here."""
 
+import dataclasses
 import gc
 import json
 from pathlib import Path
@@ -59,8 +60,8 @@ def test_vllm_knows_every_argument() -> None:
     from vllm import AsyncEngineArgs
 
     config = VitaInstanceConfig(model="m")
-    made = AsyncEngineArgs(**common_arguments(config), **engine_arguments(config, 1), device_ids=[2])
-    assert made.enable_prefix_caching
+    told = {*common_arguments(config), *engine_arguments(config, 0), "device_ids"}
+    assert told <= {field.name for field in dataclasses.fields(AsyncEngineArgs)}
 
 
 def test_on_a_cpu_tokens_get_a_fixed_share_of_memory() -> None:
