@@ -254,11 +254,10 @@ class VitaInstance:
         return self._config.max_model_len - self._config.max_tokens - longest_state
 
     def _ids(self, prompt: Prompt) -> list[int]:
-        """One id for each medium; ordinary text that happens to have such an id is left out."""
-        model = self._model
-        tokens = tokenise(prompt, self._tokenizer, image_id=model.image_token_index, audio_id=model.audio_token_index)
-        wrong = set(tokens.collisions)
-        return [one for place, one in enumerate(tokens.ids) if place not in wrong]
+        """One id for each medium, those that the model's processor has added to the tokenizer: no text becomes one."""
+        words = [prompt.wording.image_placeholder, prompt.wording.audio_placeholder]
+        image, audio = self._tokenizer.convert_tokens_to_ids(words)
+        return tokenise(prompt, self._tokenizer, image_id=image, audio_id=audio).ids
 
     def _count(self, prompt: Prompt) -> int:
         """Tokens of a prompt, media expanded."""
