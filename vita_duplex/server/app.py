@@ -58,7 +58,7 @@ def create_app(server: Server) -> FastAPI:
     app = FastAPI(title="vita-duplex", version=__version__, description=DESCRIPTION, lifespan=lifespan)
     app.add_middleware(BodyLimit)
 
-    def caller(request: Request, _: Annotated[Any, Depends(HTTPBearer(auto_error=False))] = None) -> Caller:
+    async def caller(request: Request, _: Annotated[Any, Depends(HTTPBearer(auto_error=False))] = None) -> Caller:
         """Who asks. Ephemeral keys are for sessions only."""
         return server.access.admit(credentials(request.scope["headers"]), time.time(), ephemeral=False)
 

@@ -1,5 +1,7 @@
 """HTTP bodies are bounded: whoever sends more is answered 413 before it is in memory."""
 
+from contextlib import suppress
+
 from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -21,7 +23,7 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        received = 0
+        received, started = 0, False
 
         async def bounded() -> Message:
             nonlocal received
@@ -31,8 +33,14 @@ class BodyLimit:
                 raise _TooLarge
             return message
 
-        try:
-            await self._app(scope, bounded, send)
-        except _TooLarge:
+        async def unless_too_large(message: Message) -> None:
+            nonlocal started
+            if received <= MESSAGE_LIMIT or started:
+                started = True
+                await send(message)
+
+        with suppress(_TooLarge):
+            await self._app(scope, bounded, unless_too_large)
+        if received > MESSAGE_LIMIT and not started:  # FastAPI takes the exception for a broken body and answers 400
             body = error_body("body_too_large", f"At most {MESSAGE_LIMIT} bytes are taken.")
             await JSONResponse(body, 413, {"Connection": "close"})(scope, receive, send)

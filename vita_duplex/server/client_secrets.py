@@ -1,10 +1,10 @@
 """`POST /v1/realtime/client_secrets`: a key of short life that may be given to a browser."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict, Field
 
 from vita_duplex.server.auth import Caller
@@ -30,7 +30,7 @@ class SecretRequest(BaseModel):
     session: SessionUpdateFields | None = None
 
 
-def router(server: Server, caller: Callable[[Request], Caller]) -> APIRouter:
+def router(server: Server, caller: Callable[..., Awaitable[Caller]]) -> APIRouter:
     routes = APIRouter()
 
     @routes.post("/v1/realtime/client_secrets")
