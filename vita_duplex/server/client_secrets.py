@@ -33,7 +33,7 @@ class SecretRequest(BaseModel):
 def router(server: Server, caller: Callable[..., Awaitable[Caller]]) -> APIRouter:
     routes = APIRouter()
 
-    @routes.post("/v1/realtime/client_secrets")
+    @routes.post("/v1/realtime/client_secrets", responses={"4XX": {"description": "an error in OpenAI's form"}})
     async def create(request: SecretRequest, caller: Annotated[Caller, Depends(caller)]) -> dict[str, Any]:
         """An ephemeral key: browsers send it as the WebSocket subprotocol `openai-insecure-api-key.KEY`.
 

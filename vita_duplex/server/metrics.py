@@ -75,7 +75,7 @@ class Metrics:
         self._verdicts = self._counter("verdicts", "Verdicts by state token", "state", "accepted")
         self._holds = self._counter("holds", "Holds of replies: resumed ones were false alarms", "outcome")
         self._failures = self._counter("failures", "Failures of parts", "part")
-        self._refusals = self._counter("refusals", "Requests and sessions refused or ended, by code", "code")
+        self._refusals = self._counter("refusals", "Requests and sessions refused, by code", "code")
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"{PREFIX}_{name}", text, labels, registry=self._registry)
