@@ -14,6 +14,7 @@ from vita_duplex.engine.scripted import ScriptedReply
 from vita_duplex.server.auth import hashed, new_key
 from vita_duplex.server.client_events import SessionUpdateFields
 from vita_duplex.server.server import Server
+from vita_duplex.server.waiting import KEPT_CHARS, KEPT_FRAMES
 
 SHORT = ScriptedReply(text="It is short, and this is its end.")
 LONG = ScriptedReply(text=" ".join(f"word{n}" for n in range(80)) + ".")
@@ -180,19 +181,37 @@ def test_who_waits_is_told_its_place_until_the_session_begins() -> None:
     run(script())
 
 
-def test_what_is_sent_in_the_queue_counts_in_the_session_but_audio_does_not() -> None:
+def test_settings_sent_in_the_queue_count_in_the_session_audio_does_not_and_both_are_bounded() -> None:
     async def script() -> None:
         server = full()
         async with connected(server) as first, connected(server) as second:
             await second.until("vita.queue")
-            second.put({"type": "session.update", "session": {"type": "realtime", "instructions": "be brief"}})
-            second.put(bytes(48_000))
-            for _ in range(500):
-                second.put({"type": "input_audio_buffer.append", "audio": "AAAA" * 1000})
+            await second.speak()
+            await second.speak(binary=True)
+            for number in range(10 * KEPT_FRAMES):
+                second.put({"type": "session.update", "session": {"type": "realtime", "instructions": f"be {number}"}})
             await asyncio.sleep(1)
             first.leave()
-            assert (await second.until("session.updated"))["session"]["instructions"] == "be brief"
-            assert codes(second) == []
+            updated = await second.until("session.updated", KEPT_FRAMES)
+            assert updated["session"]["instructions"] == f"be {KEPT_FRAMES - 1}"
+            await asyncio.sleep(2)
+            assert len(second.all("session.updated")) == KEPT_FRAMES
+            assert second.all("vita.speech") == second.all("error") == []
+
+    run(script())
+
+
+def test_a_long_text_sent_in_the_queue_is_dropped() -> None:
+    async def script() -> None:
+        server = full()
+        async with connected(server) as first, connected(server) as second:
+            await second.until("vita.queue")
+            second.put({"type": "session.update", "event_id": "x" * KEPT_CHARS})
+            second.put({"type": "input_audio_buffer.clear"})
+            await asyncio.sleep(1)
+            first.leave()
+            await second.until("input_audio_buffer.cleared")
+            assert second.all("error") == []
 
     run(script())
 

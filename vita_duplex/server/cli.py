@@ -136,6 +136,7 @@ def _serve(arguments: argparse.Namespace) -> int:
     runner = DrainingServer(
         uvicorn.Config(
             create_app(server),
+            log_config=None,  # as ours
             log_level="warning",
             ssl_certfile=certificate,
             ssl_keyfile=key,

@@ -1,4 +1,4 @@
-"""A real server process that is asked to stop, and one that must not start."""
+"""A real server process: asked to stop, over TLS and IPv6, what it logs; and one that must not start."""
 
 import asyncio
 import json
@@ -28,11 +28,16 @@ REPLY = "{text: A scripted answer that takes a few seconds to be spoken to its e
 
 
 @contextmanager
-def serving(*flags: str, at: str = "http://127.0.0.1") -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
+def serving(
+    *flags: str, at: str = "http://127.0.0.1", log: Path | str = os.devnull
+) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
     port = free_port()
     command = [sys.executable, "-m", "vita_duplex.server.cli", "serve", "--config", "configs/scripted.yaml"]
     settings = ["--set", f"server.grace_s={GRACE_S}", "--port", str(port), *flags]
-    with subprocess.Popen([*command, *settings], cwd=ROOT, env=os.environ, stderr=subprocess.DEVNULL) as process:
+    with (
+        open(log, "wb") as stderr,
+        subprocess.Popen([*command, *settings], cwd=ROOT, env=os.environ, stderr=stderr) as process,
+    ):
         try:
             for _ in range(300):
                 if process.poll() is not None or ready(port, at) == 200:
@@ -149,3 +154,19 @@ async def test_ipv6_is_served() -> None:
     with serving("--host", "::1", at="http://[::1]") as (_, port):
         async with connect(f"ws://[::1]:{port}/v1/realtime") as client:
             await until(client, "session.created")
+
+
+@pytest.mark.real
+async def test_all_it_logs_is_json_and_invalid_utf8_is_no_traceback(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with serving("--set", "observe.logs=json", log=log) as (process, port):
+        async with connect(f"ws://127.0.0.1:{port}/v1/realtime") as client:
+            await until(client, "session.created")
+            await client.send(b"secret \xff", text=True)
+            assert (await closed(client))[0] == 1007
+        process.send_signal(signal.SIGTERM)
+        await asyncio.to_thread(process.wait, 10)
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert any("Invalid UTF-8" in line["message"] for line in lines)
+    assert "secret" not in log.read_text()
+    assert "Traceback" not in log.read_text()
