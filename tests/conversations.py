@@ -13,7 +13,7 @@ from virtual_time import InlineExecutor
 from vita_duplex.engine.duplex import DuplexConfig
 from vita_duplex.engine.notices import Notice, TurnAudio, TurnEnded
 from vita_duplex.engine.scripted import ScriptedInstance, ScriptedReply
-from vita_duplex.engine.seams import INPUT_RATE, Instance, Samples, Synthesiser
+from vita_duplex.engine.seams import INPUT_RATE, Instance, Samples, Synthesiser, Vad
 from vita_duplex.engine.session import Session
 from vita_duplex.tts.scripted import HummingVoice
 from vita_duplex.tts.speech import PacedSpeech, SpeechConfig
@@ -87,13 +87,15 @@ async def conversation(
     voice: Synthesiser | None = None,
     instances: Sequence[ScriptedInstance] = (),
     client_pauses: bool = True,
+    vad: Vad | None = None,
+    ears: type[MicrophoneListener] = MicrophoneListener,
 ) -> AsyncIterator[Conversation]:
     """Reply n is the answer to utterance n."""
     scripted = tuple(instances) or (ScriptedInstance("a", replies), ScriptedInstance("b", replies))
     slots: tuple[Instance, Instance] = (scripted[0], scripted[-1])
     voice = voice or HummingVoice()
     numbers = count(1)
-    listener = MicrophoneListener(LevelVad(), EndpointConfig(), InlineExecutor(), numbers)
+    listener = ears(vad or LevelVad(), EndpointConfig(), InlineExecutor(), numbers)
 
     class Teller:
         def tell(self, notice: Notice) -> None:

@@ -10,6 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from safetensors.torch import load_file  # noqa: E402
+from tiny_vita import weights  # noqa: E402
 
 from vita_duplex.models.audio_encoder import (  # noqa: E402
     CHECKPOINT_UNUSED,
@@ -51,8 +52,9 @@ def tower() -> AudioTower:
 
 def load(tower: AudioTower) -> AudioTower:
     """With the tiny checkpoint's weights; strictly: every parameter filled, every tensor used."""
-    checkpoint = load_file(GOLDEN / "tiny_vita_audio.safetensors")
-    named = {tower_name(name.removeprefix(PREFIX)): tensor for name, tensor in checkpoint.items()}
+    named = {
+        tower_name(name.removeprefix(PREFIX)): tensor for name, tensor in weights().items() if name.startswith(PREFIX)
+    }
     assert named.pop(None).shape == (80,)
     tower.load_state_dict(named, strict=True)
     return tower.eval()

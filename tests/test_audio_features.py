@@ -227,3 +227,9 @@ def test_an_absurd_rate_is_refused(rate: int) -> None:
     for use in (lambda: AudioFeatures().extract(noise(RATE), rate), lambda: AudioFeatures().stream(rate)):
         with pytest.raises(AudioError, match="rate"):
             use()
+
+
+@pytest.mark.parametrize("dither", [-1, float("nan"), 1e9, "1"])
+def test_dither_is_a_number_of_steps(dither: Any) -> None:
+    with pytest.raises(AudioError, match="dither must be a number from 0 to 32768"):
+        AudioFeatures(dither=dither)

@@ -12,7 +12,8 @@ from vita_duplex.models.chat_template import PATH, chat_template
 from vita_duplex.models.prompts import wording
 
 GOLDEN = Path(__file__).parent / "golden"
-CASES = json.loads((GOLDEN / "prompts_cases.json").read_text(encoding="utf-8"))["conversation"]
+PROMPTS = json.loads((GOLDEN / "prompts_cases.json").read_text(encoding="utf-8"))
+CASES = PROMPTS["conversation"]
 AUDIO = {"type": "input_audio", "input_audio": {}}
 
 
@@ -23,19 +24,20 @@ def tiny() -> Any:
     return PreTrainedTokenizerFast.from_pretrained(GOLDEN / "tiny_vita")
 
 
-def rendered(*messages: tuple[str, Any], tokens: bool = False) -> Any:
-    return tiny().apply_chat_template(
+def rendered(*messages: tuple[str, Any], verbatim: bool = False) -> str:
+    text = tiny().apply_chat_template(
         [{"role": role, "content": content} for role, content in messages],
         chat_template=PATH.read_text(encoding="utf-8"),
         add_generation_prompt=True,
-        tokenize=tokens,
-        return_dict=False,
+        tokenize=False,
+        verbatim=verbatim,
     )
+    return str(text)
 
 
 def turns(*messages: tuple[str, Any]) -> str:
     """The prompt without BOS and system text."""
-    return str(rendered(*messages)).split("</s>\n", 1)[1]
+    return rendered(*messages).split("</s>\n", 1)[1]
 
 
 def in_parts(text: str, modality: str) -> list[dict[str, Any]]:
@@ -76,6 +78,42 @@ def test_a_system_message_takes_the_place_of_the_system_text() -> None:
 def test_nobody_can_type_a_control_token() -> None:
     assert turns(("user", "a</s>\nbot:<1>b")) == "user:a \nbot: b</s>\nbot:"
     assert turns(("user", [{"type": "text", "text": "a<</s>/s>"}])) == "user:a< /s></s>\nbot:"
+    assert turns(("user", "a"), ("assistant", "<2>b</s>"), ("user", "c")).startswith("user:a</s>\nbot:<2>b </s>")
+
+
+def test_nobody_can_type_a_picture() -> None:
+    assert turns(("user", "a <image><audio>"), ("assistant", "<video>"), ("user", [AUDIO])) == (
+        "user:a   </s>\nbot:<3> </s>\nuser:<audio></s>\nbot:"
+    )
+    assert rendered(("system", "<image>"), ("user", "a")).startswith("<s>system: </s>")
+
+
+def test_nobody_can_type_a_medium() -> None:
+    assert turns(("user", "a<audio>b<image>c<video>d")) == "user:a b c d</s>\nbot:"
+
+
+@cache
+def tiny_with_placeholders() -> Any:
+    """The tokenizer as vLLM has it once our processor was there."""
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(GOLDEN / "tiny_vita")
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<image>", "<audio>"]})
+    return tokenizer
+
+
+@pytest.mark.parametrize(
+    "case", [*PROMPTS["interactive"], *CASES], ids=lambda case: case.get("name", case.get("modality"))
+)
+def test_a_prompt_in_parts_becomes_the_originals_text_and_tokens(case: dict[str, Any]) -> None:
+    kinds = {"<image>": {"type": "image"}, "<audio>": {"type": "audio"}}
+    pieces = [piece for piece in re.split("(<image>|<audio>)", case["prompt"]) if piece]
+    parts = [kinds.get(piece, {"type": "text", "text": piece}) for piece in pieces]
+    text = rendered(("user", parts), verbatim=True)
+    assert text == "<s>" + case["prompt"]
+    image, audio = tiny_with_placeholders().convert_tokens_to_ids(["<image>", "<audio>"])
+    ids = tiny_with_placeholders().encode(text, add_special_tokens=False)
+    assert [{image: 500, audio: 501}.get(one, one) for one in ids] == case["tiny_token_ids"]
 
 
 @pytest.mark.real

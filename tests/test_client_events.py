@@ -15,6 +15,8 @@ from vita_duplex.server.client_events import (
     AudioClear,
     ClientError,
     ItemCreate,
+    ItemTruncate,
+    PlaybackAck,
     ResponseCancel,
     ResponseCreate,
     SessionUpdate,
@@ -59,8 +61,16 @@ def test_each_supported_event_is_understood() -> None:
         "input_audio_buffer.append": (event("input_audio_buffer.append", audio="AAA="), AudioAppend),
         "input_audio_buffer.clear": (event("input_audio_buffer.clear"), AudioClear),
         "conversation.item.create": (event("conversation.item.create", item=item()), ItemCreate),
+        "conversation.item.truncate": (
+            event("conversation.item.truncate", item_id="item_reply_1", content_index=0, audio_end_ms=1500),
+            ItemTruncate,
+        ),
         "response.create": (event("response.create"), ResponseCreate),
         "response.cancel": (event("response.cancel", response_id="resp_1"), ResponseCancel),
+        "playback.ack": (
+            event("playback.ack", response_id="resp_1", item_id="item_reply_1", played_ms=40, committed_ms=40),
+            PlaybackAck,
+        ),
     }
     assert tuple(frames) == SUPPORTED
     for kind, (frame, model) in frames.items():

@@ -25,12 +25,12 @@ def refused(tmp_path: Path, text: str = "", environment: dict[str, str] | None =
 
 
 def test_there_are_configurations_to_load() -> None:
-    assert {"cpu.yaml", "scripted.yaml"} <= {path.name for path in CONFIGS}
+    assert {"cpu.yaml", "scripted.yaml", "vita-4gpu.yaml"} <= {path.name for path in CONFIGS}
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_every_configuration_loads(path: Path) -> None:
-    assert load_config(path, {}).engine.kind in ("text", "scripted")
+    assert load_config(path, {}).engine.kind in ("text", "vita", "remote", "scripted")
 
 
 def test_without_anything_the_defaults_hold(tmp_path: Path) -> None:
@@ -143,6 +143,14 @@ def test_a_wrong_value_says_where_and_what(tmp_path: Path, text: str, where: str
     message = refused(tmp_path, text)
     assert message.startswith(where)
     assert "(got " in message
+
+
+def test_a_hold_may_not_end_before_the_verdict_about_the_longest_utterance(tmp_path: Path) -> None:
+    message = refused(tmp_path, "endpoint: {max_utterance_s: 60}")
+    assert message.startswith("duplex.hold_limit_s must be at least 62: endpoint.max_utterance_s, ")
+    assert refused(tmp_path, "", {}, "duplex.verdict_deadline_ms=15000").startswith("duplex.hold_limit_s must be")
+    config = load_config(None, {}, ["endpoint.max_utterance_s=60", "duplex.hold_limit_s=62"])
+    assert config.duplex.hold_limit_s == 62
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,11 @@
 """The dialogue of a session: what was asked, and what was heard of the answers."""
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vita_duplex.engine.dialogue import HISTORY_LIMIT, Dialogue
-from vita_duplex.engine.seams import AssistantMessage, UserMessage, Utterance
+from vita_duplex.engine.dialogue import AUDIO_LIMIT_S, HISTORY_LIMIT, Dialogue
+from vita_duplex.engine.seams import INPUT_RATE, AssistantMessage, UserMessage, Utterance
 
 
 def dialogue(*script: str | tuple[int, str, bool]) -> Dialogue:
@@ -88,3 +89,19 @@ def test_an_unknown_turn_changes_nothing() -> None:
 def test_only_the_newest_messages_are_kept(count: int) -> None:
     talk = dialogue(*map(str, range(count)))
     assert talk.history() == tuple(UserMessage(str(n)) for n in range(count))[-HISTORY_LIMIT:]
+
+
+def test_kept_speech_is_bounded_and_the_oldest_goes_first() -> None:
+    talk = Dialogue()
+    half_minutes = [Utterance(n, np.zeros(30 * INPUT_RATE, np.float32)) for n in range(AUDIO_LIMIT_S // 30 + 2)]
+    for utterance in half_minutes:
+        talk.accept(UserMessage(None, (utterance,)))
+    kept = [message.utterances[0] for message in talk.history() if isinstance(message, UserMessage)]
+    assert kept == half_minutes[2:]
+
+
+def test_the_newest_speech_is_kept_however_long() -> None:
+    talk = Dialogue()
+    talk.accept(UserMessage("Hello"))
+    talk.accept(UserMessage(None, (Utterance(1, np.zeros((AUDIO_LIMIT_S + 1) * INPUT_RATE, np.float32)),)))
+    assert len(talk.history()) == 1

@@ -1,10 +1,5 @@
 """The duplex core as scripts: events in, commands out."""
 
-from dataclasses import dataclass, field
-
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from vita_duplex.engine.duplex import UNDECIDED_LIMIT, Duplex, DuplexConfig
 from vita_duplex.engine.events import (
     Abort,
@@ -29,6 +24,7 @@ from vita_duplex.engine.events import (
     SpeechSustained,
     Swap,
     Verdict,
+    Warm,
 )
 
 DEADLINE = 1.5
@@ -89,10 +85,18 @@ def test_the_threshold_decides_what_is_a_query() -> None:
     assert play(strict, (1.1, yes(1))) == [Abort(0, 1), Reject(1, (1,), "verdict")]
 
 
-def test_a_typed_query_is_a_query_whatever_the_threshold() -> None:
+def test_a_typed_query_is_answered_at_once_whatever_its_verdict() -> None:
     duplex = Duplex(DuplexConfig(verdict_threshold=1.0))
-    assert play(duplex, (0, QueryTyped(1))) == [Begin(0, 1, (1,))]
-    assert play(duplex, (0.1, Verdict(1, 0, 0, 1))) == [Accept(1, (1,)), GiveFloor(1)]
+    assert play(duplex, (0, QueryTyped(1))) == [Begin(0, 1, (1,)), Accept(1, (1,)), GiveFloor(1)]
+    assert play(duplex, (0.1, Verdict(1, 0, 0, 1))) == []
+    assert play(duplex, (0.2, no(1))) == []
+
+
+def test_the_slot_that_would_judge_is_warmed_when_speech_begins() -> None:
+    duplex = Duplex(DuplexConfig())
+    assert play(duplex, (0, SpeechStarted(1))) == [Warm(0)], "nobody has the floor: the generator judges"
+    assert play(duplex, (1, SpeechEnded(1)), (1.1, SpeechStarted(2))) == [], "the request did it"
+    assert play(speaking(), (2, SpeechStarted(2))) == [Warm(1)], "during a reply the monitor judges"
 
 
 def test_the_request_starts_at_the_first_pause_and_its_verdict_waits_for_the_end() -> None:
@@ -126,11 +130,106 @@ def test_what_was_said_before_is_still_judged_when_the_speech_after_it_goes_on()
     assert play(duplex, (2.2, yes(3))) == [Accept(3, (1,)), GiveFloor(3)]
 
 
-def test_a_typed_query_is_not_withdrawn_because_speech_goes_on() -> None:
+def test_a_typed_query_does_not_wait_for_speech_that_goes_on() -> None:
     duplex = Duplex(DuplexConfig())
-    play(duplex, (0, SpeechStarted(1)), (1, SpeechPaused(1)), (1.1, QueryTyped(2)))
+    play(duplex, (0, SpeechStarted(1)), (1, SpeechPaused(1)))
+    answered = [Abort(0, 1), Begin(0, 2, (2,)), Accept(2, (2,)), GiveFloor(2)]
+    assert play(duplex, (1.1, QueryTyped(2))) == answered
     assert play(duplex, (1.2, SpeechResumed(1))) == []
-    assert play(duplex, (1.3, Verdict(2, 0.0, 0.0, 1.0))) == [Accept(2, (2,)), GiveFloor(2)]
+    assert play(duplex, (2, SpeechEnded(1))) == [Begin(1, 3, (1,))], "what was said is judged by itself"
+    assert play(duplex, (2.1, no(3))) == [Abort(1, 3), Reject(3, (1,), "verdict")]
+
+
+def test_a_typed_query_does_not_make_a_query_of_the_noise_before_it() -> None:
+    duplex = Duplex(DuplexConfig())
+    play(duplex, (0, SpeechStarted(1)), (1, SpeechEnded(1)))
+    assert play(duplex, (1.1, QueryTyped(2))) == [
+        Abort(0, 1),
+        Begin(0, 2, (2,)),
+        Accept(2, (2,)),
+        GiveFloor(2),
+        Begin(1, 3, (1,)),
+    ]
+    assert duplex.deadline == 1.1 + DEADLINE
+    assert play(duplex, (1.2, no(3))) == [Abort(1, 3), Reject(3, (1,), "verdict")]
+    assert duplex.floor
+    assert duplex.floor.turn == 2
+
+
+def test_what_was_said_before_a_typed_query_is_answered_after_it() -> None:
+    duplex = Duplex(DuplexConfig())
+    play(duplex, (0, SpeechStarted(1)), (1, SpeechEnded(1)), (1.1, QueryTyped(2)))
+    assert play(duplex, (1.2, yes(3))) == [
+        Abort(0, 2),
+        Accept(3, (1,)),
+        Finish(2, "cancelled", "turn_detected"),
+        Swap(generator=1, monitor=0),
+        GiveFloor(3),
+    ]
+
+
+def test_a_typed_query_during_a_reply_stops_it_before_its_own_request_begins() -> None:
+    duplex = overlapping()
+    assert play(duplex, (3.1, QueryTyped(3))) == [
+        Abort(1, 2),
+        Abort(0, 1),
+        Finish(1, "cancelled", "turn_detected"),
+        Begin(0, 3, (3,)),
+        Accept(3, (3,)),
+        GiveFloor(3),
+        Begin(1, 4, (2,)),
+    ]
+
+
+def test_an_early_verdict_close_to_the_threshold_does_not_decide() -> None:
+    duplex = Duplex(DuplexConfig(verdict_threshold=0.6, abstain_band=0.1))
+    play(duplex, (0, SpeechStarted(1)), (1, SpeechPaused(1)), (1.1, Verdict(1, 0.65, 0.35, 0.0)))
+    assert play(duplex, (1.3, SpeechEnded(1))) == [Abort(0, 1), Begin(0, 2, (1,))]
+    assert duplex.deadline == 1.3 + DEADLINE
+    assert play(duplex, (1.4, Verdict(2, 0.55, 0.45, 0.0))) == [Abort(0, 2), Reject(2, (1,), "verdict")]
+
+
+def test_a_doubtful_early_verdict_that_comes_after_the_end_puts_no_deadline_off() -> None:
+    duplex = Duplex(DuplexConfig())
+    play(duplex, (0, SpeechStarted(1)), (1, SpeechPaused(1)), (1.3, SpeechEnded(1)))
+    assert play(duplex, (2.0, Verdict(1, 0.49, 0.51, 0.0))) == [Abort(0, 1), Begin(0, 2, (1,))]
+    assert duplex.deadline == 1.3 + DEADLINE
+    assert play(duplex, (2.1, Verdict(2, 0.51, 0.49, 0.0))) == [Accept(2, (1,)), GiveFloor(2)]
+
+
+def test_an_early_verdict_outside_the_band_decides() -> None:
+    duplex = Duplex(DuplexConfig(abstain_band=0.125))
+    play(duplex, (0, SpeechStarted(1)), (1, SpeechPaused(1)), (1.1, Verdict(1, 0.625, 0.375, 0.0)))
+    assert play(duplex, (1.3, SpeechEnded(1))) == [Accept(1, (1,)), GiveFloor(1)]
+
+
+def test_an_early_request_about_earlier_speech_too_has_a_deadline_for_that() -> None:
+    duplex = Duplex(DuplexConfig())
+    play(duplex, (0, SpeechStarted(1)), (1, SpeechEnded(1)), (1.2, SpeechStarted(2)), (2, SpeechPaused(2)))
+    assert duplex.deadline == 2 + DEADLINE
+    assert play(duplex, (2 + DEADLINE, None)) == [Abort(0, 2), Reject(2, (1,), "deadline")]
+    assert play(duplex, (5, SpeechEnded(2))) == [Begin(0, 3, (2,))]
+
+
+def test_an_early_request_about_earlier_speech_too_that_fails_leaves_that_one_judged() -> None:
+    duplex = Duplex(DuplexConfig())
+    play(duplex, (0, SpeechStarted(1)), (1, SpeechEnded(1)), (1.2, SpeechStarted(2)), (2, SpeechPaused(2)))
+    assert play(duplex, (2.1, ReplyFailed(2))) == [Begin(0, 3, (1,))]
+    assert duplex.deadline == 2.1 + DEADLINE
+
+
+def test_an_early_request_whose_end_is_never_heard_of_is_withdrawn() -> None:
+    duplex = Duplex(DuplexConfig(hold_limit_s=45))
+    play(duplex, (0, SpeechStarted(1)), (1, SpeechPaused(1)))
+    assert duplex.deadline == 46
+    assert play(duplex, (46, None)) == [Abort(0, 1)]
+    assert duplex.deadline is None
+
+
+def test_a_pause_told_twice_begins_one_request() -> None:
+    duplex = Duplex(DuplexConfig())
+    play(duplex, (0, SpeechStarted(1)), (1, SpeechPaused(1)))
+    assert play(duplex, (1.1, SpeechPaused(1))) == []
 
 
 def test_endless_talk_without_a_verdict_is_given_up_piece_by_piece() -> None:
@@ -178,7 +277,7 @@ def test_an_early_request_that_fails_is_begun_again_at_the_end() -> None:
 
 def test_speech_during_a_reply_holds_it_and_is_judged_by_the_monitor() -> None:
     duplex = speaking()
-    assert play(duplex, (2, SpeechStarted(2))) == [], "it may be a blip"
+    assert play(duplex, (2, SpeechStarted(2))) == [Warm(1)], "it may be a blip"
     assert play(duplex, (2.1, SpeechSustained(2))) == [Hold(1)]
     assert play(duplex, (3, SpeechEnded(2))) == [Begin(1, 2, (2,))]
 
@@ -289,85 +388,3 @@ def test_repeated_and_late_events_change_nothing() -> None:
     for event in (yes(2), yes(1), ReplyEnded(1), Played(1), SpeechEnded(2), SpeechStarted(2), ReplyFailed(1)):
         assert play(duplex, (3.3, event)) == [], event
     assert play(duplex, (3.4, Played(2))) == [], "it is still being generated"
-
-
-# ── any interleaving ───────────────────────────────────────────────────────────────────
-
-EVENTS = st.one_of(
-    *(
-        st.builds(kind, st.integers(1, 6))
-        for kind in (SpeechStarted, SpeechSustained, SpeechPaused, SpeechResumed, SpeechEnded)
-    ),
-    st.builds(QueryTyped, st.integers(101, 104)),  # one counter numbers both kinds of utterance
-    *(st.builds(kind, st.integers(1, 12)) for kind in (ReplyEnded, ReplyFailed, Played, CancelAsked)),
-    st.builds(yes, st.integers(1, 12)),
-    st.builds(no, st.integers(1, 12)),
-    st.none(),
-)
-
-
-@dataclass
-class Observer:
-    """Follows the commands as a client and two engines would, and complains."""
-
-    floor: int | None = None
-    held: bool = False
-    running: dict[int, int] = field(default_factory=dict)
-    finished: set[int] = field(default_factory=set)
-    decided: set[int] = field(default_factory=set)
-    roles: tuple[int, int] = (0, 1)
-
-    def see(self, command: Command) -> None:
-        match command:
-            case Begin(slot, turn, utterances):
-                assert slot not in self.running.values(), "one request per slot"
-                assert not self.decided & set(utterances), "decided twice"
-                assert (slot == self.roles[1]) == (self.floor is not None), "the monitor judges during a reply"
-                self.running[turn] = slot
-            case Abort(slot, turn):
-                assert self.running.pop(turn) == slot
-            case Accept(_, utterances) | Reject(_, utterances):
-                self.decided |= set(utterances)
-            case Swap(generator, monitor):
-                assert (generator, monitor) == self.roles[::-1]
-                self.roles = (generator, monitor)
-            case GiveFloor(turn):
-                assert self.floor is None, "two turns audible"
-                assert turn not in self.finished
-                self.floor, self.held = turn, False
-            case Hold(turn):
-                assert turn == self.floor
-                assert not self.held
-                self.held = True
-            case Resume(turn):
-                assert turn == self.floor
-                assert self.held
-                self.held = False
-            case Finish(turn, status):
-                assert turn == self.floor, "told the end of a turn that is not heard"
-                assert not self.held or status == "cancelled", "the client would keep its last samples for ever"
-                self.held = False
-                assert turn not in self.running, "told before it was aborted"
-                assert turn not in self.finished, "finished twice"
-                self.finished.add(turn)
-                self.floor = None
-
-
-@settings(max_examples=500, deadline=None)
-@given(st.lists(st.tuples(st.floats(0, 3), EVENTS), max_size=60), st.sampled_from(["hold", "verdict", "off"]))
-def test_the_invariants_hold_whatever_comes_in_whatever_order(
-    steps: list[tuple[float, Event | None]], barge_in: str
-) -> None:
-    duplex = Duplex(DuplexConfig.model_validate({"barge_in": barge_in}))
-    observer, now = Observer(), 0.0
-    for delay, event in steps:
-        now += delay
-        if isinstance(event, ReplyEnded | ReplyFailed):
-            observer.running.pop(event.turn, None)  # an engine's request that has ended needs no abort
-        for command in play(duplex, (now, event)):
-            observer.see(command)
-        if event is None:
-            assert duplex.deadline is None or duplex.deadline > now, "a deadline that passed is not acted upon"
-    assert observer.roles == (duplex.generator, duplex.monitor)
-    assert observer.held == duplex.held
-    assert not (duplex.held and duplex.deadline is None), "a hold that could last for ever"

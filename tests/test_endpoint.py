@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from vita_duplex.vad.endpoint import WINDOW, Endpoint, EndpointConfig, Mark
 
 PRE_ROLL = 4800
-CONFIG = EndpointConfig()  # in windows: 3 to start, 4 to sustain, 7 to pause, 16 to end, 938 at most
+CONFIG = EndpointConfig()  # in windows: 3 to start, 4 to sustain, 6 to pause, 16 to end, 938 at most
 SHORT = EndpointConfig(max_utterance_s=1.2)  # 38 windows at most
 PROBABILITIES = {".": 0.0, "~": 0.4, "#": 0.9}  # silence, between the two levels, speech
 
@@ -45,8 +45,8 @@ def test_an_utterance_has_exact_samples() -> None:
     assert play(Endpoint(CONFIG), ".*20 #*10 .*20") == [
         at("started", begin, 20, 23, 23),
         at("sustained", begin, 20, 24, 24),
-        at("paused", begin, 20, 30, 37),
-        at("ended", begin, 20, 30, 37),
+        at("paused", begin, 20, 30, 36),
+        at("ended", begin, 20, 30, 42),
     ]
 
 
@@ -54,7 +54,7 @@ def test_each_mark_comes_with_the_window_that_decides_it() -> None:
     assert moments(Endpoint(CONFIG), ".*20 #*10 .*20") == [
         ("started", 23),
         ("sustained", 24),
-        ("paused", 37),
+        ("paused", 36),
         ("ended", 46),
     ]
 
@@ -73,13 +73,13 @@ def test_a_blip_of_60_ms_holds_no_reply_even_where_it_touches_three_windows() ->
 
 def test_a_word_of_96_ms_is_an_utterance() -> None:
     begin = 50 * WINDOW - PRE_ROLL
-    assert play(Endpoint(CONFIG), ".*50 #*3 .*16")[-1] == at("ended", begin, 50, 53, 60)
+    assert play(Endpoint(CONFIG), ".*50 #*3 .*16")[-1] == at("ended", begin, 50, 53, 65)
 
 
 def test_speech_that_has_begun_goes_on_at_a_lower_level() -> None:
     assert play(Endpoint(CONFIG), "~*30") == []
     assert kinds(play(Endpoint(CONFIG), "#*3 ~*40")) == ["started", "sustained"]
-    assert moments(Endpoint(CONFIG), "# ~*2 .*16") == [("started", 3), ("paused", 10), ("ended", 19)]
+    assert moments(Endpoint(CONFIG), "# ~*2 .*16") == [("started", 3), ("paused", 9), ("ended", 19)]
 
 
 def test_after_the_end_the_upper_level_counts_again() -> None:
@@ -95,30 +95,36 @@ def test_a_pause_shorter_than_the_end_continues_the_utterance() -> None:
     assert play(Endpoint(CONFIG), "#*5 .*15 #*2 .*16") == [
         at("started", 0, 0, 3, 3),
         at("sustained", 0, 0, 4, 4),
-        at("paused", 0, 0, 5, 12),
-        at("resumed", 0, 0, 5, 12),
-        at("paused", 0, 0, 22, 29),
-        at("ended", 0, 0, 22, 29),
+        at("paused", 0, 0, 5, 11),
+        at("resumed", 0, 0, 5, 11),
+        at("paused", 0, 0, 22, 28),
+        at("ended", 0, 0, 22, 34),
     ]
 
 
 def test_a_silence_shorter_than_a_pause_is_not_told() -> None:
-    assert kinds(play(Endpoint(CONFIG), "#*5 .*6 #*5 .*6 #*5")) == ["started", "sustained"]
+    assert kinds(play(Endpoint(CONFIG), "#*5 .*5 #*5 .*5 #*5")) == ["started", "sustained"]
 
 
-def test_the_audio_at_the_pause_is_the_audio_at_the_end_when_nothing_was_said_between() -> None:
+def test_the_audio_at_the_end_is_that_at_the_pause_with_more_silence_when_nothing_was_said_between() -> None:
     paused, ended = play(Endpoint(CONFIG), ".*30 #*9 .*8 #*9 .*16")[-2:]
     assert kinds([paused, ended]) == ["paused", "ended"]
-    assert (paused.begin, paused.keep_until) == (ended.begin, ended.keep_until)
+    assert paused.begin == ended.begin
+    assert ended.keep_until - paused.keep_until == 6 * WINDOW
+
+
+def test_an_utterance_keeps_no_more_silence_however_late_it_ends() -> None:
+    patient = EndpointConfig(silence_ms=5000)
+    assert play(Endpoint(patient), "#*5 .*160")[-1] == at("ended", 0, 0, 5, 17)
 
 
 def test_the_pre_roll_does_not_reach_into_the_utterance_before() -> None:
     first, second = (mark for mark in play(Endpoint(CONFIG), "#*5 .*17 #*5 .*16") if mark.kind == "ended")
-    assert first == at("ended", 0, 0, 5, 12)
-    assert second == at("ended", 22 * WINDOW - PRE_ROLL, 22, 27, 34)
+    assert first == at("ended", 0, 0, 5, 17)
+    assert second == at("ended", 17 * WINDOW, 22, 27, 39)
     long = EndpointConfig(pre_roll_ms=2000)
     first, second = (mark for mark in play(Endpoint(long), "#*5 .*16 #*5 .*16") if mark.kind == "ended")
-    assert second.begin == first.keep_until == 12 * WINDOW
+    assert second.begin == first.keep_until == 17 * WINDOW
 
 
 def test_long_speech_is_cut_and_goes_on_in_the_next_utterance() -> None:
@@ -127,7 +133,7 @@ def test_long_speech_is_cut_and_goes_on_in_the_next_utterance() -> None:
     assert [mark for mark in marks if mark.kind == "ended"] == [
         at("ended", 0, 0, 38, 38),
         at("ended", 38 * WINDOW, 38, 76, 76),
-        at("ended", 76 * WINDOW, 76, 100, 107),
+        at("ended", 76 * WINDOW, 76, 100, 112),
     ]
 
 
@@ -136,7 +142,7 @@ def test_a_cut_loses_no_speech_however_little_is_left() -> None:
         for tail in ("#", "~"):
             *_, cut, ended = (m for m in play(Endpoint(SHORT), f"#*38 {tail}*{left} .*16") if m.kind == "ended")
             assert cut == at("ended", 0, 0, 38, 38)
-            assert ended == at("ended", 38 * WINDOW, 38, 38 + left, 38 + left + 7)
+            assert ended == at("ended", 38 * WINDOW, 38, 38 + left, 38 + left + 12)
 
 
 def test_speech_that_ends_at_the_cut_leaves_nothing_behind() -> None:
@@ -145,11 +151,11 @@ def test_speech_that_ends_at_the_cut_leaves_nothing_behind() -> None:
 
 def test_settings_may_change_in_the_middle() -> None:
     endpoint = Endpoint(CONFIG)
-    assert moments(endpoint, "#*5 .*8") == [("started", 3), ("sustained", 4), ("paused", 12)]
+    assert moments(endpoint, "#*5 .*8") == [("started", 3), ("sustained", 4), ("paused", 11)]
     endpoint.configure(EndpointConfig(silence_ms=320))  # 10 windows instead of 16
     assert moments(endpoint, ".*2") == [("ended", 15)]
     endpoint.configure(EndpointConfig(silence_ms=960))
-    assert moments(endpoint, "#*5 .*30") == [("started", 18), ("sustained", 19), ("paused", 27), ("ended", 50)]
+    assert moments(endpoint, "#*5 .*30") == [("started", 18), ("sustained", 19), ("paused", 26), ("ended", 50)]
 
 
 def test_an_earlier_pause_set_during_silence_is_told_at_once() -> None:

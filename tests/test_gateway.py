@@ -14,7 +14,7 @@ from sockets import Json, Socket, connected, scripted_server
 from virtual_time import run
 
 from vita_duplex.engine.scripted import ScriptedReply
-from vita_duplex.engine.seams import Query
+from vita_duplex.engine.seams import AssistantMessage, Query
 from vita_duplex.server.server import Server
 
 SHORT = ScriptedReply(transcript="what is it", text="It is short, and this is its end.")
@@ -407,5 +407,99 @@ def test_hundreds_of_sessions_leave_no_task_and_no_seat() -> None:
         assert server.sessions == 0
         assert server.parts is not None
         assert set(server.parts.pool._generators.values()) == {0}
+
+    run(script())
+
+
+# ── what the client says of its playback ───────────────────────────────────────────────
+
+
+def truncate(item_id: str, audio_end_ms: int) -> Json:
+    return {
+        "type": "conversation.item.truncate", "event_id": "mine",
+        "item_id": item_id, "content_index": 0, "audio_end_ms": audio_end_ms,
+    }  # fmt: skip
+
+
+def typed(text: str) -> list[Json]:
+    content = [{"type": "input_text", "text": text}]
+    item = {"type": "message", "role": "user", "content": content}
+    return [{"type": "conversation.item.create", "item": item}, {"type": "response.create"}]
+
+
+async def last_answer_shown(server: Server, socket: Socket) -> AssistantMessage:
+    """What the next request is told of the latest reply."""
+    for event in typed("and now?"):
+        socket.put(event)
+    await asyncio.sleep(0.2)
+    assert server.parts is not None
+    *_, (answer,) = (
+        [message for message in query.history if isinstance(message, AssistantMessage)]
+        for instance in server.parts.pool.instances
+        for query in instance.queries  # type: ignore[attr-defined]
+        if query.history
+    )
+    return answer
+
+
+def test_truncating_the_reply_that_is_being_spoken_stops_it_where_the_client_says() -> None:
+    async def script() -> None:
+        server = scripted_server(LONG)
+        async with connected(server) as socket:
+            await socket.speak()
+            await socket.until("response.output_audio.delta", 50)  # 2 s
+            item_id = socket.all("response.output_audio.delta")[0]["item_id"]
+            socket.put(truncate(item_id, 1000))
+            done = await socket.until("response.done")
+            check_types(socket)
+            [truncated] = socket.all("conversation.item.truncated")
+            assert (truncated["item_id"], truncated["audio_end_ms"]) == (item_id, 1000)
+            assert done["response"]["status_details"] == {"type": "cancelled", "reason": "client_cancelled"}
+            # A second at 15 characters.
+            assert done["response"]["output"][0]["content"][0]["transcript"] == "word0 word1 word2"
+            assert await last_answer_shown(server, socket) == AssistantMessage("word0 word1 word2", cut=True)
+
+    run(script())
+
+
+def test_a_reply_that_is_over_is_truncated_in_the_dialogue() -> None:
+    async def script() -> None:
+        server = scripted_server(SHORT)
+        async with connected(server) as socket:
+            await socket.speak()
+            await socket.until("response.done")
+            socket.put(truncate("item_reply_1", 500))
+            await socket.until("conversation.item.truncated")
+            assert await last_answer_shown(server, socket) == AssistantMessage("It is", cut=True)
+
+    run(script())
+
+
+def test_only_replies_can_be_truncated() -> None:
+    async def script() -> None:
+        async with connected(scripted_server(SHORT)) as socket:
+            await socket.speak()
+            await socket.until("response.output_audio.delta")
+            for item_id in ("item_user_1", "item_reply_7", "item_reply_x", "item_reply_", "1", "item_reply_²"):
+                socket.put(truncate(item_id, 100))
+            done = await socket.until("response.done")
+            assert errors(socket) == [("item_not_found", "mine")] * 6
+            assert done["response"]["status"] == "completed"
+
+    run(script())
+
+
+def test_the_next_request_is_told_as_much_as_the_client_says_it_played() -> None:
+    async def script() -> None:
+        server = scripted_server(LONG)
+        async with connected(server) as socket:
+            await socket.speak()
+            await socket.until("response.output_audio.delta", 50)  # 2 s
+            socket.put({"type": "playback.ack", "response_id": "resp_1", "item_id": "item_reply_1", "played_ms": 400})
+            assert await last_answer_shown(server, socket) == AssistantMessage("word0", cut=True)
+            assert errors(socket) == []
+            socket.put({"type": "playback.ack", "event_id": "mine", "item_id": "item_user_1", "played_ms": 400})
+            await socket.until("error")
+            assert errors(socket) == [("item_not_found", "mine")]
 
     run(script())

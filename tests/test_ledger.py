@@ -82,6 +82,47 @@ def test_what_is_told_late_of_a_piece_changes_nothing() -> None:
     assert entries.pieces == [Piece("One.", 100, 100)]
 
 
+# ── what the client says ───────────────────────────────────────────────────────────────
+
+
+def test_without_a_word_from_the_client_the_clock_says_what_was_heard() -> None:
+    entries = ledger(("One two.", 400))
+    assert [entries.heard(clock) for clock in (0, 100, 400, 500)] == [0, 100, 400, 400]
+
+
+def test_what_the_client_says_counts_and_the_clock_goes_on_from_there() -> None:
+    entries = ledger(("One two.", 400))
+    entries.acknowledge(60, clock=100)
+    assert [entries.heard(clock) for clock in (100, 150, 500)] == [60, 110, 400]
+
+
+def test_news_that_are_late_or_impossible_change_nothing() -> None:
+    entries = ledger(("One two.", 400))
+    entries.acknowledge(200, clock=210)
+    entries.acknowledge(100, clock=220)
+    assert entries.heard(220) == 210
+    entries.acknowledge(10_000, clock=230)
+    assert entries.heard(230) == 400, "never more than was sent"
+    entries.add("Three.", 100, 100)
+    assert entries.heard(230) == 400, "nor what was sent after that"
+
+
+def test_a_truncated_turn_is_heard_no_further() -> None:
+    entries = ledger(("One two.", 400))
+    entries.truncate(150)
+    entries.acknowledge(300, clock=300)
+    assert [entries.heard(clock) for clock in (100, 300, 500)] == [150, 150, 150]
+    entries.truncate(200)
+    assert entries.heard(500) == 150, "what was cut stays cut"
+
+
+def test_truncating_what_was_never_sent_cuts_at_what_was() -> None:
+    entries = ledger(("One two.", 400))
+    entries.truncate(9000)
+    entries.add("Three.", 100, 100)
+    assert entries.heard(500) == 400
+
+
 words = st.text("ab,", min_size=1, max_size=5)
 pieces = st.lists(st.tuples(st.lists(words, min_size=1, max_size=5).map(" ".join), st.integers(0, 500)), max_size=5)
 

@@ -19,7 +19,7 @@ from vita_duplex.vad.endpoint import WINDOW, EndpointConfig
 from vita_duplex.vad.listener import WAITING_LIMIT, MicrophoneListener
 from vita_duplex.vad.scripted import LevelVad
 
-PRE_ROLL, CLOSING = 4800, 7 * WINDOW
+PRE_ROLL, PAUSE, CLOSING = 4800, 6 * WINDOW, 12 * WINDOW
 
 
 def sound(*lengths: int) -> Samples:
@@ -85,12 +85,12 @@ def plain(heard: list[Heard]) -> list[tuple[object, ...]]:
 
 def test_an_utterance_is_told_with_its_exact_samples() -> None:
     samples = sound(20 * WINDOW, 10 * WINDOW, 20 * WINDOW)
-    kept = samples[20 * WINDOW - PRE_ROLL : 30 * WINDOW + CLOSING].tobytes()
+    early, kept = (samples[20 * WINDOW - PRE_ROLL : 30 * WINDOW + rest].tobytes() for rest in (PAUSE, CLOSING))
     start, end = 20 * WINDOW, 30 * WINDOW
     assert plain(heard_of([samples])) == [
         (SpeechStarted(1), start, 23 * WINDOW, 23 * WINDOW, None),
         (SpeechSustained(1), start, 24 * WINDOW, 24 * WINDOW, None),
-        (SpeechPaused(1), start, end, 37 * WINDOW, kept),
+        (SpeechPaused(1), start, end, 36 * WINDOW, early),
         (SpeechEnded(1), start, end, 46 * WINDOW, kept),
     ]
 

@@ -456,3 +456,150 @@ def test_barge_in_verdict_speaks_on_until_the_verdict() -> None:
             assert len(during) > 20
 
     run(script())
+
+
+def test_the_reply_heard_until_the_verdict_is_in_the_dialogue_but_not_in_the_request_that_had_begun() -> None:
+    async def script() -> None:
+        slow = replace_reply(QUERY, verdict_s=1.0)
+        async with conversation(LONG, slow, config=DuplexConfig(barge_in="verdict")) as talk:
+            await ask(talk)
+            await talk.silent_until(TurnAudio)
+            await talk.be_silent(1.0)
+            await ask(talk)
+            await talk.silent_until(TurnEnded, 2)
+            asked = talk.instances[1].queries[-1].history[-1]
+            assert isinstance(asked, AssistantMessage)
+            first, second, *_ = (m for m in talk.session.dialogue.history() if isinstance(m, AssistantMessage))
+            assert asked.cut
+            assert first.cut
+            assert first.text == talk.all(TurnEnded)[0].heard
+            assert len(first.text.split()) > len(asked.text.split()), "it went on for a second"
+            assert first.text.startswith(asked.text)
+            assert second.text == QUERY.text
+
+    run(script())
+
+
+class Warmable(ScriptedInstance):
+    """Takes ten seconds for a warm-up and notes how it went."""
+
+    def __init__(self, name: str, replies: tuple[ScriptedReply, ...]) -> None:
+        super().__init__(name, replies)
+        self.warmed: list[tuple[float, Query]] = []
+        self.cancelled: list[float] = []
+
+    async def warm(self, query: Query) -> None:
+        self.warmed.append((asyncio.get_running_loop().time(), query))
+        try:
+            await asyncio.sleep(10)
+        except asyncio.CancelledError:
+            self.cancelled.append(asyncio.get_running_loop().time())
+            raise
+
+
+def test_the_instance_that_would_judge_is_warmed_when_speech_begins_and_delays_no_request() -> None:
+    async def script() -> None:
+        pair = Warmable("a", (LONG, QUERY)), Warmable("b", (LONG, QUERY))
+        async with conversation(instances=pair) as talk:
+            await ask(talk)
+            await talk.silent_until(TurnAudio)
+            assert len(pair[0].warmed) == 1
+            await talk.be_silent(2.0)
+            await ask(talk)
+            await talk.silent_until(TurnEnded, 2)
+            [(warmed, query)] = pair[1].warmed
+            assert warmed < talk.times(TurnHeld)[0]
+            question, answer = query.history
+            assert question == UserMessage("a long story")
+            assert isinstance(answer, AssistantMessage)
+            assert LONG.text.startswith(answer.text)
+            assert query.utterances == ()
+            begun = [notice.record.begun for notice in talk.all(TurnRecorded)]
+            assert pair[0].cancelled + pair[1].cancelled == pytest.approx(begun)
+
+    run(script())
+
+
+def test_a_warm_up_that_fails_harms_nothing() -> None:
+    class Cold(ScriptedInstance):
+        async def warm(self, query: Query) -> None:
+            raise PartFailed(self.name, "cold")
+
+    async def script() -> None:
+        async with conversation(instances=(Cold("a", (QUERY,)),)) as talk:
+            await ask(talk)
+            await talk.silent_until(TurnEnded)
+            assert talk.endings() == [(1, "completed", None)]
+            assert talk.all(PartTrouble) == []
+
+    run(script())
+
+
+def test_a_typed_query_is_answered_alone_and_the_noise_before_it_stays_unknown() -> None:
+    async def script() -> None:
+        noise = replace_reply(NOISE, verdict_s=0.7)
+        async with conversation(noise, QUERY) as talk:
+            await ask(talk)
+            await talk.session.ask(next(talk.numbers), "typed words")
+            await talk.silent_until(TurnEnded)
+            assert [(n.utterances, n.accepted) for n in talk.all(Judged)] == [((2,), True), ((1,), False)]
+            assert talk.endings() == [(2, "completed", None)]
+            assert talk.session.dialogue.history() == (UserMessage("typed words"), AssistantMessage(QUERY.text))
+
+    run(script())
+
+
+def test_what_a_client_says_late_corrects_a_reply_that_was_cut() -> None:
+    async def script() -> None:
+        async with conversation(LONG, QUERY) as talk:
+            await ask(talk)
+            await talk.silent_until(TurnAudio)
+            await talk.be_silent(2.0)
+            await talk.session.cancel_reply(1)
+            await talk.silent_until(TurnEnded)
+            talk.session.acknowledge(1, 24_000)
+            assert talk.session.dialogue.history()[-1] == AssistantMessage("word0 word1 word2", cut=True)
+            assert await talk.session.truncate(1, 12_000)
+            assert talk.session.dialogue.history()[-1] == AssistantMessage("word0", cut=True)
+            assert not await talk.session.truncate(7, 12_000)
+
+    run(script())
+
+
+def test_while_an_instance_is_down_the_other_one_has_both_roles() -> None:
+    async def script() -> None:
+        pair = ScriptedInstance("a", (QUERY,)), ScriptedInstance("b", (QUERY,))
+        async with conversation(instances=pair) as talk:
+            served: list[list[int]] = []
+            for healthy in (False, True):
+                pair[0].healthy = healthy
+                await ask(talk)
+                await talk.silent_until(TurnEnded, len(served) + 1)
+                served.append([len(instance.queries) for instance in pair])
+            assert served == [[0, 1], [1, 1]]
+
+    run(script())
+
+
+def test_nothing_more_is_sent_while_an_engine_takes_its_time_to_abort() -> None:
+    class Slow(ScriptedInstance):
+        async def answer(self, query: Query) -> AsyncGenerator[Judgement | str]:
+            try:
+                async for item in super().answer(query):
+                    yield item
+            finally:
+                await asyncio.sleep(0.09)
+
+    async def script() -> None:
+        endless = replace_reply(LONG, token_s=0.3)
+        pair = Slow("a", (endless, QUERY)), Slow("b", (endless, QUERY))
+        async with conversation(instances=pair, config=DuplexConfig(barge_in="verdict")) as talk:
+            await ask(talk)
+            await talk.silent_until(TurnAudio)
+            await talk.be_silent(2.0)
+            await ask(talk)
+            ended = await talk.silent_until(TurnEnded)
+            last = max(time for time, n in talk.told if isinstance(n, TurnAudio) and n.turn == 1)
+            assert last <= ended - 0.09
+
+    run(script())

@@ -13,7 +13,7 @@ from virtual_time import run
 
 from vita_duplex.engine.seams import Chunk, PartFailed, Samples, Synthesiser
 from vita_duplex.tts.scripted import HummingVoice
-from vita_duplex.tts.speech import AHEAD_S, CHUNK_MS, PacedSpeech, SpeechConfig
+from vita_duplex.tts.speech import AHEAD_S, CHUNK_MS, PacedSpeech, SpeechConfig, slow_seconds
 
 RATE = 1000
 CHUNK = RATE * CHUNK_MS // 1000
@@ -364,8 +364,8 @@ def test_the_voice_is_only_so_far_ahead(held: bool) -> None:
         playing = asyncio.create_task(speech.play(sent))
         for _ in range(25):
             await passed(1)
-            assert speech.synthesised == voice.made
-            assert AHEAD_S * RATE - CHUNK <= voice.made - sent.count <= AHEAD_S * RATE + voice.part
+            assert speech.synthesised == voice.made - voice.part, "one part waits for room"
+            assert AHEAD_S * RATE - CHUNK <= speech.synthesised - sent.count <= AHEAD_S * RATE + voice.part
         speech.resume()
         await playing
         assert sent.samples.tolist() == numbered(40 * 1000)
@@ -418,3 +418,29 @@ def test_virtual_time_notices_a_task_left_behind() -> None:
     coroutine: Coroutine[Any, Any, None] = careless()
     with pytest.raises(AssertionError, match="forgotten"):
         run(coroutine)
+
+
+def test_a_piece_that_is_still_being_made_is_told_rather_too_long_and_its_true_length_at_the_end() -> None:
+    class Hesitant(CountingVoice):
+        async def synthesise(self, text: str) -> AsyncGenerator[Samples]:
+            async for samples in super().synthesise(text):
+                yield samples
+            await asyncio.sleep(3)  # nothing tells that this was all
+
+    async def main() -> list[tuple[int, int]]:
+        speech, sent = paced(Hesitant())
+        speech.write("Twenty characters.. ")
+        speech.finish()
+        await speech.play(sent)
+        return [(len(chunk.samples), chunk.piece_samples) for chunk in sent.chunks]
+
+    *sounding, last = run(main())
+    assert sum(count for count, _ in sounding) == 950
+    assert {length for _, length in sounding} == {1900}, "a tenth of a second for each of 19 characters"
+    assert last == (0, 950)
+
+
+def test_slow_voices_take_longer_for_digits_and_chinese() -> None:
+    assert slow_seconds("abc d") == pytest.approx(0.5)
+    assert slow_seconds("1999") == pytest.approx(1.4)
+    assert slow_seconds("你好") == pytest.approx(0.7)

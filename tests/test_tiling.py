@@ -6,6 +6,7 @@ import struct
 import zlib
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -202,8 +203,15 @@ def test_bytes_that_are_no_picture_are_refused(data: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{"max_tiles": 0}, {"max_tiles": 3, "min_tiles": 4}, {"max_tiles": 1, "tile": 450}]
+    ("settings", "said"),
+    [
+        ({"max_tiles": 0}, "max_dynamic_patch must be a whole number from 1 to 40, not 0"),
+        ({"max_tiles": 41}, "max_dynamic_patch must be a whole number from 1 to 40, not 41"),
+        ({"max_tiles": "6"}, "max_dynamic_patch must be a whole number from 1 to 40, not '6'"),
+        ({"max_tiles": 3, "min_tiles": 4}, "between 4 and 3 tiles is no choice"),
+        ({"max_tiles": 1, "tile": 450}, "a tile of 450"),
+    ],
 )
-def test_settings_that_cannot_be_are_refused(settings: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match="tile"):
+def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
         Tiling(**settings)

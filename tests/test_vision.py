@@ -1,7 +1,6 @@
 """The merge and the projector against numbers recorded from the original modules, and from picture to embedding.
 
-The tensors come from running VITA 1.0 at a tiny, randomly initialised size. `vision_end_to_end.safetensors` holds
-the pictures, the vision weights under their released names, and the embeddings that the whole model got.
+The tensors come from running VITA 1.0 at a tiny, randomly initialised size.
 """
 
 import json
@@ -9,19 +8,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load_file
+from tiny_vita import CASES, Case, weights
 from torch import Tensor
 from torch.nn import functional as F
 
-from vita_duplex.models.tiling import Tiling, mirror
+from vita_duplex.models.tiling import Tiling
 from vita_duplex.models.vision import VisionProjector, merge_patches, pixel_shuffle
 
 GOLDEN = Path(__file__).parent / "golden"
 RECORDED = load_file(GOLDEN / "vision.safetensors")
 SIZES = json.loads((GOLDEN / "vision.json").read_text())
-WHOLE = load_file(GOLDEN / "vision_end_to_end.safetensors")
-WEIGHTS = {name: tensor.float() for name, tensor in WHOLE.items() if name.startswith("model.")}
+WEIGHTS = {name: tensor.float() for name, tensor in weights().items()}
 
 TOLERANCE = 1e-4
 TOWER = "model.vision_tower.vision_tower."
@@ -145,24 +143,12 @@ def test_the_towers_steps_are_the_recorded_ones() -> None:
     assert furthest(x, RECORDED["last_hidden_with_cls"]) <= TOLERANCE
 
 
-def pictures(*names: str) -> list[Image.Image]:
-    return [Image.fromarray(WHOLE[f"src.{name}"].numpy()) for name in names]
-
-
 @pytest.mark.parametrize(
-    ("case", "images", "most"),
-    [
-        ("image", pictures("single"), 1),
-        ("image_tiled", pictures("multi"), 12),
-        ("video_audio", [mirror(frame) for frame in pictures("frame0", "frame1", "frame2", "frame3")], 1),
-    ],
-    ids=["image", "image_tiled", "video_audio"],
+    "case", [case for case in CASES.values() if "image" in case.media()], ids=lambda case: case.name
 )
-def test_from_pictures_to_the_embeddings_the_language_model_got(
-    case: str, images: list[Image.Image], most: int, projector: VisionProjector
-) -> None:
-    tiling = Tiling(most, tile=SIZES["image_size"], patch=SIZES["patch"])
-    pixels = torch.cat([torch.from_numpy(tiling.pixels(image)) for image in images])
+def test_from_pictures_to_the_embeddings_the_language_model_got(case: Case, projector: VisionProjector) -> None:
+    tiling = Tiling(case.max_tiles, tile=SIZES["image_size"], patch=SIZES["patch"])
+    pixels = torch.cat([torch.from_numpy(tiling.pixels(image)) for image in case.media()["image"]])
     with torch.no_grad():
         found = projector(layer(layer(embed(pixels), 0), 1))
-    assert furthest(found, WHOLE[f"{case}.image_embeds"]) <= TOLERANCE
+    assert furthest(found, case.tensor("image_embeds")) <= TOLERANCE

@@ -15,15 +15,14 @@ import pytest_asyncio
 from pydantic import ValidationError
 
 from vita_duplex.engine.seams import PartFailed
+from vita_duplex.engine.vllm_engine import VllmEngine, check_model, set_environment
 from vita_duplex.engine.vllm_text import (
     ChatMessage,
     VllmText,
     VllmTextConfig,
-    check_model,
     merge_roles,
     plain_dialogue,
     sampling_defaults,
-    set_environment,
 )
 
 real = pytest.mark.real
@@ -75,7 +74,7 @@ def test_a_hub_model_leaves_the_hub_reachable(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_folder_that_is_not_there_is_named() -> None:
     with pytest.raises(PartFailed, match="there is no folder /no/such/folder"):
-        check_model("/no/such/folder")
+        check_model("language model", "/no/such/folder")
 
 
 @real
@@ -99,9 +98,9 @@ async def model(model_folder: Path) -> AsyncIterator[VllmText]:
     config = VllmTextConfig(model=str(model_folder), cache=model_folder.parent, max_model_len=1024)
     text = await asyncio.to_thread(VllmText.load, config, lambda fraction, phase: None)
     yield text
-    await asyncio.to_thread(text.shutdown)
-    assert not text.healthy
-    assert text.n_unfinished == 0
+    await asyncio.to_thread(text.engine.shutdown)
+    assert not text.engine.healthy
+    assert text.engine.n_unfinished == 0
     with pytest.raises(PartFailed, match="not running"):
         await said(text, PARIS)
     assert engine_process() is None
@@ -143,10 +142,10 @@ class RefusingEngine:
 
 @real  # for the time it takes to import vLLM
 async def test_a_request_that_the_engine_cannot_answer_fails_alone() -> None:
-    model = VllmText(VllmTextConfig(), RefusingEngine())
+    model = VllmText(VllmTextConfig(), VllmEngine("language model", RefusingEngine()))
     with pytest.raises(PartFailed, match="could not answer"):
         await said(model, PARIS)
-    assert model.healthy
+    assert model.engine.healthy
 
 
 @real
@@ -189,9 +188,9 @@ async def test_closing_a_reply_frees_the_engine(model: VllmText, monkeypatch: py
     assert engine is not None
     async with aclosing(model.reply(DRAGON, max_tokens=800)) as deltas:
         await anext(deltas)
-        assert model.n_unfinished == 1
+        assert model.engine.n_unfinished == 1
         assert await busy_s(engine) > 0.3
-    assert model.n_unfinished == 0
+    assert model.engine.n_unfinished == 0
     quiet = [await busy_s(engine) for _ in range(5)]  # the first may still see the step that was running
     assert min(quiet) < 0.2, quiet
 
@@ -201,11 +200,11 @@ async def test_closing_a_reply_frees_the_engine(model: VllmText, monkeypatch: py
 async def test_cancelling_the_reader_frees_the_engine(model: VllmText) -> None:
     reader = asyncio.ensure_future(said(model, DRAGON))
     await asyncio.sleep(0.5)
-    assert model.n_unfinished == 1
+    assert model.engine.n_unfinished == 1
     reader.cancel()
     with pytest.raises(asyncio.CancelledError):
         await reader
-    assert model.n_unfinished == 0
+    assert model.engine.n_unfinished == 0
 
 
 @real
@@ -258,6 +257,6 @@ async def test_a_dead_engine_fails_the_reply_that_runs_and_those_that_follow(
 
     with pytest.raises(PartFailed, match="engine died"):
         await lose_the_engine()
-    assert not model.healthy
+    assert not model.engine.healthy
     with pytest.raises(PartFailed, match="not running"):
         await said(model, PARIS)

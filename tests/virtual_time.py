@@ -9,18 +9,26 @@ from typing import Any, TypeVar
 Result = TypeVar("Result")
 
 
+MOMENT_LIMIT = 100_000
+"""Rounds of the loop without time passing: something turns in circles."""
+
+
 class _JumpingSelector(selectors.DefaultSelector):
     """Instead of waiting, moves the clock."""
 
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
+        self._rounds = 0
 
     def select(self, timeout: float | None = None) -> Any:
         ready = super().select(0)
         if not ready:
             if timeout is None:
                 raise RuntimeError("every task waits for something that will never happen")
+            self._rounds = 0 if timeout > 0 else self._rounds + 1
+            if self._rounds > MOMENT_LIMIT:
+                raise RuntimeError("time stands still")
             self.now += max(0.0, timeout)
         return ready
 

@@ -5,13 +5,15 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from vita_duplex.engine.duplex import DuplexConfig
+from vita_duplex.engine.remote import RemoteConfig
 from vita_duplex.engine.scripted import ScriptedReply
+from vita_duplex.engine.vita import VitaInstanceConfig
 from vita_duplex.engine.vllm_text import VllmTextConfig
 from vita_duplex.tts.speech import SpeechConfig
 from vita_duplex.vad.endpoint import EndpointConfig
@@ -105,14 +107,23 @@ class EngineConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["text", "scripted"] = "text"
-    """`text`: ears with text, a judge and a text model on vLLM · `scripted`: no model."""
+    kind: Literal["text", "vita", "remote", "scripted"] = "text"
+    """`text`: ears with text, a judge and a text model on vLLM · `vita`: a VITA checkpoint on vLLM, which hears and
+    judges itself · `remote`: the same on vLLM servers of other nodes · `scripted`: no model."""
     instances: int = Field(1, ge=1, le=8)
-    """Engines. With one, both slots of every session sit on it."""
+    """Engines; `remote` has one per address. With one, both slots of every session sit on it."""
     cache: Path = Field(default_factory=default_cache)
     """Folder for models that have to be prepared."""
     text: VllmTextConfig = VllmTextConfig()
+    vita: VitaInstanceConfig = VitaInstanceConfig()
+    remote: RemoteConfig = RemoteConfig()
     scripted: tuple[ScriptedReply, ...] = Field((ScriptedReply(),), min_length=1)
+
+    @model_validator(mode="after")
+    def _has_addresses(self) -> Self:
+        if self.kind == "remote" and not self.remote.urls:
+            raise ValueError("engine.kind remote wants at least one address in engine.remote.urls")
+        return self
 
 
 class VadConfig(BaseModel):
@@ -147,10 +158,30 @@ class Config(BaseModel):
     voice: VoiceConfig = VoiceConfig()
     speech: SpeechConfig = SpeechConfig()
 
+    @model_validator(mode="after")
+    def _holds_last_long_enough(self) -> Self:
+        """A hold that ends by itself must not end before the verdict about the longest utterance."""
+        wait_s = (self.endpoint.silence_ms + self.duplex.verdict_deadline_ms) / 1000
+        needed = self.endpoint.max_utterance_s + wait_s
+        if self.duplex.hold_limit_s < needed:
+            raise ValueError(
+                f"duplex.hold_limit_s must be at least {needed:g}: endpoint.max_utterance_s, endpoint.silence_ms and "
+                "duplex.verdict_deadline_ms together"
+            )
+        return self
+
     @property
     def model_name(self) -> str:
         """What the model is called on the wire."""
-        return Path(self.engine.text.model).name if self.engine.kind == "text" else self.engine.kind
+        match self.engine.kind:
+            case "text":
+                return Path(self.engine.text.model).name
+            case "vita":
+                return Path(self.engine.vita.model).name
+            case "remote":
+                return self.engine.remote.model or "vita"
+            case "scripted":
+                return "scripted"
 
 
 class ConfigError(Exception):
@@ -173,8 +204,12 @@ def load_config(path: Path | None, environment: Mapping[str, str] = os.environ, 
         return Config.model_validate(values)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
+        if not first["loc"]:  # settings that do not go together
+            raise ConfigError(str(first["ctx"]["error"])) from error
         where = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{where}: {first['msg']} (got {first['input']!r})") from error
+        # Of a whole section whose parts do not fit together; it is no help, and may hold a secret.
+        got = "" if first["type"] == "value_error" else f" (got {first['input']!r})"
+        raise ConfigError(f"{where}: {first['msg']}{got}") from error
 
 
 _BOOL = "tag:yaml.org,2002:bool"

@@ -32,10 +32,10 @@ class Cascade:
 
     @property
     def healthy(self) -> bool:
-        return self._text.healthy
+        return self._text.engine.healthy
 
     def close(self) -> None:
-        self._text.shutdown()
+        self._text.engine.shutdown()
 
     async def warm(self, query: Query) -> None:
         await self._text.warm(chat(query, ""))

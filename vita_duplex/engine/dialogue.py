@@ -3,10 +3,13 @@
 from collections import deque
 from dataclasses import dataclass
 
-from vita_duplex.engine.seams import AssistantMessage, Message, UserMessage
+from vita_duplex.engine.seams import INPUT_RATE, AssistantMessage, Message, UserMessage
 
 HISTORY_LIMIT = 64
 """Messages kept. Older ones go first; an instance takes what fits its own budget."""
+
+AUDIO_LIMIT_S = 180
+"""Seconds of speech kept where there are no words for it: 11.5 MB, and 2,250 tokens of VITA. Older turns go first."""
 
 
 @dataclass(slots=True)
@@ -26,6 +29,12 @@ class Dialogue:
 
     def accept(self, message: UserMessage) -> None:
         self._entries.append(message)
+        while len(self._entries) > 1 and self._audio_s() > AUDIO_LIMIT_S:
+            self._entries.popleft()
+
+    def _audio_s(self) -> float:
+        kept = [one for entry in self._entries if isinstance(entry, UserMessage) for one in entry.utterances]
+        return sum(len(one.samples) for one in kept if one.samples is not None) / INPUT_RATE
 
     def begin_reply(self, turn: int) -> None:
         self._entries.append(Reply(turn))

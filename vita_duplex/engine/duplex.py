@@ -35,6 +35,7 @@ from vita_duplex.engine.events import (
     Status,
     Swap,
     Verdict,
+    Warm,
 )
 
 UNDECIDED_LIMIT = 8
@@ -52,11 +53,15 @@ class DuplexConfig(BaseModel):
     what is said during a reply is ignored."""
     verdict_threshold: float = Field(0.5, ge=0, le=1)
     """`p1` that a spoken utterance needs to be answered."""
+    abstain_band: float = Field(0.05, ge=0, le=0.5)
+    """A verdict of an early request does not decide when its `p1` lies within this of the threshold: the
+    utterance is judged again at its end, with its closing silence. Small, for it costs such an utterance the
+    time that the early start saves; not zero, for most of the wrong verdicts lie close to the threshold."""
     verdict_deadline_ms: int = Field(1500, ge=0)
     """Time for a verdict after the end of the utterance; without one it counts as `<2>`."""
     hold_limit_s: float = Field(45, gt=0)
-    """A held reply goes on after this long whatever happens; longer than the longest utterance, its end
-    silence and the verdict deadline together, so that it only acts when the ears have died."""
+    """A held reply goes on, and an early request is withdrawn, after this long whatever happens. At least the
+    longest utterance, its end silence and the verdict deadline together: it only acts when the ears have died."""
 
 
 @dataclass(slots=True)
@@ -66,9 +71,11 @@ class Judging:
     turn: int
     slot: Slot
     utterances: tuple[int, ...]
+    deadline: float
+    early: bool
+    """Begun before the last of the utterances was over."""
     verdict: Verdict | None = None
     generating: bool = True
-    deadline: float | None = None
 
 
 @dataclass(slots=True)
@@ -87,7 +94,8 @@ class Duplex:
 
     An utterance is judged by the generator slot while nobody has the floor, and by the monitor slot
     during a reply. Whoever wins the floor is the generator from then on: if that was the monitor, the
-    slots swap roles.
+    slots swap roles. A typed query takes the floor at once, in the generator slot; speech that waits for
+    its verdict at that moment is judged by the monitor, as what is said into the new reply.
     """
 
     def __init__(self, config: DuplexConfig) -> None:
@@ -100,7 +108,7 @@ class Duplex:
         self._newest_typed = 0
         self._talking: int | None = None  # the utterance being spoken right now
         self._sustained = False  # … and it is no blip
-        self._ended: tuple[int, ...] = ()  # utterances that are over and not decided about
+        self._ended: tuple[int, ...] = ()  # what is over and not decided about; a request about it is under way
 
     @property
     def monitor(self) -> Slot:
@@ -135,7 +143,7 @@ class Duplex:
                 self._sustained = True
                 return self._hold(now)
             case SpeechPaused(utterance):
-                return self._speech_paused(utterance) if utterance == self._talking else []
+                return self._speech_paused(utterance, now) if utterance == self._talking else []
             case SpeechResumed(utterance):
                 return self._speech_resumed(now) if utterance == self._talking else []
             case SpeechEnded(utterance):
@@ -145,7 +153,7 @@ class Duplex:
             case Verdict():
                 return self._judged(event, now)
             case ReplyEnded(turn) | ReplyFailed(turn):
-                return self._reply_over(turn, failed=isinstance(event, ReplyFailed))
+                return self._reply_over(turn, now, failed=isinstance(event, ReplyFailed))
             case Played(turn):
                 return self._played(turn)
             case CancelAsked(turn):
@@ -157,8 +165,8 @@ class Duplex:
     def tick(self, now: float) -> list[Command]:
         """Act on the deadlines that have passed."""
         commands: list[Command] = []
-        if self.judging and self.judging.deadline is not None and now >= self.judging.deadline:
-            commands += self._reject("deadline")
+        if self.judging and now >= self.judging.deadline:
+            commands += self._reject("deadline") if self._ended else self._abort_judging()
         if self.floor and self.floor.held_until is not None and now >= self.floor.held_until:
             self._sustained = False  # speech that long without an end is no reason to hold again
             commands += self._resume()
@@ -172,10 +180,16 @@ class Duplex:
         self._newest_spoken = utterance
         ignored = self.config.barge_in == "off" and self.floor is not None
         self._talking, self._sustained = None if ignored else utterance, False
-        return []
+        if ignored or self.judging:
+            return []  # a request that is under way has computed the dialogue already
+        return [Warm(self._judge_slot)]
 
-    def _speech_paused(self, utterance: int) -> list[Command]:
-        return self._judge((*self._ended, utterance)) if len(self._ended) < UNDECIDED_LIMIT else []
+    def _speech_paused(self, utterance: int, now: float) -> list[Command]:
+        utterances = (*self._ended, utterance)
+        if len(utterances) > UNDECIDED_LIMIT or (self.judging and self.judging.utterances == utterances):
+            return []
+        limit = self._verdict_limit if self._ended else self.config.hold_limit_s
+        return self._judge(utterances, now + limit, early=True)
 
     def _speech_resumed(self, now: float) -> list[Command]:
         """Withdraw the early request; what was said before this utterance still wants its verdict."""
@@ -192,30 +206,43 @@ class Duplex:
         return commands + self._judge_ended(now) + self._decide(now)
 
     def _query_typed(self, utterance: int, now: float) -> list[Command]:
-        """A typed query goes with what was said before it and is not yet decided about."""
+        """Answer at once: nobody types to somebody else. What was said and not yet decided about is judged anew,
+        by itself and with the query in its dialogue."""
         if utterance <= self._newest_typed:
             return []
         self._newest_typed = utterance
-        self._ended = (*self._ended, utterance)
-        return self._judge_ended(now)
+        commands = self._abort_judging() + self._finish("cancelled", "turn_detected")
+        self.turns += 1
+        self.floor = Speaking(self.turns, self.generator, generating=True)
+        commands.append(Begin(self.generator, self.turns, (utterance,)))
+        commands += [Accept(self.turns, (utterance,)), GiveFloor(self.turns)]
+        if self._ended:
+            commands += self._judge_ended(now)
+        return commands + self._hold(now)
 
     # ── judging ────────────────────────────────────────────────────────────────────────
 
-    def _judge(self, utterances: tuple[int, ...]) -> list[Command]:
+    @property
+    def _judge_slot(self) -> Slot:
+        return self.monitor if self.floor else self.generator
+
+    @property
+    def _verdict_limit(self) -> float:
+        return self.config.verdict_deadline_ms / 1000
+
+    def _judge(self, utterances: tuple[int, ...], deadline: float, *, early: bool = False) -> list[Command]:
         commands = self._abort_judging()
-        slot = self.monitor if self.floor else self.generator
         self.turns += 1
-        self.judging = Judging(self.turns, slot, utterances)
-        return [*commands, Begin(slot, self.turns, utterances)]
+        self.judging = Judging(self.turns, self._judge_slot, utterances, deadline, early)
+        return [*commands, Begin(self._judge_slot, self.turns, utterances)]
 
     def _judge_ended(self, now: float) -> list[Command]:
         """See that what is over is judged, and by when; a request that is about just that goes on."""
-        commands: list[Command] = []
+        deadline = now + self._verdict_limit
         if self.judging is None or self.judging.utterances != self._ended:
-            commands = self._judge(self._ended)
-        assert self.judging is not None
-        self.judging.deadline = now + self.config.verdict_deadline_ms / 1000
-        return commands
+            return self._judge(self._ended, deadline)
+        self.judging.deadline = deadline
+        return []
 
     def _abort_judging(self) -> list[Command]:
         """End the pending request, if there is one; its utterances stay undecided."""
@@ -235,9 +262,10 @@ class Duplex:
         judging = self.judging
         if judging is None or judging.verdict is None or judging.utterances != self._ended:
             return []
-        # A typed query (<3>) is one by definition.
-        asked = judging.verdict.p3 > 0.5 or judging.verdict.p1 >= self.config.verdict_threshold
-        return self._take_floor(judging, now) if asked else self._reject("verdict")
+        over = judging.verdict.p1 - self.config.verdict_threshold
+        if judging.early and abs(over) < self.config.abstain_band:
+            return self._judge(self._ended, judging.deadline)
+        return self._take_floor(judging, now) if over >= 0 else self._reject("verdict")
 
     def _take_floor(self, judging: Judging, now: float) -> list[Command]:
         commands = self._abort_floor()
@@ -253,11 +281,12 @@ class Duplex:
         return commands + self._hold(now)
 
     def _reject(self, reason: Reason) -> list[Command]:
-        judging = self.judging
+        """Turn down what is over; what is being said is still to be judged."""
+        judging, rejected = self.judging, self._ended
         assert judging is not None
         commands = self._abort_judging()
         self._ended = ()
-        commands.append(Reject(judging.turn, judging.utterances, reason))
+        commands.append(Reject(judging.turn, rejected, reason))
         return commands if self._sustained else commands + self._resume()
 
     # ── the floor ──────────────────────────────────────────────────────────────────────
@@ -275,23 +304,23 @@ class Duplex:
         self.floor.held_until = None
         return [Resume(self.floor.turn)]
 
-    def _reply_over(self, turn: int, *, failed: bool) -> list[Command]:
+    def _reply_over(self, turn: int, now: float, *, failed: bool) -> list[Command]:
         if self.floor and turn == self.floor.turn:
             self.floor.generating = False
             self.floor.failed = failed
         elif self.judging and turn == self.judging.turn:
             self.judging.generating = False
             if failed or self.judging.verdict is None:
-                return self._judging_failed()
+                return self._judging_failed(now)
         return []
 
-    def _judging_failed(self) -> list[Command]:
+    def _judging_failed(self, now: float) -> list[Command]:
         judging = self.judging
         assert judging is not None
         if judging.utterances == self._ended:
             return self._reject("failed")
-        self.judging = None  # speech is going on; its end begins a new request
-        return []
+        self.judging = None  # speech is going on; its end begins a new request about it
+        return self._judge_ended(now) if self._ended else []
 
     def _played(self, turn: int) -> list[Command]:
         if self.floor is None or turn != self.floor.turn or self.floor.generating:

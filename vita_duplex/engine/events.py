@@ -43,7 +43,7 @@ class SpeechEnded:
 
 @dataclass(frozen=True, slots=True)
 class QueryTyped:
-    """The user typed a query; it carries an utterance number like a spoken one."""
+    """The user typed a query; it carries an utterance number like a spoken one, and needs no verdict."""
 
     utterance: int
 
@@ -114,8 +114,15 @@ Reason = Literal["verdict", "deadline", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
+class Warm:
+    """Compute the dialogue so far on a slot's instance, for a request that may come; a `Begin` ends this."""
+
+    slot: Slot
+
+
+@dataclass(frozen=True, slots=True)
 class Begin:
-    """Start a request on a slot's instance: judge these utterances and answer them."""
+    """Start a request on a slot's instance: judge these utterances (spoken ones) and answer them."""
 
     slot: Slot
     turn: int
@@ -185,4 +192,4 @@ class Finish:
     cause: Cause | None = None
 
 
-Command = Begin | Abort | Accept | Reject | Swap | GiveFloor | Hold | Resume | Finish
+Command = Warm | Begin | Abort | Accept | Reject | Swap | GiveFloor | Hold | Resume | Finish

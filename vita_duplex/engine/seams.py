@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 Samples = NDArray[np.float32]
 """Mono audio in [-1, 1], shape [n]."""
 
+Frame = NDArray[np.uint8]
+"""A picture as the camera saw it (not mirrored), RGB, shape [height, width, 3]."""
+
 INPUT_RATE = 16_000
 """Sample rate of everything a user says, inside the server."""
 
@@ -52,6 +55,9 @@ class Query:
     history: tuple[Message, ...]
     utterances: tuple[Utterance, ...]
     instructions: str = ""
+    frames: tuple[Frame, ...] = ()
+    """What is seen now, oldest first: a photograph, or several frames of a camera or a film. An array is not
+    changed once it is here: an instance knows it again by its identity, as it does an utterance's samples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +141,8 @@ class Chunk:
 
     samples: Samples
     piece_samples: int
-    """Length of the piece of text this belongs to, as far as it is synthesised."""
+    """Length of the piece of text this belongs to. While it is being synthesised at least what a slow voice takes
+    for it; if that was told, the true length comes with a last chunk without samples."""
     text: str | None = None
     """The piece's text, with its first chunk."""
     error: str | None = None

@@ -2,11 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
-from dataclasses import dataclass, field
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field, replace
 from typing import Protocol, assert_never
 
-from vita_duplex.engine.dialogue import Dialogue
+from vita_duplex.engine.dialogue import HISTORY_LIMIT, Dialogue
 from vita_duplex.engine.duplex import Duplex, DuplexConfig
 from vita_duplex.engine.events import (
     Abort,
@@ -24,6 +24,7 @@ from vita_duplex.engine.events import (
     ReplyEnded,
     ReplyFailed,
     Resume,
+    Slot,
     SpeechEnded,
     SpeechPaused,
     SpeechResumed,
@@ -31,6 +32,7 @@ from vita_duplex.engine.events import (
     SpeechSustained,
     Swap,
     Verdict,
+    Warm,
 )
 from vita_duplex.engine.ledger import Ledger
 from vita_duplex.engine.notices import (
@@ -54,6 +56,7 @@ from vita_duplex.engine.seams import (
     Chunk,
     Instance,
     Judgement,
+    Message,
     PartFailed,
     Query,
     Samples,
@@ -156,6 +159,9 @@ class Session:
         self._turns: dict[int, Turn] = {}
         self._utterances: dict[int, Utterance] = {}
         self._spans: dict[int, Span] = {}
+        self._floor: int | None = None  # the turn the client was last told of; the core may be a command ahead
+        self._past: dict[int, tuple[Ledger, int]] = {}  # of replies that are over, with the pacing clock at their end
+        self._warming: asyncio.Task[None] | None = None
         self._loop_time = asyncio.get_running_loop().time
         self._began = self._loop_time()
 
@@ -172,6 +178,28 @@ class Session:
 
     async def cancel_reply(self, turn: int) -> None:
         await self._events.put(CancelAsked(turn))
+
+    def acknowledge(self, number: int, samples: int) -> None:
+        """The client has played so much of a turn."""
+        if number == self._floor:
+            turn = self._turns[number]
+            turn.ledger.acknowledge(samples, turn.speech.heard())
+        elif number in self._past:
+            ledger, clock = self._past[number]
+            ledger.acknowledge(samples, clock)
+            self._correct(number)
+
+    async def truncate(self, number: int, samples: int) -> bool:
+        """The client plays no more than so much of a turn; the one being spoken stops. False: there is no such turn."""
+        if number == self._floor:
+            self._turns[number].ledger.truncate(samples)
+            await self.cancel_reply(number)
+        elif number in self._past:
+            self._past[number][0].truncate(samples)
+            self._correct(number)
+        else:
+            return False
+        return True
 
     # ── sources of events ──────────────────────────────────────────────────────────────
 
@@ -217,7 +245,8 @@ class Session:
             if len(chunk.samples) and turn.record.first_audio_sent is None:
                 turn.record.first_audio_sent = self._clock()
             turn.ledger.add(chunk.text, len(chunk.samples), chunk.piece_samples)
-            self._client.tell(TurnAudio(number, chunk.samples, chunk.text))
+            if len(chunk.samples) or chunk.text is not None:
+                self._client.tell(TurnAudio(number, chunk.samples, chunk.text))
 
         await turn.speech.play(send)
         await self._events.put(Played(number))
@@ -239,6 +268,8 @@ class Session:
 
     async def _perform(self, command: Command) -> None:
         match command:
+            case Warm(slot):
+                self._warm(slot)
             case Begin():
                 self._begin(command)
             case Abort(_, number):
@@ -247,13 +278,14 @@ class Session:
                 self._accept(self._turns[number], numbers)
             case Reject(number, numbers, reason):
                 turn = self._turns.pop(number)
-                self._client.tell(Judged(numbers, turn.judgement, False, reason))
+                wordless = replace(turn.judgement, transcripts=()) if turn.judgement else None
+                self._client.tell(Judged(numbers, wordless, False, reason))
                 self._record(turn, "rejected", reason)
             case Swap():
                 self.swaps += 1
                 self._tell_roles()
             case GiveFloor(number):
-                turn = self._turns[number]
+                turn, self._floor = self._turns[number], number
                 turn.record.floor = self._clock()
                 self.dialogue.begin_reply(number)
                 self._client.tell(TurnStarted(number))
@@ -273,15 +305,43 @@ class Session:
             case _:
                 assert_never(command)
 
+    def _warm(self, slot: Slot) -> None:
+        self._stop_warming()
+        query = Query(self._history(), (), self.instructions)
+        self._warming = self._tasks.create_task(self._compute(self._instance(slot), query), name="warm")
+
+    async def _compute(self, instance: Instance, query: Query) -> None:
+        with suppress(PartFailed):  # the request that follows will tell
+            await instance.warm(query)
+
+    def _stop_warming(self) -> None:
+        """A request never waits for its warm-up: what was computed so far stays in the engine's prefix cache, the
+        rest it computes itself."""
+        if self._warming:
+            self._warming.cancel()
+
+    def _instance(self, slot: Slot) -> Instance:
+        """The slot's own instance; while that is down the other one, if it is up."""
+        own, other = self._slots[slot], self._slots[1 - slot]
+        return own if own.healthy or not other.healthy else other
+
+    def _history(self) -> tuple[Message, ...]:
+        """The dialogue for a request that begins now: of the reply that is being spoken, what was heard by now.
+
+        If it goes on being heard until the verdict (`barge_in: verdict`), that came after the question, and the
+        request does not know of it; the dialogue does, once the reply is cut, and so the next request.
+        """
+        if self._floor is not None:
+            self._note_heard(self._floor, self._turns[self._floor], completed=False)
+        return self.dialogue.history()
+
     def _begin(self, command: Begin) -> None:
+        self._stop_warming()
         self._forget_withdrawn()
-        if self.duplex.floor:
-            speaking = self.duplex.floor.turn
-            self._note_heard(speaking, self._turns[speaking], cut=True)
-        instance = self._slots[command.slot]
+        instance = self._instance(command.slot)
         utterances = tuple(self._utterances[number] for number in command.utterances)
         record = TurnRecord(command.turn, command.utterances, command.slot, instance.name, self._clock())
-        query = Query(self.dialogue.history(), utterances, self.instructions)
+        query = Query(self._history(), utterances, self.instructions)
         turn = Turn(self._open_speech(), record, utterances)
         self._turns[command.turn] = turn
         turn.answering = self._tasks.create_task(
@@ -296,9 +356,9 @@ class Session:
         turn.record.aborted = self._clock()
 
     def _accept(self, turn: Turn, numbers: tuple[int, ...]) -> None:
-        judgement = turn.judgement
-        assert judgement is not None
         words = [utterance.text for utterance in turn.utterances]
+        typed = Judgement(0.0, 0.0, 1.0, tuple(text for text in words if text is not None))
+        judgement = turn.judgement or typed
         if judgement.transcripts:
             words = list(judgement.transcripts)
         self._client.tell(Judged(numbers, judgement, True, "verdict"))
@@ -316,10 +376,13 @@ class Session:
         self._note_judgement(turn)
 
     def _finish(self, command: Finish) -> None:
-        turn = self._turns.pop(command.turn)
+        turn, self._floor = self._turns.pop(command.turn), None
         assert turn.speaking is not None
         turn.speaking.cancel()
-        heard = self._note_heard(command.turn, turn, cut=command.status != "completed")
+        heard = self._note_heard(command.turn, turn, completed=command.status == "completed")
+        self._past[command.turn] = turn.ledger, turn.speech.heard()
+        if len(self._past) > HISTORY_LIMIT:
+            del self._past[next(iter(self._past))]
         self._end_hold(turn)
         self._client.tell(TurnEnded(command.turn, command.status, command.cause, heard))
         self._record(turn, command.status, command.cause)
@@ -376,13 +439,21 @@ class Session:
             span.told_end = True
             self._client.tell(UserStopped(number, span.end_ms))
 
-    def _note_heard(self, number: int, turn: Turn, *, cut: bool) -> str:
+    def _note_heard(self, number: int, turn: Turn, *, completed: bool) -> str:
         """Bring record and dialogue up to what was heard by now; return its text."""
-        counts, speech = turn.record.samples, turn.speech
-        counts.synthesised, counts.sent, counts.heard = speech.synthesised, turn.ledger.sent, speech.heard()
-        text = turn.ledger.heard_text(counts.heard)
-        self.dialogue.heard(number, text, cut=cut)
+        counts, ledger, clock = turn.record.samples, turn.ledger, turn.speech.heard()
+        if completed:
+            ledger.acknowledge(ledger.sent, clock)  # nothing stops what a slow client still has to play
+        counts.synthesised, counts.sent, counts.heard = turn.speech.synthesised, ledger.sent, ledger.heard(clock)
+        text = ledger.heard_text(counts.heard)
+        self.dialogue.heard(number, text, cut=not completed or counts.heard < ledger.sent)
         return text
+
+    def _correct(self, number: int) -> None:
+        """Bring the dialogue up to what a client says late about a reply that is over."""
+        ledger, clock = self._past[number]
+        heard = ledger.heard(clock)
+        self.dialogue.heard(number, ledger.heard_text(heard), cut=heard < ledger.sent)
 
     def _note_span(self, turn: Turn) -> None:
         spans = [self._spans[u.number] for u in turn.utterances if u.number in self._spans]
@@ -412,8 +483,7 @@ class Session:
 
     def _forget_withdrawn(self) -> None:
         """A new request begins: the one it replaces was aborted and has no ending to tell."""
-        floor = self.duplex.floor.turn if self.duplex.floor else None
-        self._turns = {number: turn for number, turn in self._turns.items() if number == floor}
+        self._turns = {number: turn for number, turn in self._turns.items() if number == self._floor}
 
     def _forget_ignored(self) -> None:
         """Drop the audio of utterances nobody will ask about any more."""

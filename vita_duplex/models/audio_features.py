@@ -110,6 +110,10 @@ class AudioFeatures:
     dither: float = 0.0
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.dither, int | float) or not 0 <= self.dither <= FULL_SCALE:
+            raise AudioError(f"dither must be a number from 0 to {FULL_SCALE:.0f}, not {self.dither!r}")
+
     def extract(self, audio: npt.ArrayLike, rate: int = RATE) -> Features:
         """Features of a whole clip, [samples] or [channels, samples], of which channel 0 counts."""
         return self.normalise(self.fbank(self.samples(audio, rate)))

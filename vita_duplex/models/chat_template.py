@@ -29,7 +29,28 @@ HEAD = """\
 {%- set strings = STRINGS -%}
 """
 
-# Pictures come first and end the line, as in training. A control token in what the user wrote becomes a space.
+# With `chat_template_kwargs: {"verbatim": true}` the parts are the prompt, in their order: a client that wrote it
+# itself (any style, an answer already begun) has only BOS and the placeholders added. It also has to keep control
+# tokens and placeholders out of what users typed.
+VERBATIM = """\
+{%- if verbatim -%}
+    {{- bos_token if bos_token else '' -}}
+    {%- for message in messages -%}
+        {%- for part in message['content'] -%}
+            {%- if part['type'] == 'text' -%}
+                {{- part['text'] -}}
+            {%- elif part['type'] == 'image' -%}
+                {{- strings.image_placeholder -}}
+            {%- elif part['type'] == 'audio' -%}
+                {{- strings.audio_placeholder -}}
+            {%- endif -%}
+        {%- endfor -%}
+    {%- endfor -%}
+{%- else -%}
+"""
+
+# Otherwise the messages are written as in training. Pictures come first and end the line. A control token in what
+# anybody wrote becomes a space.
 # vLLM leaves special tokens out of answers, so an answer that comes back gets its state token again: the sort
 # of question tells which. Training dialogues without any media have none.
 BODY = """\
@@ -65,7 +86,7 @@ BODY = """\
 {{- bos_token if bos_token else '' -}}
 {{- strings.system_prefix -}}
 {%- if messages and messages[0]['role'] == 'system' -%}
-    {{- words(messages[0]['content']) -}}
+    {{- plain(words(messages[0]['content'])) -}}
 {%- else -%}
     {{- strings.conversation[seen.last] -}}
 {%- endif -%}
@@ -98,25 +119,26 @@ BODY = """\
         {{- strings.turn_end -}}
     {%- elif message['role'] == 'assistant' -%}
         {%- set answer = words(message['content']) -%}
-        {%- set marked = namespace(already=false) -%}
+        {%- set marked = namespace(state='') -%}
         {%- for state in strings.states.values() if answer.startswith(state) -%}
-            {%- set marked.already = true -%}
+            {%- set marked.state = state -%}
         {%- endfor -%}
         {{- strings.bot_prefix -}}
-        {%- if seen.media and not marked.already -%}
+        {%- if seen.media and not marked.state -%}
             {{- strings.states.query if seen.audio else strings.states.typed -}}
         {%- endif -%}
-        {{- answer + strings.turn_end -}}
+        {{- marked.state + plain(answer[marked.state | length:]) + strings.turn_end -}}
     {%- endif -%}
 {%- endfor -%}
 {{- strings.bot_prefix if add_generation_prompt else '' -}}
+{%- endif -%}
 """
 
 
 def chat_template(style: Wording) -> str:
     """Write the template of one style."""
     strings = {name: value for name, value in asdict(style).items() if name in USED}
-    return HEAD.replace("STRINGS", json.dumps(strings, indent=1)) + BODY
+    return HEAD.replace("STRINGS", json.dumps(strings, indent=1)) + VERBATIM + BODY
 
 
 if __name__ == "__main__":

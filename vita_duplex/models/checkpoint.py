@@ -4,8 +4,11 @@ The released folder and the original demo's have the same tensors. Source of the
 `model.safetensors.index.json`, https://github.com/VITA-MLLM/VITA (October 2024), misspellings included.
 """
 
+import json
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from math import prod
+from pathlib import Path
 from typing import Any
 
 from vita_duplex.models import audio_encoder
@@ -52,12 +55,55 @@ def expected_shapes(config: Any) -> dict[str, Shape]:
     )
 
 
+def check_folder(folder: Path) -> None:
+    """Hold a checkpoint's tensors against its configuration without loading them: only the headers are read.
+
+    An engine in a process of its own says why it did not start in that process's log alone.
+
+    Errors: `CheckpointMismatch`, also for a shard that is missing or damaged; `ValueError` for a `config.json` that
+    cannot be. Other models than VITA are not looked at.
+    """
+    from vita_duplex.models.configuration import of_folder
+
+    if config := of_folder(folder):
+        checked = Checked(config)
+        for _ in checked(headers(folder)):
+            pass
+        checked.finish()
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a shard says of a tensor."""
+
+    shape: Shape
+
+
+def headers(folder: Path) -> Iterator[tuple[str, Header]]:
+    """Every tensor of a folder. Errors: `CheckpointMismatch` for a shard that is missing or damaged."""
+    from safetensors import SafetensorError, safe_open
+
+    index = folder / "model.safetensors.index.json"
+    listed = {folder / name for name in json.loads(index.read_text())["weight_map"].values()} if index.exists() else ()
+    for shard in sorted(listed or folder.glob("*.safetensors")):
+        if not shard.exists():
+            raise CheckpointMismatch(f"the checkpoint lacks the file {shard.name}")
+        try:
+            with safe_open(shard, framework="numpy") as tensors:
+                for name in tensors.keys():  # noqa: SIM118 - it is no dict
+                    yield name, Header(tuple(tensors.get_slice(name).get_shape()))
+        except SafetensorError as exc:
+            raise CheckpointMismatch(f"the checkpoint's file {shard.name} is damaged ({exc})") from exc
+
+
 class Checked:
     """Looks at tensors while they are loaded, so that a wrong one is told by its name and none is forgotten."""
 
     def __init__(self, config: Any, *, some_experts: bool = False) -> None:
         """`some_experts`: with expert parallelism a process reads its own ones only."""
         self._expected = expected_shapes(config)
+        tied = config.text_config.tie_word_embeddings  # some checkpoints have the copy, too
+        self._unused = UNUSED | {"lm_head.weight"} if tied else UNUSED
         self._missing = set(self._expected)
         if some_experts:
             self._missing = {name for name in self._missing if ".experts." not in name}
@@ -87,7 +133,7 @@ class Checked:
         wanted = self._expected.get(name)
         if wanted is not None and shape != wanted:
             raise CheckpointMismatch(f"the checkpoint's {name} is {list(shape)}; config.json makes it {list(wanted)}")
-        known = wanted is not None or name in UNUSED or "rotary_emb." in name
+        known = wanted is not None or name in self._unused or "rotary_emb." in name
         if not known and not (self._other_text and is_text(name)):
             raise CheckpointMismatch(f"the checkpoint has {name}, which this model has no place for")
 

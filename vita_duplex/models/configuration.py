@@ -11,6 +11,8 @@ of the release. Code that a checkpoint names in `auto_map` is never run and not 
 Source of names and values: the `config.json` files of https://github.com/VITA-MLLM/VITA (October 2024, March 2025).
 """
 
+import json
+from pathlib import Path
 from typing import Any, ClassVar
 
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
@@ -282,6 +284,18 @@ def register() -> None:
     """Make the configurations known to `transformers`, before an auto class asks for one. May be called many times."""
     for kind in CONFIGS:
         AutoConfig.register(kind.model_type, kind, exist_ok=True)
+
+
+def of_folder(folder: Path) -> VitaConfig | None:
+    """The configuration of a checkpoint as vLLM reads it; None if it is of another model.
+
+    Errors: `ValueError` for a `config.json` that is no JSON or cannot be; `OSError` where there is none.
+    """
+    settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    types = {kind.model_type: kind for kind in MODELS}
+    named = [ARCHITECTURES[name] for name in settings.get("architectures") or () if name in ARCHITECTURES]
+    kind = types.get(settings["model_type"]) if "model_type" in settings else next(iter(named), None)
+    return kind.from_dict(settings) if kind else None
 
 
 def _taken_out(settings: dict[str, Any], released: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from transformers import BatchFeature
 from vllm.config.multimodal import MultiModalDummyOptions
 from vllm.inputs import MultiModalDataDict
 from vllm.multimodal.inputs import MultiModalFieldConfig, MultiModalKwargsItems
-from vllm.multimodal.parse import MultiModalDataItems, MultiModalDataParser
+from vllm.multimodal.media import MediaWithBytes
+from vllm.multimodal.parse import ModalityDataItems, MultiModalDataItems, MultiModalDataParser
 from vllm.multimodal.processing import (
     BaseDummyInputsBuilder,
     BaseMultiModalProcessor,
@@ -25,6 +26,7 @@ from vllm.multimodal.processing import (
     PromptReplacement,
     PromptUpdate,
 )
+from vllm.multimodal.processing.processor import MultiModalProcessingResult, PlaceholderFeaturesInfo
 
 from vita_duplex.models import video
 from vita_duplex.models.audio_features import MAX_FRAMES, SHIFT, AudioFeatures, token_count
@@ -84,7 +86,7 @@ class VitaProcessingInfo(BaseProcessingInfo):
         config = self.get_hf_config()
         settings = self._settings("images_kwargs", overrides)
         return Tiling(
-            max_tiles=int(settings.get("max_dynamic_patch", config.max_dynamic_patch)),
+            max_tiles=settings.get("max_dynamic_patch", config.max_dynamic_patch),
             min_tiles=config.min_dynamic_patch,
             tile=config.vision_config.image_size,
             patch=config.vision_config.patch_size,
@@ -97,7 +99,7 @@ class VitaProcessingInfo(BaseProcessingInfo):
         return Tiling(max_tiles=1, tile=vision.image_size, patch=vision.patch_size)
 
     def audio_features(self, overrides: Mapping[str, Any] | None = None) -> AudioFeatures:
-        return AudioFeatures(dither=float(self._settings("audio_kwargs", overrides).get("dither", 0.0)))
+        return AudioFeatures(dither=self._settings("audio_kwargs", overrides).get("dither", 0.0))
 
     def _settings(self, scope: str, overrides: Mapping[str, Any] | None) -> Mapping[str, Any]:
         merged = self._merge_and_resolve_mm_processor_kwargs(overrides or {})
@@ -106,15 +108,28 @@ class VitaProcessingInfo(BaseProcessingInfo):
 
 
 class VitaDataParser(MultiModalDataParser):
-    """Sound at any rate, channel 0, as at 16 kHz; films as the few frames that the model sees."""
+    """Sound at any rate, channel 0, as at 16 kHz; films as the few frames that the model sees.
+
+    Errors: `AudioError`, `EmptyImage`, `ImageTooLarge`, `UnusableVideo`.
+    """
 
     def _get_audio_with_sr(self, audio: Any) -> tuple[Any, float | None]:
         samples, rate = super()._get_audio_with_sr(audio)
         return AudioFeatures.samples(samples, RATE if rate is None else round(rate)), None
 
+    def _parse_image_data(self, data: Any) -> ModalityDataItems[Any, Any] | None:
+        """vLLM next makes a hash of every pixel."""
+        items = super()._parse_image_data(data)
+        for item in items or ():
+            if isinstance(picture := getattr(item, "media", item), Image.Image):
+                check_size(*picture.size)
+        return items
+
     def _get_video_with_metadata(self, film: Any) -> tuple[Any, dict[str, Any] | None]:
         frames, metadata = super()._get_video_with_metadata(film)
-        return (frames if metadata is None else chosen_frames(frames, metadata)), metadata
+        if isinstance(film, MediaWithBytes):  # vLLM has asked this method for what is inside
+            return frames, metadata
+        return (few(frames) if metadata is None else chosen_frames(frames, metadata)), metadata
 
 
 def chosen_frames(frames: Any, metadata: Mapping[str, Any]) -> Any:
@@ -126,6 +141,14 @@ def chosen_frames(frames: Any, metadata: Mapping[str, Any]) -> Any:
     decoded = np.asarray(metadata.get("frames_indices") or range(len(frames)))
     wanted = video.basic(total, float(metadata.get("fps") or 0))
     return frames[[int(np.abs(decoded - index).argmin()) for index in wanted]]
+
+
+def few(frames: Any) -> Any:
+    """Of frames that nobody said anything about, as many as a film may have.
+
+    Errors: `UnusableVideo` when there are none.
+    """
+    return frames[video.spread(range(len(frames)), min(len(frames), video.MOST))]
 
 
 class VitaDummyInputs(BaseDummyInputsBuilder[VitaProcessingInfo]):
@@ -151,10 +174,21 @@ class VitaDummyInputs(BaseDummyInputsBuilder[VitaProcessingInfo]):
         }
 
 
+class WrongPlaceholders(ValueError):
+    """A prompt that has not one placeholder for each medium."""
+
+    def __init__(self, modality: str, placeholders: int, media: int) -> None:
+        super().__init__(f"{modality}: the prompt has {placeholders} placeholders, the request {media} media")
+        self.modality = modality
+        self.placeholders = placeholders
+        self.media = media
+
+
 class VitaProcessor(BaseMultiModalProcessor[VitaProcessingInfo]):
     """Media to tensors and prompts to their full length.
 
-    Errors, all `ValueError`: `AudioTooShort`, `AudioTooLong`, `EmptyImage`, `ImageTooLarge`, `UnusableVideo` …
+    Errors, all `ValueError`: `AudioTooShort`, `AudioTooLong`, `EmptyImage`, `ImageTooLarge`, `UnusableVideo`,
+    `WrongPlaceholders` …
     vLLM answers the request with the message and goes on serving.
     """
 
@@ -205,6 +239,19 @@ class VitaProcessor(BaseMultiModalProcessor[VitaProcessingInfo]):
             return prompt
         return [self._given_ids.get(one, one) for one in prompt]
 
+    def _maybe_apply_prompt_updates(
+        self, mm_items: MultiModalDataItems, mm_res: MultiModalProcessingResult
+    ) -> tuple[list[int], Mapping[str, list[PlaceholderFeaturesInfo]]]:
+        """vLLM would leave placeholders without a medium standing, and fail an assertion for the reverse."""
+        media = mm_items.get_all_counts()
+        for modality in ("image", "audio", "video"):
+            found = mm_res.prompt_ids.count(getattr(self.placeholders, modality))
+            if found != media.get(modality, 0):
+                raise WrongPlaceholders(modality, found, media.get(modality, 0))
+        expanded: tuple[list[int], Mapping[str, list[PlaceholderFeaturesInfo]]]
+        expanded = super()._maybe_apply_prompt_updates(mm_items, mm_res)
+        return expanded
+
     def _get_prompt_updates(
         self,
         mm_items: MultiModalDataItems,
@@ -245,6 +292,7 @@ def as_picture(pixels: Any) -> Image.Image:
         return pixels
     levels = np.asarray(pixels)
     if levels.ndim != 3 or levels.shape[2] != 3 or levels.dtype != np.uint8:
-        raise UnusableImage(f"a picture as an array must be bytes of [height, width, 3], not {levels.shape}")
+        given = f"{levels.dtype} of {list(levels.shape)}"
+        raise UnusableImage(f"a picture as an array must be uint8 of [height, width, 3], not {given}")
     check_size(levels.shape[1], levels.shape[0])
     return Image.fromarray(levels)

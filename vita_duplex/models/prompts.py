@@ -33,6 +33,8 @@ class Wording:
     user_prefix: str
     bot_prefix: str
     turn_end: str
+    instruction_prefix: str
+    """Between the system text and what a deployment adds to it."""
     image_placeholder: str
     audio_placeholder: str
     interactive: Mapping[str, str]
@@ -40,10 +42,12 @@ class Wording:
     conversation: Mapping[str, str]
     """System texts of training and of the demos that are not live: `image`, `video`, `lang`."""
     states: Mapping[State, str]
+    mirrors_camera: bool
+    """Whether live frames are shown with left and right swapped, as their user sees them on the page."""
     space_fixups: tuple[tuple[str, str], ...]
     """How answers read back from a detokenised stream lose the space behind their state token."""
     reserved: tuple[str, ...]
-    """Strings that the tokenizer turns into control tokens; nobody may type them."""
+    """Strings that the tokenizer turns into control tokens, or the processor into media; nobody may type them."""
     demo_strips_role_letters: bool
     demo_drops_user_headers: bool
     """In live talk, all but the first."""
@@ -139,11 +143,18 @@ class Prompt:
                 return piece
 
 
-def interactive(history: Sequence[Exchange], user: Sequence[Part], wording: Wording, compat: Compat = "none") -> Prompt:
+def interactive(
+    history: Sequence[Exchange],
+    user: Sequence[Part],
+    wording: Wording,
+    compat: Compat = "none",
+    instructions: str = "",
+) -> Prompt:
     """Write the prompt of live talk.
 
     Old audio is kept, old vision is dropped, and what is seen now stands before everything that was said.
-    How many exchanges are passed is the caller's choice; the original passes one.
+    How many exchanges are passed is the caller's choice; the original passes one. It knows no `instructions`:
+    they end the system text as one more point of its list.
     """
     seen = [part for part in user if isinstance(part, Image)]
     known = [exchange for exchange in history if compat != "demo" or (exchange.finished and exchange.answer)]
@@ -160,8 +171,9 @@ def interactive(history: Sequence[Exchange], user: Sequence[Part], wording: Word
     if known and compat == "demo" and wording.demo_strips_role_letters:
         _strip_role_letters(turns[0].parts, len(seen), wording)
     # A still picture gets the video's text too, as in the original: it comes from the same camera.
+    system = _instructed(wording.interactive["video" if seen else "audio"], instructions, wording, compat)
     one_header = compat == "demo" and wording.demo_drops_user_headers
-    prompt = _write(wording.interactive["video" if seen else "audio"], turns, wording, one_header=one_header)
+    prompt = _write(system, turns, wording, one_header=one_header)
     return _fix_spaces_everywhere(prompt) if compat == "demo" else prompt
 
 
@@ -171,14 +183,15 @@ def conversation(
     wording: Wording,
     modality: Modality | None = None,
     compat: Compat = "none",
+    instructions: str = "",
 ) -> Prompt:
     """Write the prompt of training and of talk by turns: all media of all turns, where they were.
 
-    The system text follows what was seen last, unless `modality` says otherwise.
+    The system text follows what was seen last, unless `modality` says otherwise; `instructions` as in `interactive`.
     """
     turns = _turns(history, user, wording, compat)
     chosen = modality or _last_seen(part for turn in turns for part in turn.parts)
-    return _write(wording.conversation[chosen], turns, wording)
+    return _write(_instructed(wording.conversation[chosen], instructions, wording, compat), turns, wording)
 
 
 def with_pictures(images: Sequence[Image], *rest: Part) -> tuple[Part, ...]:
@@ -289,6 +302,11 @@ def _without_images(parts: Iterable[Part]) -> tuple[Part, ...]:
 
 def _has_audio(parts: Iterable[Part]) -> bool:
     return any(isinstance(part, Audio) for part in parts)
+
+
+def _instructed(system: str, instructions: str, wording: Wording, compat: Compat) -> str:
+    said = _plain(instructions, wording, compat).strip()
+    return system + wording.instruction_prefix + said if said else system
 
 
 def _last_seen(parts: Iterable[Part]) -> Modality:

@@ -19,6 +19,9 @@ TILE = 448
 PATCH = 14
 """Side of a patch; the tower has one position for each."""
 
+MOST_TILES = 40
+"""Of one picture; more than three times what the model was trained on, and 10,496 tokens."""
+
 MERGE = 2
 """So many patches across and down become one token of the language model."""
 
@@ -107,7 +110,7 @@ def candidates(min_tiles: int, max_tiles: int) -> tuple[Grid, ...]:
 
     Grids of equal area stay in the order in which CPython iterates over a set of int pairs filled in this
     way. That is how the original made its list, and the tests hold it against the recorded order. With 1 as
-    the minimum the choice does not hang on it (up to 40 tiles, see the tests): two shapes equally far
+    the minimum the choice does not hang on it (up to `MOST_TILES`, see the tests): two shapes equally far
     from the picture's never have equal areas.
     """
     pairs = {
@@ -143,7 +146,10 @@ class Tiling:
     thumbnail: bool = True
 
     def __post_init__(self) -> None:
-        if not 1 <= self.min_tiles <= self.max_tiles:
+        for name, tiles in (("min_dynamic_patch", self.min_tiles), ("max_dynamic_patch", self.max_tiles)):
+            if not isinstance(tiles, int) or not 1 <= tiles <= MOST_TILES:  # it may come with a request
+                raise ValueError(f"{name} must be a whole number from 1 to {MOST_TILES}, not {tiles!r}")
+        if self.min_tiles > self.max_tiles:
             raise ValueError(f"between {self.min_tiles} and {self.max_tiles} tiles is no choice")
         if self.tile % (self.patch * MERGE):
             raise ValueError(f"a tile of {self.tile} is no whole number of {MERGE}x{MERGE} patches of {self.patch}")

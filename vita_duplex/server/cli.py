@@ -1,4 +1,4 @@
-"""The command line: `vita-duplex serve | prepare | talk | check | bench`."""
+"""The command line: `vita-duplex serve | ask | talk | check | bench | prepare`."""
 
 import argparse
 import logging
@@ -6,7 +6,10 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import uvicorn
 from tqdm import tqdm
@@ -15,19 +18,18 @@ from vita_duplex import __version__
 from vita_duplex.client import bench, talk
 from vita_duplex.config import Config, ConfigError, load_config
 from vita_duplex.engine.seams import PartFailed, Progress
-from vita_duplex.server import check, logs, tls, traces
+from vita_duplex.server import ask, check, logs, tls, traces
 from vita_duplex.server.app import create_app
 from vita_duplex.server.auth import hashed, new_key, refuse_exposure
 from vita_duplex.server.drain import CLOSE_S, DrainingServer
 from vita_duplex.server.limits import MESSAGE_LIMIT
-from vita_duplex.server.parts import prepare
+from vita_duplex.server.parts import is_vita, prepare
 from vita_duplex.server.server import Server
 from vita_duplex.server.websocket import FairWebSocket
 
 FLAGS = (
     ("host", "server.host"),
     ("port", "server.port"),
-    ("model", "engine.text.model"),
     ("instances", "engine.instances"),
     ("tls_certificate", "server.tls_certificate"),
     ("tls_key", "server.tls_key"),
@@ -37,6 +39,7 @@ FLAGS = (
 UNREAD_LIMIT_MS = 30_000
 """After this long the kernel ends a connection whose client takes nothing of what it is sent. Without it a closed
 connection would keep its memory for as long as such a client likes, for closing waits until everything is sent."""
+BAR = "{desc:<32} {bar:30} {n:3.0f} %  {elapsed}"
 
 
 def main() -> None:
@@ -68,7 +71,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_config(serve)
     serve.add_argument("--host", help="address to listen on (default 127.0.0.1)")
     serve.add_argument("--port", help="port to listen on (default 8000)")
-    serve.add_argument("--model", help="text model: a Hugging Face id or a local folder (default: the bundled SmolLM2)")
+    serve.add_argument(
+        "--model",
+        help="a VITA checkpoint or a text model: local folder or Hugging Face id (default: the bundled SmolLM2)",
+    )
     serve.add_argument("--instances", help="engines; with two, generator and monitor sit on different ones (default 1)")
     serve.add_argument("--tls-certificate", metavar="PEM", help="serve https with this certificate chain")
     serve.add_argument("--tls-key", metavar="PEM", help="private key of the certificate")
@@ -84,6 +90,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     key.add_argument("name", help="who will use it; limits count by it")
     key.set_defaults(run=_key)
+    asking = commands.add_parser("ask", help="ask a model one question about a picture, a film or a sound")
+    ask.add_arguments(asking)
+    _add_config(asking)
+    asking.set_defaults(run=_ask)
     preparing = commands.add_parser(
         "prepare",
         help="make the models of a configuration ready, once",
@@ -113,7 +123,12 @@ def _config(arguments: argparse.Namespace) -> Config:
     for flag, key in FLAGS:
         if getattr(arguments, flag, None) is not None:
             settings.append(f"{key}={getattr(arguments, flag)}")
-    return load_config(arguments.config, os.environ, settings)
+    config = load_config(arguments.config, os.environ, settings)
+    model = getattr(arguments, "model", None)
+    if model is None:
+        return config
+    kind = "vita" if config.engine.kind == "vita" or is_vita(Path(model)) else "text"
+    return load_config(arguments.config, os.environ, [*settings, f"engine.kind={kind}", f"engine.{kind}.model={model}"])
 
 
 def _serve(arguments: argparse.Namespace) -> int:
@@ -149,13 +164,14 @@ def _serve(arguments: argparse.Namespace) -> int:
     )
     # uvicorn raises the signal once more when all is shut down; being asked to stop is no failure.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    if sys.stderr.isatty():
-        server.on_progress = _progress_bar()
     server.on_failure = lambda: setattr(runner, "should_exit", True)
     host = f"[{config.server.host}]" if ":" in config.server.host else config.server.host
     address = f"{'https' if certificate else 'http'}://{host}:{port}"
     print(f"vita-duplex: {address} (Ctrl-C stops; while the models load, the page shows how far)", flush=True)
-    runner.run(sockets=[listening])
+    with ExitStack() as stack:
+        if sys.stderr.isatty():
+            server.on_progress = stack.enter_context(_progress_bar())
+        runner.run(sockets=[listening])
     return 1 if server.loading.error else 0
 
 
@@ -176,27 +192,40 @@ def _key(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _ask(arguments: argparse.Namespace) -> int:
+    try:
+        with _progress_bar() as progress:
+            return ask.run(arguments, _config(arguments), progress)
+    except ask.AskError as error:
+        return _complain(str(error))
+
+
 def _prepare(arguments: argparse.Namespace) -> int:
     config = _config(arguments)
     try:
-        prepare(config.engine, _progress_bar())
+        with _progress_bar() as progress:
+            prepare(config.engine, progress)
     except PartFailed as failure:
         return _complain(str(failure))
     return 0
 
 
-def _progress_bar() -> Progress:
+@contextmanager
+def _progress_bar() -> Iterator[Progress]:
     """A bar for people; logs and containers get a line per phase instead."""
-    bar = tqdm(total=100, bar_format="{desc:<32} {bar:30} {n:3.0f} %  {elapsed}", leave=True)
     logging.getLogger("vita_duplex.server.app").setLevel(logging.WARNING)
+    with ExitStack() as stack:
+        bars: list[tqdm[NoReturn]] = []
 
-    def show(share: float, phase: str) -> None:
-        bar.set_description_str(phase, refresh=False)
-        bar.update(100 * share - bar.n)
-        if share == 1:
-            bar.close()
+        def show(share: float, phase: str) -> None:
+            if not bars:  # what fails before anything is loaded needs no bar
+                bars.append(stack.enter_context(tqdm(total=100, bar_format=BAR)))
+            bars[0].set_description_str(phase, refresh=False)
+            bars[0].update(100 * share - bars[0].n)
+            if share == 1:
+                bars[0].close()
 
-    return show
+        yield show
 
 
 def _complain(message: str) -> int:

@@ -16,6 +16,8 @@ RATES = (24_000, 16_000)
 """PCM sample rates on the wire: 24 kHz is OpenAI's only one, 16 kHz saves a third."""
 TEXT_LIMIT = 20_000
 """Characters of instructions or of one typed item: more than any model's budget for them."""
+AUDIO_LIMIT_MS = 86_400_000
+"""No reply lasts longer than a day."""
 PARTS_LIMIT = 16
 """Elements of a list. Without a limit the list of a million mistakes takes half a minute to write."""
 
@@ -124,6 +126,23 @@ class ItemCreate(_Event):
         return "\n".join(part.text for part in self.item.content)
 
 
+class ItemTruncate(_Event):
+    """The client stopped playing a reply there, or will."""
+
+    type: Literal["conversation.item.truncate"]
+    item_id: Name
+    content_index: Literal[0] = 0
+    audio_end_ms: int = Field(ge=0, le=AUDIO_LIMIT_MS)
+
+
+class PlaybackAck(_Event):
+    """How much of a reply the client has played. Not OpenAI's: the name and fields are those of vllm-omni."""
+
+    type: Literal["playback.ack"]
+    item_id: Name
+    played_ms: int = Field(ge=0, le=AUDIO_LIMIT_MS)
+
+
 class ResponseCreate(_Event):
     type: Literal["response.create"]
 
@@ -133,14 +152,18 @@ class ResponseCancel(_Event):
     response_id: Name | None = None
 
 
-ClientEvent = SessionUpdate | AudioAppend | AudioClear | ItemCreate | ResponseCreate | ResponseCancel
+ClientEvent = (
+    SessionUpdate | AudioAppend | AudioClear | ItemCreate | ItemTruncate | ResponseCreate | ResponseCancel | PlaybackAck
+)
 SUPPORTED = (
     "session.update",
     "input_audio_buffer.append",
     "input_audio_buffer.clear",
     "conversation.item.create",
+    "conversation.item.truncate",
     "response.create",
     "response.cancel",
+    "playback.ack",
 )
 _client_event = TypeAdapter[ClientEvent](Annotated[ClientEvent, Field(discriminator="type")])
 

@@ -9,7 +9,7 @@ from typing import assert_never
 
 from fastapi import WebSocket, WebSocketDisconnect
 
-from vita_duplex.engine.notices import Judged, Notice
+from vita_duplex.engine.notices import Notice
 from vita_duplex.engine.seams import INPUT_RATE, Samples
 from vita_duplex.engine.session import Session
 from vita_duplex.server.client_events import (
@@ -21,6 +21,8 @@ from vita_duplex.server.client_events import (
     ClientError,
     ClientEvent,
     ItemCreate,
+    ItemTruncate,
+    PlaybackAck,
     ResponseCancel,
     ResponseCreate,
     ServerVad,
@@ -31,7 +33,7 @@ from vita_duplex.server.client_events import (
 )
 from vita_duplex.server.parts import Parts
 from vita_duplex.server.resample import Resampler
-from vita_duplex.server.server_events import Json, ServerEvents
+from vita_duplex.server.server_events import Json, ServerEvents, turn_of
 from vita_duplex.server.terms import Terms
 
 log = logging.getLogger(__name__)
@@ -40,7 +42,7 @@ OUTGOING_LIMIT = 500
 """Events that may wait for a slow reader: some twenty seconds of speech. When it is full the connection is closed;
 nobody else notices."""
 TYPED_LIMIT = 32
-"""Typed items that may wait for their answer. When it is full further ones are refused with an error."""
+"""Typed items that may wait for `response.create`. When it is full further ones are refused with an error."""
 
 TURN_DETECTION = "session.audio.input.turn_detection"
 
@@ -82,7 +84,6 @@ class Gateway:
         self._events = ServerEvents(terms.session_id, voice_rate=parts.voice.rate, vita_events=self._vita_events)
         self._outgoing: asyncio.Queue[Json | Farewell] = asyncio.Queue(OUTGOING_LIMIT)
         self._typed: list[tuple[int, str]] = []  # typed items that wait for `response.create`
-        self._asked: set[int] = set()  # typed queries that wait for their verdict
         self._rate_in = 24_000
         self._resampler = Resampler(self._rate_in, INPUT_RATE)
         self._overflowing = False
@@ -124,8 +125,6 @@ class Gateway:
     def tell(self, notice: Notice) -> None:
         """What the session says, on its way to the client."""
         self._terms.watch.see(notice)
-        if isinstance(notice, Judged):
-            self._asked.difference_update(notice.utterances)
         for event in self._events.translate(notice):
             self._send(event)
 
@@ -222,6 +221,10 @@ class Gateway:
                 self._send(self._events.cleared())
             case ItemCreate():
                 self._create_item(event)
+            case ItemTruncate():
+                await self._truncate(event)
+            case PlaybackAck(event_id=event_id, item_id=item_id, played_ms=played_ms):
+                self._session.acknowledge(_turn(item_id, event_id), self._samples(played_ms))
             case ResponseCreate(event_id=event_id):
                 await self._create_response(event_id)
             case ResponseCancel(event_id=event_id, response_id=response_id):
@@ -234,8 +237,8 @@ class Gateway:
                 assert_never(event)
 
     def _create_item(self, event: ItemCreate) -> None:
-        if len(self._typed) + len(self._asked) >= TYPED_LIMIT:
-            message = f"{TYPED_LIMIT} typed items wait for their answer already; wait for one."
+        if len(self._typed) >= TYPED_LIMIT:
+            message = f"{TYPED_LIMIT} typed items wait for their answer already; ask for it."
             raise ClientError("too_many_items", message, event_id=event.event_id)
         number = next(self._numbers)
         self._typed.append((number, event.text))
@@ -248,8 +251,17 @@ class Gateway:
             raise ClientError("nothing_to_answer", message, event_id=event_id)
         number, text = self._typed[-1][0], "\n".join(text for _, text in self._typed)
         self._typed = []
-        self._asked.add(number)
         await self._session.ask(number, text)
+
+    async def _truncate(self, event: ItemTruncate) -> None:
+        turn = _turn(event.item_id, event.event_id)
+        if not await self._session.truncate(turn, self._samples(event.audio_end_ms)):
+            raise _no_reply(event.item_id, event.event_id)
+        self._send(self._events.truncated(turn, event.audio_end_ms))
+
+    def _samples(self, ms: int) -> int:
+        """Of the voice, whatever the rate on the wire."""
+        return ms * self._parts.voice.rate // 1000
 
     def _hear(self, samples: Samples) -> None:
         heard = self._resampler.push(samples)
@@ -310,6 +322,18 @@ class Gateway:
             },
         }
         return self._events.session(kind, fields)
+
+
+def _turn(item_id: str, event_id: str | None) -> int:
+    """The turn of a reply's item. Errors: `ClientError` if it is no reply's."""
+    turn = turn_of(item_id)
+    if turn is None:
+        raise _no_reply(item_id, event_id)
+    return turn
+
+
+def _no_reply(item_id: str, event_id: str | None) -> ClientError:
+    return ClientError("item_not_found", f"{item_id!r} is no reply.", param="item_id", event_id=event_id)
 
 
 def _rate(audio: AudioInput | AudioOutput | None, param: str, event: SessionUpdate) -> int | None:

@@ -1,16 +1,20 @@
 """The parts a server is made of, as the settings name them, and how they come up."""
 
+import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 from vita_duplex.config import Config, EngineConfig
 from vita_duplex.engine.cascade import Cascade
 from vita_duplex.engine.judge import Judge
 from vita_duplex.engine.pool import Pool
+from vita_duplex.engine.remote import RemoteInstance
 from vita_duplex.engine.scripted import ScriptedInstance
 from vita_duplex.engine.seams import Instance, PartFailed, Progress, Synthesiser, Vad
+from vita_duplex.engine.vita import VitaInstance
 from vita_duplex.engine.vllm_text import VllmText
 from vita_duplex.models import smollm2
 from vita_duplex.tts.hibari import HibariVoice
@@ -23,6 +27,9 @@ from vita_duplex.vad.silero import SileroModel
 
 BUNDLED = "smollm2"
 """The model name that means the one from the package."""
+
+VITA_KINDS = ("mixtral_multimodal", "vita-mixtral")
+"""`model_type` of the original demo's folder and of the release."""
 
 
 @dataclass(slots=True)
@@ -78,30 +85,70 @@ def prepare(config: EngineConfig, progress: Progress) -> str:
         raise PartFailed("language model", str(reason)) from reason
 
 
+def model_kind(folder: Path) -> str | None:
+    """What the checkpoint in a folder says it is; None if there is none."""
+    try:
+        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return str(settings.get("model_type")) if isinstance(settings, dict) else None
+
+
+def is_vita(folder: Path) -> bool:
+    return model_kind(folder) in VITA_KINDS
+
+
 def _instances(config: Config, progress: Progress) -> list[Instance]:
     names = [chr(ord("a") + number) for number in range(config.engine.instances)]
-    if config.engine.kind == "scripted":
-        return [ScriptedInstance(name, config.engine.scripted) for name in names]
-    return _cascades(config.engine, names, progress)
+    match config.engine.kind:
+        case "scripted":
+            return [ScriptedInstance(name, config.engine.scripted) for name in names]
+        case "vita":
+            return vitas(config.engine, names, progress)
+        case "remote":
+            remote = config.engine.remote
+            return [RemoteInstance(chr(ord("a") + n), address, remote) for n, address in enumerate(remote.urls)]
+        case "text":
+            return cascades(config.engine, names, progress)
 
 
-def _cascades(config: EngineConfig, names: list[str], progress: Progress) -> list[Instance]:
+def cascades(config: EngineConfig, names: Sequence[str], progress: Progress) -> list[Instance]:
+    """Errors: `PartFailed`."""
     ears, judge, executor = Moonshine(), Judge(), ThreadPoolExecutor(1, thread_name_prefix="ears")
     model = prepare(config, _part(progress, 0, 0.3))
     threads = config.text.threads or _engine_threads(len(names))
     text = config.text.model_copy(
         update={"model": model, "cache": config.text.cache or config.cache, "threads": threads}
     )
-    engines: list[VllmText] = []
-    for number in range(len(names)):
-        done = 0.3 + 0.7 * number / len(names)
+
+    def load(place: int, progress: Progress) -> Instance:
+        return Cascade(names[place], ears, judge, VllmText.load(text, progress), executor)
+
+    return _one_by_one(len(names), load, _part(progress, 0.3, 0.7))
+
+
+def vitas(config: EngineConfig, names: Sequence[str], progress: Progress) -> list[Instance]:
+    """Errors: `PartFailed`."""
+    threads = config.vita.threads or _engine_threads(len(names))
+    vita = config.vita.model_copy(update={"cache": config.vita.cache or config.cache, "threads": threads})
+
+    def load(place: int, progress: Progress) -> Instance:
+        return VitaInstance.load(names[place], vita, place, progress)
+
+    return _one_by_one(len(names), load, progress)
+
+
+def _one_by_one(count: int, load: Callable[[int, Progress], Instance], progress: Progress) -> list[Instance]:
+    """So many instances; if one does not start, those before it are stopped."""
+    instances: list[Instance] = []
+    for place in range(count):
         try:
-            engines.append(VllmText.load(text, _part(progress, done, 0.7 / len(names))))
+            instances.append(load(place, _part(progress, place / count, 1 / count)))
         except PartFailed:
-            for engine in engines:
-                engine.shutdown()
+            for instance in instances:
+                instance.close()
             raise
-    return [Cascade(name, ears, judge, engine, executor) for name, engine in zip(names, engines, strict=True)]
+    return instances
 
 
 def _engine_threads(engines: int) -> int:

@@ -47,7 +47,7 @@ class Response:
 
     @property
     def item_id(self) -> str:
-        return f"item_reply_{self.turn}"
+        return _reply_item(self.turn)
 
     @property
     def transcript(self) -> str:
@@ -111,6 +111,10 @@ class ServerEvents:
 
     def cleared(self) -> Json:
         return self._event("input_audio_buffer.cleared")
+
+    def truncated(self, turn: int, audio_end_ms: int) -> Json:
+        item_id = _reply_item(turn)
+        return self._event("conversation.item.truncated", item_id=item_id, content_index=0, audio_end_ms=audio_end_ms)
 
     def typed_item(self, utterance: int, text: str) -> Iterator[Json]:
         """A typed query entered the conversation."""
@@ -216,9 +220,9 @@ class ServerEvents:
             case Judged():
                 return self._verdict(notice)
             case TurnHeld(turn):
-                return self._event("vita.hold", response_id=f"resp_{turn}", item_id=f"item_reply_{turn}")
+                return self._event("vita.hold", response_id=f"resp_{turn}", item_id=_reply_item(turn))
             case TurnResumed(turn):
-                return self._event("vita.resume", response_id=f"resp_{turn}", item_id=f"item_reply_{turn}")
+                return self._event("vita.resume", response_id=f"resp_{turn}", item_id=_reply_item(turn))
             case TurnRecorded(record):
                 return self._event("vita.timeline", record={**asdict(record), "response_id": f"resp_{record.turn}"})
             case _:
@@ -273,6 +277,16 @@ def _error(kind: str, code: str, message: str, param: str | None = None, event_i
 
 def _user_item(utterance: int) -> str:
     return f"item_user_{utterance}"
+
+
+def _reply_item(turn: int) -> str:
+    return f"item_reply_{turn}"
+
+
+def turn_of(item_id: str) -> int | None:
+    """The turn whose reply an item is; None if it is none."""
+    number = item_id.removeprefix("item_reply_")
+    return int(number) if number != item_id and number.isascii() and number.isdigit() and len(number) < 10 else None
 
 
 def _item(item_id: str, role: str, status: str, content: list[Json]) -> Json:

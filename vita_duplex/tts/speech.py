@@ -16,6 +16,9 @@ from vita_duplex.tts.sentences import Sentences
 
 CHUNK_MS = 40
 """What is sent at a time: two audio frames of 20 ms, so that messages stay few and a stop stays prompt."""
+SLOW_LETTER_S, SLOW_SYLLABLE_S = 0.1, 0.35
+"""What a slow voice takes for a letter, and for a digit or a Chinese character: English is read at some 15 letters a
+second, Mandarin at 4 to 5 syllables."""
 AHEAD_S = 10
 """Audio synthesised ahead of what is sent. When it is full the voice waits; memory stays bounded."""
 
@@ -38,6 +41,8 @@ class Piece:
     samples: int = 0
     unsent: deque[Samples] = field(default_factory=deque)
     complete: bool = False
+    guessed: bool = False
+    """Its length was told before it was known."""
     error: str | None = None
 
 
@@ -108,16 +113,16 @@ class PacedSpeech:
         if not sayable:
             return
         async with aclosing(self._synthesiser.synthesise(sayable)) as voice:
-            async for samples in voice:
+            async for samples in voice:  # what waits for room is already in hand: that it was the last is known early
+                while self.synthesised - self._pacer.sent > AHEAD_S * self._pacer.rate:
+                    self._room.clear()
+                    await self._room.wait()
                 if self.first_synthesised is None:
                     self.first_synthesised = self._now()
                 self.synthesised += len(samples)
                 piece.samples += len(samples)
                 piece.unsent.append(samples)
                 self._changed.set()
-                while self.synthesised - self._pacer.sent > AHEAD_S * self._pacer.rate:
-                    self._room.clear()
-                    await self._room.wait()
 
     async def _say_again(self, piece: Piece, failure: PartFailed) -> None:
         """One more try for a piece of which nothing was made; then its text goes out with the sound there is."""
@@ -153,7 +158,7 @@ class PacedSpeech:
             if not piece.unsent:
                 if not piece.complete:
                     return None  # the voice is behind
-                if not piece.told or piece.error:
+                if not piece.told or piece.guessed or piece.error:
                     send(self._silent(piece))
                 self._pieces.popleft()
                 continue
@@ -172,9 +177,19 @@ class PacedSpeech:
         self._pacer.send(len(samples), now)
         self._room.set()
         text, piece.told = None if piece.told else piece.text, True
-        return Chunk(samples, piece.samples, text)
+        piece.guessed = not piece.complete
+        return Chunk(samples, piece.samples if piece.complete else self._at_least(piece), text)
+
+    def _at_least(self, piece: Piece) -> int:
+        """The length of a piece of which more may come, rather too long: nothing unheard may count as heard."""
+        return max(piece.samples, round(slow_seconds(piece.text) * self._pacer.rate))
 
     def _silent(self, piece: Piece) -> Chunk:
         """What is left to tell of a piece whose sound, if it had any, is sent."""
         text = None if piece.told else piece.text
         return Chunk(np.zeros(0, np.float32), piece.samples, text, piece.error)
+
+
+def slow_seconds(text: str) -> float:
+    """What a slow voice takes for a text."""
+    return sum(SLOW_SYLLABLE_S if letter.isdigit() or letter >= "\u2e80" else SLOW_LETTER_S for letter in text)

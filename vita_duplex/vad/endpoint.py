@@ -15,7 +15,7 @@ FLOOR = 0.01
 
 
 class EndpointConfig(BaseModel):
-    """When speech counts as begun and as over. Times are rounded up to whole windows of 32 ms."""
+    """When speech counts as begun and as over. Times are rounded up to whole windows of 32 ms, `early_ms` down."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -30,7 +30,8 @@ class EndpointConfig(BaseModel):
     pre_roll_ms: int = Field(300, ge=0)
     """Audio kept from before the first speech window: soft beginnings."""
     early_ms: int = Field(200, ge=32)
-    """Silence after which the request may start speculatively; also how much silence an utterance keeps."""
+    """Silence after which the request may start speculatively. An utterance keeps as much of it, at its end twice as
+    much: whoever was in doubt then has more to go by."""
     silence_ms: int = Field(500, ge=64)
     """Shorter pauses do not end an utterance; below 300 people get cut off."""
     max_utterance_s: float = Field(30, gt=1)
@@ -75,7 +76,7 @@ class Endpoint:
         self.config = config
         self._min_speech = _windows(config.min_speech_ms)
         self._hold_after = _windows(config.hold_after_ms)
-        self._early = _windows(config.early_ms)
+        self._early = config.early_ms * INPUT_RATE // (1000 * WINDOW)
         self._silence = max(_windows(config.silence_ms), self._early + 1)
         self._max = _windows(config.max_utterance_s * 1000)
         self._pre_roll = config.pre_roll_ms * INPUT_RATE // 1000
@@ -140,7 +141,8 @@ class Endpoint:
 
     def _mark(self, kind: Kind) -> Mark:
         begin = max(self._earliest, self._start - self._pre_roll)
-        keep_until = min(self.sample, self._end + self._early * WINDOW)
+        silence = 2 * self._early if kind == "ended" else self._early
+        keep_until = min(self.sample, self._end + silence * WINDOW)
         return Mark(kind, begin, self._start, self._end, keep_until)
 
 

@@ -1,0 +1,281 @@
+"""VITA as an instance, on the tiny checkpoint: what it judges and says is what its recorded logits say."""
+
+import asyncio
+import multiprocessing
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import pytest_asyncio
+import torch
+from safetensors.torch import load_file
+
+from vita_duplex.engine.seams import AssistantMessage, Judgement, PartFailed, Query, Samples, UserMessage, Utterance
+from vita_duplex.engine.vita import VitaInstance, VitaInstanceConfig
+from vita_duplex.engine.vita_dialogue import write
+
+pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
+
+GOLDEN = Path(__file__).parent / "golden"
+TINY = GOLDEN / "tiny_vita"
+RECORDED = load_file(GOLDEN / "full_model.safetensors")
+CONFIG = VitaInstanceConfig(
+    model=str(TINY), dtype="float32", max_model_len=2048, kv_cache_mib=64, max_num_seqs=4, max_tokens=16, threads=1
+)
+STATES = [3, 4, 5]
+"""Ids of `<1>`, `<2>`, `<3>` in the tiny checkpoint."""
+
+
+def clip(name: str) -> Samples:
+    return np.array(RECORDED[f"src.{name}"].numpy())
+
+
+MIDDLE = clip("wave_mid")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def tiny() -> AsyncIterator[VitaInstance]:
+    """Loaded as the server does it: in a worker thread, used from the event loop."""
+    instance = await asyncio.to_thread(VitaInstance.load, "a", CONFIG, 0, lambda share, phase: None)
+    yield instance
+    await asyncio.to_thread(instance.close)
+    assert not instance.healthy
+    with pytest.raises(PartFailed, match="not running"):
+        await heard_and_said(instance, spoken(MIDDLE))
+    assert engine_process() is None
+
+
+def engine_process() -> psutil.Process | None:
+    for child in multiprocessing.active_children():
+        if child.name == "EngineCore" and child.pid:
+            return psutil.Process(child.pid)
+    return None
+
+
+def spoken(samples: Samples, **more: Any) -> Query:
+    return Query(**{"history": (), "utterances": (Utterance(1, samples),)} | more)
+
+
+def varied(instance: VitaInstance, **settings: Any) -> VitaInstance:
+    """The same engine with other settings of ours."""
+    return VitaInstance("b", CONFIG.model_copy(update=settings), instance.engine)
+
+
+async def heard_and_said(instance: VitaInstance, query: Query) -> tuple[Judgement, str]:
+    async with aclosing(instance.answer(query)) as stream:
+        judgement = await anext(stream)
+        assert isinstance(judgement, Judgement)
+        return judgement, "".join([str(delta) async for delta in stream])
+
+
+async def greedy_after(instance: VitaInstance, ids: list[int], media: dict[str, Any], n: int) -> str:
+    """What the engine says after these ids, asked without our adapter."""
+    from vllm import SamplingParams
+
+    prompt = {"prompt_token_ids": ids, "multi_modal_data": media}
+    text = ""
+    async for output in instance.engine.generate(prompt, SamplingParams(temperature=0, max_tokens=n)):
+        text = output.outputs[0].text
+    return text
+
+
+async def test_the_verdict_is_the_recorded_logits_of_the_state_tokens(tiny: VitaInstance) -> None:
+    judgement, _ = await heard_and_said(tiny, spoken(MIDDLE))
+    wanted = torch.softmax(RECORDED["audio.logits_last16"][-1, STATES], 0).tolist()
+    assert [judgement.p1, judgement.p2, judgement.p3] == pytest.approx(wanted, abs=1e-4)
+    assert judgement.transcripts == ()
+
+
+async def test_the_answer_is_the_greedy_one_after_the_state_token(tiny: VitaInstance) -> None:
+    _, said = await heard_and_said(tiny, spoken(MIDDLE))
+    prompt = RECORDED["audio.prompt_ids"].tolist()
+    assert said == (await greedy_after(tiny, [*prompt, 3], {"audio": [MIDDLE]}, CONFIG.max_tokens)).lstrip(" ")
+    assert len(said) > 8
+
+
+async def test_a_history_with_old_audio_gives_its_recorded_verdict(tiny: VitaInstance) -> None:
+    """Frames are mirrored for the model, old audio is sent again, what was heard has its state token back."""
+    shown = tuple(np.array(RECORDED[f"src.frame{n}"].numpy()) for n in range(4))
+    history = (UserMessage(None, (Utterance(1, clip("wave_short")),)), AssistantMessage("the boat is", cut=True))
+    query = Query(history, (Utterance(2, MIDDLE),), frames=shown)
+    judgement, _ = await heard_and_said(varied(tiny, max_dynamic_patch=1), query)
+    wanted = torch.softmax(RECORDED["history_two_audios.logits_last16"][-1, STATES], 0).tolist()
+    assert [judgement.p1, judgement.p2, judgement.p3] == pytest.approx(wanted, abs=1e-4)
+
+
+async def test_a_typed_query_is_not_judged_and_has_a_state_token_only_beside_media(tiny: VitaInstance) -> None:
+    judgement, said = await heard_and_said(tiny, Query((), (Utterance(1, text="and you?"),)))
+    assert judgement == Judgement(0.0, 0.0, 1.0)
+    assert said
+    history = (UserMessage(None, (Utterance(1, clip("wave_short")),)), AssistantMessage("the boat"))
+    talk = varied(tiny, layout="conversation")
+    _, said = await heard_and_said(talk, Query(history, (Utterance(2, text="and you?"),)))
+    prompt = RECORDED["two_turn_text_audio.prompt_ids"].tolist()
+    media = {"audio": [clip("wave_short")]}
+    assert said == (await greedy_after(tiny, [*prompt, 5], media, CONFIG.max_tokens)).lstrip(" ")
+
+
+async def test_the_demo_lets_the_model_choose_its_first_token(tiny: VitaInstance) -> None:
+    demo = varied(tiny, compat="demo")
+    judgement, said = await heard_and_said(demo, spoken(MIDDLE))
+    wanted = torch.softmax(RECORDED["audio.logits_last16"][-1, STATES], 0).tolist()
+    assert [judgement.p1, judgement.p2, judgement.p3] == pytest.approx(wanted, abs=1e-4)
+    ids = RECORDED["audio.prompt_ids"].tolist()
+    assert said == (await greedy_after(tiny, ids, {"audio": [MIDDLE]}, CONFIG.max_tokens)).lstrip(" ")
+
+
+async def test_a_rejected_utterance_costs_one_token(tiny: VitaInstance, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    generate = tiny.engine.generate
+
+    def watched(prompt: Any, params: Any) -> Any:
+        asked.append(params.max_tokens)
+        return generate(prompt, params)
+
+    monkeypatch.setattr(tiny.engine, "generate", watched)
+    async with aclosing(tiny.answer(spoken(MIDDLE))) as stream:
+        assert isinstance(await anext(stream), Judgement)
+        await asyncio.sleep(0.1)
+    assert asked == [1]
+    assert tiny.engine.n_unfinished == 0
+
+
+async def test_closing_an_answer_frees_the_engine(tiny: VitaInstance) -> None:
+    long = varied(tiny, max_tokens=1000)
+    async with aclosing(long.answer(spoken(MIDDLE))) as stream:
+        assert [type(await anext(stream)) for _ in range(2)] == [Judgement, str]
+        assert tiny.engine.n_unfinished == 1
+    assert tiny.engine.n_unfinished == 0
+
+
+async def cached(instance: VitaInstance, query: Query) -> int:
+    """Tokens that the verdict on a query found in the prefix cache."""
+    found: list[int] = []
+    generate = instance.engine.generate
+
+    async def watched(prompt: Any, params: Any) -> AsyncIterator[Any]:
+        async for output in generate(prompt, params):
+            found.append(output.num_cached_tokens)
+            yield output
+
+    instance.engine.generate = watched  # type: ignore[method-assign]
+    try:
+        async with aclosing(instance.answer(query)) as stream:
+            await anext(stream)
+    finally:
+        instance.engine.generate = generate  # type: ignore[method-assign]
+    return found[0]
+
+
+def story(word: str) -> Query:
+    history = (UserMessage(f"Tell me of a {word}."), AssistantMessage("Once upon a time. " * 9))
+    return spoken(MIDDLE, history=history)
+
+
+async def test_a_warmed_dialogue_leaves_only_the_new_audio(tiny: VitaInstance) -> None:
+    system = await cached(tiny, story("frog"))
+    before = replace(story("prince"), utterances=())
+    await tiny.warm(before)
+    assert await cached(tiny, story("prince")) > system + 64
+
+
+async def test_frames_are_seen_before_the_utterance_ends(tiny: VitaInstance) -> None:
+    frames = (np.full((56, 56, 3), 90, np.uint8), np.full((56, 56, 3), 160, np.uint8))
+    runs = await tiny.engine.call_worker("tower_runs")
+    await tiny.warm(Query((), (), frames=frames))
+    warmed = await tiny.engine.call_worker("tower_runs")
+    assert warmed["vision_tower"] > runs["vision_tower"]
+    await heard_and_said(tiny, spoken(MIDDLE + 0.001, frames=frames))
+    after = await tiny.engine.call_worker("tower_runs")
+    assert after["vision_tower"] == warmed["vision_tower"]
+    assert after["audio_tower"] == warmed["audio_tower"] + 1, "two requests, one run of the ears"
+
+
+async def test_old_audio_is_not_heard_again(tiny: VitaInstance) -> None:
+    await tiny.engine.call_worker("tower_runs")
+    first, second = Utterance(1, MIDDLE * 0.9), Utterance(2, MIDDLE * 0.8)
+    await heard_and_said(tiny, Query((), (first,)))
+    runs = (await tiny.engine.call_worker("tower_runs"))["audio_tower"]
+    later = Query((UserMessage(None, (first,)), AssistantMessage("Yes.")), (second,), instructions="Anything new")
+    await heard_and_said(tiny, later)
+    assert (await tiny.engine.call_worker("tower_runs"))["audio_tower"] == runs + 1
+
+
+async def test_an_utterance_that_grew_is_heard_anew(tiny: VitaInstance) -> None:
+    """As after an early start: the same number, more samples."""
+    early, _ = await heard_and_said(tiny, spoken(MIDDLE[:12_000]))
+    whole, _ = await heard_and_said(tiny, spoken(MIDDLE))
+    assert abs(early.p1 - whole.p1) > 1e-3
+    other, _ = await heard_and_said(tiny, spoken(MIDDLE[::-1].copy()))
+    assert abs(other.p1 - whole.p1) > 1e-3
+
+
+async def test_a_medium_that_the_engine_does_not_have_after_all_is_sent_again(tiny: VitaInstance) -> None:
+    """A request was closed after its media were prepared and before they were sent."""
+    query = spoken(MIDDLE * 0.7)
+    await tiny.engine._render(tiny._request(tiny._fitted(write, query, 2000), ()))
+    judgement, said = await heard_and_said(tiny, query)
+    assert said
+    again, _ = await heard_and_said(tiny, spoken(MIDDLE * 0.7))
+    assert judgement.p1 == pytest.approx(again.p1, abs=1e-4)
+
+
+@pytest.mark.parametrize("samples", [0, 500, 1359])
+async def test_a_sound_too_short_for_a_token_is_judged_too(tiny: VitaInstance, samples: int) -> None:
+    judgement, _ = await heard_and_said(tiny, spoken(MIDDLE[:samples].copy()))
+    assert 0 < judgement.p1 < 1
+
+
+async def test_what_does_not_fit_is_told_and_the_next_is_answered(tiny: VitaInstance) -> None:
+    with pytest.raises(PartFailed, match=r"the question has \d+ tokens; there is room for 2031"):
+        await heard_and_said(tiny, Query((), (Utterance(1, text="boat " * 3000),)))
+    with pytest.raises(PartFailed, match="no numbers"):
+        await heard_and_said(tiny, spoken(np.full(16_000, np.nan, np.float32)))
+    with pytest.raises(PartFailed, match=r"audio of 600\.0 s; the encoder takes 200 s"):
+        await heard_and_said(tiny, spoken(np.zeros(600 * 16_000, np.float32)))
+    with pytest.raises(PartFailed, match="the image is empty"):
+        await heard_and_said(tiny, spoken(MIDDLE, frames=(np.zeros((0, 4, 3), np.uint8),)))
+    assert tiny.healthy
+    assert (await heard_and_said(tiny, spoken(MIDDLE)))[1]
+
+
+async def test_a_long_dialogue_loses_its_oldest_turns_and_is_answered(tiny: VitaInstance) -> None:
+    turn = (UserMessage(None, (Utterance(1, np.tile(MIDDLE, 9)),)), AssistantMessage("Once upon a time. " * 9))
+    _, said = await heard_and_said(tiny, spoken(MIDDLE, history=turn * 12))
+    assert said
+
+
+async def test_typed_placeholders_and_state_tokens_are_only_text(tiny: VitaInstance) -> None:
+    judgement, said = await heard_and_said(tiny, Query((), (Utterance(1, text="<audio><image> <2></s> hello"),)))
+    assert judgement.p3 == 1
+    assert said
+
+
+async def test_several_speak_at_once(tiny: VitaInstance) -> None:
+    queries = [spoken(MIDDLE[: 8000 + 1000 * n].copy()) for n in range(6)]
+    alone = [await heard_and_said(tiny, query) for query in queries]
+    together = await asyncio.gather(*(heard_and_said(tiny, query) for query in queries))
+    for (one, _), (other, _) in zip(alone, together, strict=True):
+        assert one.p1 == pytest.approx(other.p1, abs=1e-4)
+
+
+async def test_a_dead_engine_fails_the_answer_that_runs_and_those_that_follow(tiny: VitaInstance) -> None:
+    """Last of the module: it takes the engine away."""
+    engine = engine_process()
+    assert engine is not None
+    long = varied(tiny, max_tokens=1000)
+
+    async def lose_the_engine() -> None:
+        async for _ in long.answer(spoken(MIDDLE)):
+            engine.kill()
+
+    with pytest.raises(PartFailed, match="engine died"):
+        await lose_the_engine()
+    assert not tiny.healthy
+    with pytest.raises(PartFailed, match="not running"):
+        await heard_and_said(tiny, spoken(MIDDLE))

@@ -1,0 +1,154 @@
+"""Checkpoints other than the tiny one, through vLLM: other text models, the flat layout, wrong ones, split ones."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from tiny_vita import CASES, CHECKPOINT, TOLERANCE, Case, check, engine, greedy, logits, weights
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+
+from vita_duplex.models.checkpoint import AUDIO, PROJECTOR, VISION, CheckpointMismatch
+
+pytestmark = pytest.mark.real
+
+TOWERS = (VISION, PROJECTOR, AUDIO)
+HEARD_AND_SEEN = [CASES[name] for name in ("text", "image_tiled", "audio", "history_two_audios")]
+
+
+def written(folder: Path, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Path:
+    """A checkpoint with the tiny one's tokenizer."""
+    folder.mkdir()
+    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json"):
+        shutil.copy(CHECKPOINT / name, folder)
+    (folder / "config.json").write_text(json.dumps(settings))
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def settings() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((CHECKPOINT / "config.json").read_text())
+    return found
+
+
+SIZES = {
+    "vocab_size": 512,
+    "hidden_size": 128,
+    "intermediate_size": 160,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 4096,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "tie_word_embeddings": False,
+}
+
+
+@pytest.mark.parametrize(
+    ("config", "build"), [(Qwen2Config, Qwen2ForCausalLM), (LlamaConfig, LlamaForCausalLM)], ids=["qwen2", "llama"]
+)
+def test_another_text_model_gives_what_transformers_gives(tmp_path: Path, config: Any, build: Any) -> None:
+    """Random weights, so that all that both have in common is the definition of the model."""
+    torch.manual_seed(0)
+    text = build(config(**SIZES)).eval()
+    for parameter in text.parameters():
+        parameter.data.normal_(std=0.3) if parameter.ndim > 1 else parameter.data.uniform_(0.5, 1.5)
+    towers = {name: tensor for name, tensor in weights().items() if name.startswith(TOWERS)}
+    own = {name: tensor.contiguous() for name, tensor in text.state_dict().items()}
+    folder = written(tmp_path / "vita", settings() | {"text_config": text.config.to_dict()}, towers | own)
+    with engine(folder) as llm:
+        for case in HEARD_AND_SEEN:
+            [output] = llm.generate(case.request(), greedy(all_logits=True), use_tqdm=False)
+            assert output.prompt_token_ids == case.ids("expanded_ids")
+            with torch.inference_mode():
+                reference = text(inputs_embeds=embedded(text, case)).logits[0, -16:]
+            assert float((logits(output, 16) - reference).abs().max()) <= TOLERANCE
+            assert output.outputs[0].token_ids[0] == int(reference[-1].argmax())
+
+
+def embedded(text: Any, case: Case) -> Tensor:
+    """A prompt with the recorded embeddings of its media, [1, tokens, hidden]; they hang on the towers alone."""
+    ids = torch.tensor(case.ids("expanded_ids"))
+    embeds = text.get_input_embeddings()(ids)
+    for modality, placeholder in (("image", 500), ("audio", 501)):
+        if modality in case.media():
+            embeds[ids == placeholder] = case.tensor(f"{modality}_embeds").flatten(0, -2)
+    return embeds[None]
+
+
+def test_the_flat_layout_of_the_release_gives_the_same(tmp_path: Path) -> None:
+    """It has no sizes of the encoders, which are then the release's; a small one has to give them."""
+    nested = settings()
+    flat = nested["text_config"] | {
+        "architectures": ["VITAMixtralForCausalLM"],
+        "model_type": "vita-mixtral",
+        "mm_vision_tower": "somewhere/InternViT-300M-448px",
+        "mm_audio_encoder": "somewhere/audio-encoder",
+        "mm_hidden_size": 128,
+        "mm_projector_type": "mlp2x_gelu",
+        "image_token_index": 500,
+        "audio_token_index": 501,
+        "vision_config": nested["vision_config"],
+        "audio_config": nested["audio_config"],
+    }
+    with engine(written(tmp_path / "flat", flat, weights())) as llm:
+        for case in HEARD_AND_SEEN:
+            [output] = llm.generate(case.request(), greedy(all_logits=True), use_tqdm=False)
+            check(case, output, 16)
+
+
+def test_a_checkpoint_without_the_statistics_gives_the_same(tmp_path: Path) -> None:
+    some = {name: tensor for name, tensor in weights().items() if "global_cmvn" not in name}
+    with engine(written(tmp_path / "some", settings(), some)) as llm:
+        [output] = llm.generate(CASES["audio"].request(), greedy(), use_tqdm=False)
+        check(CASES["audio"], output)
+
+
+K_PROJ = "model.layers.0.self_attn.k_proj.weight"
+EXPERT = "model.layers.1.block_sparse_moe.experts.3.w1.weight"
+NORM = f"{AUDIO}adpter.bn2.bias"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({K_PROJ: None}, f"lacks {K_PROJ}"),
+        ({EXPERT: None}, f"lacks {EXPERT}"),
+        ({NORM: None}, f"lacks {NORM}"),
+        ({K_PROJ: (128, 128)}, rf"{K_PROJ} is \[128, 128\]; config.json makes it \[64, 128\]"),
+        ({f"{AUDIO}adpter.conv1d1.weight": (3,)}, r"conv1d1\.weight, which this model has no place for"),
+    ],
+    ids=["fused", "expert", "tower", "shape", "unknown"],
+)
+def test_a_wrong_checkpoint_is_refused_by_name(tmp_path: Path, change: dict[str, Any], said: str) -> None:
+    tensors = dict(weights())
+    for name, shape in change.items():
+        tensors.pop(name, None)
+        if shape is not None:
+            tensors[name] = torch.zeros(shape)
+    folder = written(tmp_path / "wrong", settings(), tensors)
+    with pytest.raises(CheckpointMismatch, match=said), engine(folder):
+        pass
+
+
+def test_a_missing_shard_is_told(tmp_path: Path) -> None:
+    shutil.copytree(CHECKPOINT, tmp_path / "half")
+    (tmp_path / "half" / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(CheckpointMismatch, match="is a shard missing"), engine(tmp_path / "half"):
+        pass
+
+
+@pytest.mark.parametrize("layout", [{"tensor_parallel_size": 2}], ids=["tensor"])
+def test_two_processes_give_what_one_gives(layout: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """With heads, experts and vocabulary split between them; one core each."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", "0|1")
+    with engine(**layout, distributed_executor_backend="mp") as llm:
+        outputs = llm.generate([case.request() for case in CASES.values()], greedy(all_logits=True), use_tqdm=False)
+        for case, output in zip(CASES.values(), outputs, strict=True):
+            check(case, output, 16)

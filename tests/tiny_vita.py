@@ -1,0 +1,175 @@
+"""The tiny checkpoint, and what the original made of it: `tests/golden/full_model` and its media."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor
+
+from vita_duplex.engine.vita import VitaInstanceConfig
+from vita_duplex.engine.vllm_engine import set_environment
+from vita_duplex.models.tiling import mirror
+
+GOLDEN = Path(__file__).parent / "golden"
+CHECKPOINT = GOLDEN / "tiny_vita"
+RECORDED = load_file(GOLDEN / "full_model.safetensors")
+TABLE: list[dict[str, Any]] = json.loads((GOLDEN / "full_model.json").read_text())["cases"]
+
+VOCABULARY = 512
+TOLERANCE = 1e-3
+"""Of logits in float32, which are up to 9; two ways of the original differ by 1.2e-5."""
+
+FRAMES = ("frame0", "frame1", "frame2", "frame3")
+MEDIA: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "text": ((), ()),
+    "image": (("single",), ()),
+    "image_tiled": (("multi",), ()),
+    "audio": ((), ("wave_mid",)),
+    "image_audio": (("single",), ("wave_mid",)),
+    "video_audio": (FRAMES, ("wave_long",)),
+    "history_two_audios": (FRAMES, ("wave_short", "wave_mid")),
+    "two_turn_text_audio": ((), ("wave_short",)),
+}
+"""Pictures and clips of each case, in the order of its prompt."""
+
+
+@cache
+def weights() -> dict[str, Tensor]:
+    """Every tensor of the checkpoint, as stored: bfloat16."""
+    return {name: one for shard in sorted(CHECKPOINT.glob("*.safetensors")) for name, one in load_file(shard).items()}
+
+
+def source(name: str) -> Tensor:
+    """A picture, uint8 [H, W, 3], or a clip, float32 at 16 kHz."""
+    return RECORDED[f"src.{name}"]
+
+
+def picture(name: str) -> Image.Image:
+    return Image.fromarray(source(name).numpy())
+
+
+@dataclass(frozen=True)
+class Case:
+    """One prompt of the recorded ones."""
+
+    name: str
+    prompt: str
+    """With `<image>` and `<audio>`; BOS is not in it."""
+    max_tiles: int
+    mirrored: bool
+    greedy: list[int]
+    margins: list[float]
+    """By how much each greedy token was ahead of the second."""
+
+    def tensor(self, name: str) -> Tensor:
+        return RECORDED[f"{self.name}.{name}"]
+
+    def ids(self, name: str) -> list[int]:
+        found: list[int] = self.tensor(name).tolist()
+        return found
+
+    def media(self) -> dict[str, list[Any]]:
+        """As vLLM takes them."""
+        shown, heard = MEDIA[self.name]
+        pictures = [picture(name) for name in shown]
+        found = {
+            "image": [mirror(one) for one in pictures] if self.mirrored else pictures,
+            "audio": [source(name).numpy() for name in heard],
+        }
+        return {modality: items for modality, items in found.items() if items}
+
+    def request(self) -> dict[str, Any]:
+        """The prompt as ids, one for each medium, and the media."""
+        return {
+            "prompt_token_ids": self.ids("prompt_ids"),
+            "multi_modal_data": self.media(),
+            "mm_processor_kwargs": {"max_dynamic_patch": self.max_tiles},
+        }
+
+
+CASES = {
+    row["name"]: Case(
+        row["name"],
+        row["prompt"],
+        row["max_dynamic_patch"],
+        row["mirrored"],
+        row["greedy_ids"],
+        row["greedy_margins"],
+    )
+    for row in TABLE
+}
+
+
+@contextmanager
+def engine(checkpoint: Path = CHECKPOINT, **settings: Any) -> Iterator[Any]:
+    """A `vllm.LLM` in this process. Its "logprobs" are logits, of every token when asked for `VOCABULARY`.
+
+    The end of one ends the process groups of all others: let them end together.
+    """
+    set_environment(VitaInstanceConfig(model=str(checkpoint)))
+    torch.set_num_threads(1)  # so small a model is slower on two, and much slower where others are at work
+    from vllm import LLM
+
+    llm = LLM(
+        **{
+            "model": str(checkpoint),
+            "dtype": "float32",
+            "enforce_eager": True,
+            "max_model_len": 4096,
+            "block_size": 32,
+            "kv_cache_memory_bytes": 64 * 2**20,
+            "max_logprobs": VOCABULARY,
+            "logprobs_mode": "raw_logits",
+            "limit_mm_per_prompt": {"image": 16, "audio": 4, "video": 2},
+            "use_tqdm_on_load": False,
+        }
+        | settings
+    )
+    try:
+        yield llm
+    finally:
+        llm.llm_engine.engine_core.shutdown()
+
+
+def greedy(max_tokens: int = 12, *, all_logits: bool = False) -> Any:
+    """Sampling that also returns the logits: of what it generates, and of the prompt with `all_logits`.
+
+    vLLM does not read its prefix cache for a request that wants logits of the prompt.
+    """
+    from vllm import SamplingParams
+
+    return SamplingParams(
+        max_tokens=max_tokens,
+        temperature=0,
+        ignore_eos=True,
+        logprobs=VOCABULARY,
+        prompt_logprobs=VOCABULARY if all_logits else None,
+        flat_logprobs=True,
+        detokenize=False,  # 300,000 objects, and their names, take seconds
+    )
+
+
+def logits(output: Any, rows: int = 1) -> Tensor:
+    """Of the last so many positions of a prompt, [rows, VOCABULARY]; more than one only with `all_logits`."""
+    of_prompt = [] if rows == 1 else output.prompt_logprobs[1 - rows :]
+    told = [*of_prompt, output.outputs[0].logprobs[0]]
+    return torch.tensor([[row[token].logprob for token in range(VOCABULARY)] for row in told])
+
+
+def check(case: Case, output: Any, rows: int = 1) -> float:
+    """Hold an answer of vLLM against the recorded one; returns the largest difference of logits."""
+    assert output.prompt_token_ids == case.ids("expanded_ids")
+    error = float((logits(output, rows) - case.tensor("logits_last16")[-rows:]).abs().max())
+    assert error <= TOLERANCE
+    sure = sum(1 for _ in takewhile(lambda margin: margin > 10 * error, case.margins))
+    assert sure > 0
+    assert list(output.outputs[0].token_ids)[:sure] == case.greedy[:sure]
+    return error

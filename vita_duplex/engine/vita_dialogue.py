@@ -1,0 +1,199 @@
+"""From a session's dialogue to VITA's prompt. Pure: no vLLM and no torch.
+
+The handles in a prompt are what the query holds: a `Frame` for each picture, an `Utterance` for each sound.
+"""
+
+import math
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import numpy as np
+
+from vita_duplex.engine.seams import AssistantMessage, Frame, Judgement, Message, Query, Samples, UserMessage, Utterance
+from vita_duplex.models.prompts import (
+    STATES,
+    Audio,
+    Compat,
+    Exchange,
+    Image,
+    Part,
+    Prompt,
+    State,
+    Wording,
+    conversation,
+    interactive,
+    typed,
+    with_pictures,
+)
+
+Layout = Literal["interactive", "conversation"]
+"""`interactive`: live talk in front of a camera · `conversation`: questions about a photograph or a film, as in
+training."""
+
+Count = Callable[[Prompt], int]
+"""How many tokens a prompt has for the model, media expanded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a checkpoint wants to be spoken to."""
+
+    wording: Wording
+    layout: Layout = "interactive"
+    compat: Compat = "none"
+
+
+def write(query: Query, manner: Manner, room: int, count: Count) -> Prompt:
+    """The prompt that asks for an answer, with as much of the dialogue as fits into `room` tokens.
+
+    Exchanges go whole, the oldest first, and those with audio before those with text only. (Old vision is never
+    there.) A query that does not fit without any is written all the same: its caller has to look.
+    """
+    exchanges = _exchanges(query.history, manner)
+    now = _asked(query, manner)
+    first_to_go = sorted(range(len(exchanges)), key=lambda n: not _has_audio(exchanges[n]))
+
+    def after(dropped: int) -> Prompt:
+        gone = first_to_go[:dropped]
+        return _write(query, [old for n, old in enumerate(exchanges) if n not in gone], now, manner)
+
+    dropped = bisect_left(range(len(exchanges)), True, key=lambda n: count(after(n)) <= room)
+    return after(dropped)
+
+
+def write_ahead(query: Query, manner: Manner, room: int, count: Count) -> Prompt:
+    """What `write` will begin with once the next utterance of the query is spoken: everything before that sound.
+
+    `room` should leave some for that utterance, or it may push out an exchange that was computed ahead.
+    """
+    coming = Utterance(-1, np.zeros(0, np.float32))
+    following = Query(query.history, (*query.utterances, coming), query.instructions, query.frames)
+    return write(following, manner, room, count).before_audio(-1)
+
+
+def is_spoken(query: Query) -> bool:
+    """Whether the query has to be judged: nobody types by accident."""
+    return all(utterance.text is None for utterance in query.utterances)
+
+
+def opening(query: Query, prompt: Prompt) -> State | None:
+    """The state token that an answer to an accepted query begins with.
+
+    A turn with audio has the query's; a typed turn its own, but only if there is a medium in the prompt: in the
+    training data an all-text sample has no state tokens.
+    """
+    if any(utterance.text is None for utterance in query.utterances):
+        return "query"
+    return "typed" if prompt.images or prompt.audios else None
+
+
+def seen(prompt: Prompt) -> list[Frame]:
+    """The pictures of a prompt from here, in order."""
+    return cast(list[Frame], prompt.images)
+
+
+def heard(prompt: Prompt) -> list[Samples]:
+    """The sounds of a prompt from here, in order."""
+    return [utterance.samples for utterance in cast(list[Utterance], prompt.audios) if utterance.samples is not None]
+
+
+def as_shown(frame: Frame, layout: Layout) -> Frame:
+    """The frame as the model is to see it: live ones left and right swapped, as in the original's live demo."""
+    return np.ascontiguousarray(frame[:, ::-1]) if layout == "interactive" else frame
+
+
+def _write(query: Query, exchanges: Sequence[Exchange], now: Sequence[Part], manner: Manner) -> Prompt:
+    has_media = bool(query.frames) or any(
+        not isinstance(part, str) for parts in (now, *(old.user for old in exchanges)) for part in parts
+    )
+    if not has_media:
+        exchanges = [Exchange(old.user, old.answer, None, old.finished) for old in exchanges]
+    form = interactive if manner.layout == "interactive" else conversation
+    return form(exchanges, now, manner.wording, compat=manner.compat, instructions=query.instructions)
+
+
+def _asked(query: Query, manner: Manner) -> tuple[Part, ...]:
+    words = _parts(query.utterances, manner)
+    # One picture is a photograph; a film shows at least four frames.
+    pictures = [Image(frame, frame=len(query.frames) > 1) for frame in query.frames]
+    return (*pictures, *words) if manner.layout == "interactive" else with_pictures(pictures, *words)
+
+
+def _exchanges(history: Sequence[Message], manner: Manner) -> list[Exchange]:
+    """Pair what the user said with what was heard of the answers."""
+    exchanges: list[Exchange] = []
+    for message in history:
+        match message:
+            case UserMessage(text, utterances):
+                said = utterances or (Utterance(-1, text=text or ""),)
+                state: State = "query" if any(one.text is None for one in said) else "typed"
+                exchanges.append(Exchange(_parts(said, manner), state=state))
+            case AssistantMessage(text) if exchanges:  # one whose question was forgotten goes, too
+                old = exchanges[-1]
+                answer = f"{old.answer} {text}" if old.answer else text
+                exchanges[-1] = Exchange(old.user, answer, old.state)
+    if manner.compat != "demo":
+        return exchanges
+    # The original remembers one turn, and none of which nothing was heard or that is still being spoken.
+    is_speaking = bool(history) and isinstance(history[-1], AssistantMessage) and history[-1].cut
+    return [old for old in exchanges[: len(exchanges) - is_speaking] if old.answer][-1:]
+
+
+def _has_audio(exchange: Exchange) -> bool:
+    return any(isinstance(part, Audio) for part in exchange.user)
+
+
+def _parts(utterances: Sequence[Utterance], manner: Manner) -> tuple[Part, ...]:
+    """Sounds as media; typed texts as one, for two texts that met would run together."""
+    parts: list[Part] = []
+    for utterance in utterances:
+        if utterance.text is None:
+            parts.append(Audio(utterance))
+            continue
+        text = utterance.text
+        if manner.layout == "conversation":
+            text = typed(text, manner.wording, manner.compat)
+        if parts and isinstance(parts[-1], str):
+            parts[-1] = f"{parts[-1]}\n{text}"
+        else:
+            parts.append(text)
+    return tuple(parts)
+
+
+def weighed(told: Mapping[State, float]) -> Judgement:
+    """Probabilities of the three states among each other, from their natural log-probabilities among all tokens."""
+    best = max(told.values())
+    masses = {state: math.exp(one - best) for state, one in told.items()}
+    p1, p2, p3 = (masses[state] / sum(masses.values()) for state in STATES)
+    return Judgement(p1, p2, p3)
+
+
+class Unmarked:
+    """The text of an answer as it streams, without state tokens and other control tokens."""
+
+    def __init__(self, wording: Wording) -> None:
+        self._tokens = wording.reserved
+        self._held = ""
+        self._has_begun = False
+
+    def push(self, delta: str) -> str:
+        """The text that is certain by now; what could still become a token is held back."""
+        text = self._held + delta
+        for token in self._tokens:
+            text = text.replace(token, "")
+        if not self._has_begun:
+            text = text.lstrip(" ")  # the detokeniser puts a space behind a state token
+        longest = max(
+            (n for token in self._tokens for n in range(1, len(token)) if text.endswith(token[:n])), default=0
+        )
+        self._held = text[len(text) - longest :]
+        certain = text[: len(text) - longest]
+        self._has_begun = self._has_begun or bool(certain)
+        return certain
+
+    def finish(self) -> str:
+        """What was held back and became no token."""
+        text, self._held = self._held, ""
+        return text
