@@ -67,3 +67,13 @@ def test_a_client_that_knows_the_certificate_trusts_the_server(tmp_path: Path) -
 def test_half_a_certificate_is_an_error(settings: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_config(None, {}, settings)
+
+
+def test_files_that_are_no_certificate_are_an_error_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="No such file"):
+        tls.check(tmp_path / "none.pem", tmp_path / "none.pem")
+    certificate, key = tls.certificate(tmp_path, "127.0.0.1")
+    tls.check(certificate, key)
+    key.write_text("broken")
+    with pytest.raises(ConfigError, match="cannot be used for https"):
+        tls.check(certificate, key)

@@ -1,4 +1,4 @@
-"""The command line: `vita-duplex serve | ask | talk | check | bench | prepare`."""
+"""The command line: `vita-duplex serve | key | ask | talk | check | bench | prepare`."""
 
 import argparse
 import logging
@@ -148,6 +148,8 @@ def _serve(arguments: argparse.Namespace) -> int:
     certificate, key = config.server.tls_certificate, config.server.tls_key
     if config.server.self_signed:
         certificate, key = tls.certificate(config.engine.cache / "tls", config.server.host)
+    if certificate and key:
+        tls.check(certificate, key)
     runner = DrainingServer(
         uvicorn.Config(
             create_app(server),

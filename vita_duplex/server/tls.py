@@ -4,6 +4,7 @@ import datetime
 import ipaddress
 import os
 import socket
+import ssl
 from pathlib import Path
 
 import psutil
@@ -11,6 +12,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from vita_duplex.config import ConfigError
 
 VALID = datetime.timedelta(days=365)
 RENEW_BEFORE = datetime.timedelta(days=30)
@@ -26,6 +29,15 @@ def certificate(folder: Path, host: str) -> tuple[Path, Path]:
         folder.mkdir(parents=True, exist_ok=True)
         _make(certificate, key, names)
     return certificate, key
+
+
+def check(certificate: Path, key: Path) -> None:
+    """Errors: `ConfigError` if the two cannot be used."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
+    except OSError as error:  # also what OpenSSL says about them
+        message = f"{certificate} and {key} cannot be used for https: {error.strerror or error}"
+        raise ConfigError(message) from error
 
 
 def _names(host: str) -> list[Name]:
