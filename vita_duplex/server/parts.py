@@ -69,10 +69,10 @@ class Parts:
     def speech(self, *, client_pauses: bool) -> PacedSpeech:
         return PacedSpeech(self.voice, self.config.speech, client_pauses=client_pauses)
 
-    def health(self) -> dict[str, bool]:
-        """Which parts work, by name."""
-        instances = [instance for pool in self.pools.values() for instance in pool.instances]
-        return {"ears": True, "voice": True, **{f"instance {one.name}": one.healthy for one in instances}}
+    @property
+    def instances(self) -> list[Instance]:
+        """Of every model."""
+        return [instance for pool in self.pools.values() for instance in pool.instances]
 
     async def warm(self) -> None:
         for pool in self.pools.values():

@@ -13,10 +13,12 @@ export class Realtime {
     this.fullSince = null;
     this.droppedFrames = 0;
     this.eventCount = 0;
+    this.opened = false;
     this.created = false;
     this.refusal = null; // an error before the session exists says why there will be none
-    this.socket = new WebSocket(url);
+    this.socket = new WebSocket(url, subprotocols());
     this.socket.onopen = () => {
+      this.opened = true;
       this.configure();
       onOpen();
     };
@@ -26,7 +28,8 @@ export class Realtime {
       this.created ||= event.type === "session.created";
       onEvent(event);
     };
-    this.socket.onclose = ({ code, reason }) => this.lose(farewell(code, this.refusal ?? reason));
+    this.socket.onclose = ({ code, reason }) =>
+      this.lose(this.opened ? farewell(code, this.refusal ?? reason) : unanswered());
   }
 
   get open() {
@@ -80,6 +83,12 @@ export class Realtime {
   }
 }
 
+/** `https://…/#key=sk-…` brings the API key along: browsers send what is behind the # to nobody. */
+function subprotocols() {
+  const key = new URLSearchParams(location.hash.slice(1)).get("key");
+  return key ? ["realtime", `openai-insecure-api-key.${key}`] : ["realtime"];
+}
+
 /** Where the session's WebSocket is, also behind a proxy that serves the page under a path. */
 export function realtimeUrl() {
   const url = new URL("v1/realtime?vita_events=true", document.baseURI);
@@ -95,6 +104,12 @@ export async function readiness(signal) {
   } catch {
     return null;
   }
+}
+
+/** Browsers do not tell why a handshake failed: the server may be gone, or want a key. */
+function unanswered() {
+  const help = "The server may be gone. If it wants an API key, open this page with #key=… behind its address.";
+  return new Problem("The server did not open a conversation.", help);
 }
 
 function farewell(code, reason) {
