@@ -13,6 +13,7 @@ from virtual_time import run
 
 from vita_duplex.engine.seams import Chunk, PartFailed, Samples, Synthesiser
 from vita_duplex.tts.scripted import HummingVoice
+from vita_duplex.tts.sentences import SILENCE_S
 from vita_duplex.tts.speech import AHEAD_S, CHUNK_MS, PacedSpeech, SpeechConfig
 
 RATE = 1000
@@ -142,18 +143,37 @@ def test_speaking_starts_before_the_text_is_complete() -> None:
             tasks.create_task(speech.play(sent))
             await passed(1.0)
             speech.write("One two.")
-            await passed(1.0)
-            assert sent.times == []  # perhaps it goes on: "One two.5"
+            await passed(0.25)
+            assert sent.times == []  # perhaps it goes on: "One two..."
             speech.write(" Three")
             await passed(0.0)
-            assert speech.first_clause == 2.0
+            assert speech.first_clause == 1.25
             await passed(1.0)
-            assert (sent.times[0], speech.first_synthesised, sent.texts) == (2.1, 2.1, ["One two."])
+            assert (sent.times[0], speech.first_synthesised, sent.texts) == (1.35, 1.35, ["One two."])
             speech.write(" four.")
             speech.finish()
         return sent
 
     assert run(main()).texts == ["One two.", "Three four."]
+
+
+def test_when_the_text_falls_silent_what_is_there_is_spoken() -> None:
+    async def main() -> Sent:
+        speech, sent = paced(CountingVoice())
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(speech.play(sent))
+            speech.write("Let me")
+            await passed(0.2)
+            speech.write(" think about")
+            await passed(SILENCE_S - 0.01)
+            assert sent.texts == []
+            await passed(0.02)
+            assert sent.texts == ["Let me think"]
+            speech.write(" it. Yes.")
+            speech.finish()
+        return sent
+
+    assert run(main()).texts == ["Let me think", "about it.", "Yes."]
 
 
 def test_moments_at_the_beginning_of_time_are_moments_too() -> None:

@@ -52,6 +52,7 @@ class PacedSpeech:
         self._pacer = Pacer(synthesiser.rate, config.lead_ms, client_pauses=client_pauses)
         self._chunk = synthesiser.rate * CHUNK_MS // 1000
         self._sentences = Sentences()
+        self._silence: asyncio.TimerHandle | None = None
         self._texts: asyncio.Queue[str | None] = asyncio.Queue()
         self._pieces: deque[Piece] = deque()
         self._complete = False  # everything is synthesised
@@ -60,10 +61,12 @@ class PacedSpeech:
         self._now = asyncio.get_running_loop().time
 
     def write(self, delta: str) -> None:
-        self._put(self._sentences.push(delta))
+        self._put(self._sentences.push(delta, self._now()))
+        self._wake_at(self._sentences.deadline)
 
     def finish(self) -> None:
         self._put(self._sentences.finish())
+        self._wake_at(None)
         self._texts.put_nowait(None)
 
     def hold(self) -> None:
@@ -81,6 +84,17 @@ class PacedSpeech:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._synthesise(), name="synthesise")
             await self._pace(send)
+
+    def _wake_at(self, deadline: float | None) -> None:
+        """When the text falls silent, what is there is spoken."""
+        if self._silence:
+            self._silence.cancel()
+        self._silence = None if deadline is None else asyncio.get_running_loop().call_at(deadline, self._on_silence)
+
+    def _on_silence(self) -> None:
+        assert self._silence is not None
+        # The loop may call a hair early (its clock's resolution); the deadline is what counts.
+        self._put(self._sentences.tick(max(self._now(), self._silence.when())))
 
     def _put(self, texts: list[str]) -> None:
         if texts:
