@@ -20,7 +20,7 @@ from vita_duplex.server.gateway import TYPED_LIMIT
 from vita_duplex.server.parts import Parts
 
 SHORT = ScriptedReply(text="It is short, and this is its end.")
-LONG = ScriptedReply(text=" ".join(f"word{n}" for n in range(80)) + ".")
+LONG = ScriptedReply(text=" ".join("abcdefghij"[n % 10] * 5 for n in range(80)) + ".")
 
 
 def typed(*texts: str) -> Json:

@@ -30,7 +30,9 @@ from vita_duplex.engine.seams import AssistantMessage, Judgement, PartFailed, Qu
 from vita_duplex.tts.normalise import normalise
 from vita_duplex.tts.scripted import HummingVoice
 
-LONG = ScriptedReply(transcript="a long story", text=" ".join(f"word{n}" for n in range(60)) + ".", token_s=0.01)
+LONG = ScriptedReply(
+    transcript="a long story", text=" ".join("abcdefghij"[n % 10] * 5 for n in range(60)) + ".", token_s=0.01
+)
 
 
 async def whole_audio(text: str) -> Samples:
