@@ -123,6 +123,9 @@ HEAVY = {
     "scipy",
     "hibari",
     "websockets",
+    "wetext",
+    "httpx",
+    "soxr",
 }
 
 

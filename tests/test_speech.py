@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from virtual_time import run
 
 from vita_duplex.engine.seams import Chunk, PartFailed, Samples, Synthesiser
+from vita_duplex.tts.fades import FADE_MS
 from vita_duplex.tts.scripted import HummingVoice
+from vita_duplex.tts.seats import Seats
 from vita_duplex.tts.sentences import SILENCE_S
 from vita_duplex.tts.speech import AHEAD_S, CHUNK_MS, PacedSpeech, SpeechConfig
 
@@ -104,6 +106,15 @@ def numbered(count: int) -> list[float]:
     return list(range(count))
 
 
+def assert_whole(sent: Sent, made: int, cuts: int = 0) -> None:
+    """Every sample went out once and in order; at gaps and cuts, and only there, some were made softer."""
+    softer = sent.samples < np.arange(made)
+    assert len(sent.samples) == made
+    assert np.all(sent.samples[~softer] == np.arange(made)[~softer])
+    assert np.all(sent.samples >= 0)
+    assert softer.sum() <= FADE_MS * (2 * sent.speech.underruns + cuts)
+
+
 async def passed(seconds: float) -> None:
     await asyncio.sleep(seconds)
 
@@ -189,6 +200,67 @@ def test_moments_at_the_beginning_of_time_are_moments_too() -> None:
 
     speech = run(main())
     assert (speech.first_clause, speech.first_synthesised) == (0.0, 0.0)
+
+
+def test_a_voice_that_comes_late_fades_out_and_in_and_is_counted() -> None:
+    """Parts of 100 ms that take 250 ms each: after each one the client runs out."""
+    sent = say(CountingVoice(part=100, part_s=0.25), "Ten chars.")
+    assert_whole(sent, 500)
+    assert sent.speech.underruns == 4
+    out, back = sent.samples[95:100] / np.arange(95, 100), sent.samples[100:106] / np.arange(100, 106)
+    assert out.tolist() == pytest.approx([0.8, 0.6, 0.4, 0.2, 0.0])
+    assert back.tolist() == pytest.approx([0.0, 0.2, 0.4, 0.6, 0.8, 1.0])
+
+
+def test_a_voice_in_time_is_not_touched() -> None:
+    for voice in (CountingVoice(part=30, part_s=0.029), CountingVoice(part=400, part_s=0.3), CountingVoice(part=3)):
+        sent = say(voice, "Twenty characters...")
+        assert (sent.samples.tolist(), sent.speech.underruns) == (numbered(1000), 0)
+
+
+def test_a_hold_is_no_underrun() -> None:
+    async def main() -> Sent:
+        speech, sent = paced(CountingVoice())
+        speech.write("Twenty characters...")
+        speech.finish()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(speech.play(sent))
+            await passed(0.3)
+            speech.hold()
+            await passed(5)
+            speech.resume()
+        return sent
+
+    sent = run(main())
+    assert (sent.samples.tolist(), sent.speech.underruns) == (numbered(1000), 0)
+
+
+def test_a_first_piece_waits_for_no_more_than_one_part_of_each_session_before_it() -> None:
+    """Two sessions with long replies share a voice that serves one; a third one begins."""
+
+    async def main() -> list[float | None]:
+        seats, voice = Seats(1), CountingVoice(part=1200, part_s=0.5)
+        long = [PacedSpeech(voice, SpeechConfig(), client_pauses=False, seats=seats) for _ in range(2)]
+        begun = []
+        playing = [asyncio.create_task(speech.play(Sent(speech))) for speech in long]
+        for speech in long:
+            speech.write("Twenty characters... " * 20)
+        for _ in range(4):
+            await passed(1.3)
+            newcomer = PacedSpeech(voice, SpeechConfig(), client_pauses=False, seats=seats)
+            newcomer.write("One. ")
+            newcomer.finish()
+            before = asyncio.get_running_loop().time()
+            await newcomer.play(Sent(newcomer))
+            assert newcomer.first_synthesised is not None
+            begun.append(newcomer.first_synthesised - before)
+        for task in playing:
+            task.cancel()
+        await asyncio.gather(*playing, return_exceptions=True)
+        return begun
+
+    # Half a second for the part that is under way, half a second of its own.
+    assert max(run(main())) <= 1.0
 
 
 def test_no_more_than_the_lead_is_sent_ahead() -> None:
@@ -303,7 +375,9 @@ def test_a_piece_that_fails_in_the_middle_is_not_said_twice_and_the_failure_is_t
     voice = CountingVoice(part=100, failures=[2])
     sent = say(voice, "One two. Three.")
     assert voice.asked == ["One two.", "Three."]
-    assert sent.samples.tolist() == numbered(200 + 300)
+    assert_whole(sent, 200 + 300, cuts=1)
+    cut = sent.samples[194:202] / np.arange(194, 202)
+    assert cut.tolist() == pytest.approx([1, 0.8, 0.6, 0.4, 0.2, 0, 1, 1])
     assert sent.texts == ["One two.", "Three."]
     assert sent.errors == ["scripted to fail"]
 
@@ -421,7 +495,7 @@ def test_holds_at_any_moment_lose_and_repeat_nothing(
         speech.finish()
         speech.resume()
         await playing
-        assert sent.samples.tolist() == numbered(voice.made)
+        assert_whole(sent, voice.made)
         assert speech.heard() == voice.made
         assert sent.texts == [f"Text {number}." for number in range(written)]
         assert max(sent.leads, default=0) <= lead_ms

@@ -1,4 +1,4 @@
-"""The command line: `vita-duplex serve | prepare | talk | check | bench`."""
+"""The command line: `vita-duplex serve | prepare | talk | voices | check | bench`."""
 
 import argparse
 import logging
@@ -15,7 +15,7 @@ from vita_duplex import __version__
 from vita_duplex.client import bench, talk
 from vita_duplex.config import Config, ConfigError, load_config
 from vita_duplex.engine.seams import PartFailed, Progress
-from vita_duplex.server import check
+from vita_duplex.server import check, voices
 from vita_duplex.server.app import Server, create_app
 from vita_duplex.server.parts import prepare
 
@@ -77,6 +77,9 @@ def _parser() -> argparse.ArgumentParser:
     talking = commands.add_parser("talk", help="play a recording to a running server and keep the answer")
     talk.add_arguments(talking)
     talking.set_defaults(run=talk.run)
+    listing = commands.add_parser("voices", help="list the voices, and which of them could be used here")
+    _add_config(listing)
+    listing.set_defaults(run=lambda arguments: voices.run(_config(arguments)))
     checking = commands.add_parser("check", help="say what is installed and whether it would run")
     _add_config(checking)
     checking.set_defaults(run=lambda arguments: check.run(_config(arguments)))

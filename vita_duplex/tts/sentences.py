@@ -18,6 +18,7 @@ LONGEST_WIDE_CHARS = 80
 # A sentence mark counts when a space or the end of a line follows ("3.14" goes on); CJK marks always do.
 _SENTENCE = re.compile(r"[.!?…]+[\"'”’)\]]*(?=\s)|[。！？]+[”’」』）]*|\n+")
 _CLAUSE = re.compile(r"[,;:](?=\s)|\s[–—-](?=\s)|[，；：、]")
+_BREATH = re.compile(rf"{_SENTENCE.pattern}|{_CLAUSE.pattern}")
 _CONJUNCTION = re.compile(r"\s(?=(?:and|but|or|because|which|who|that|so|while|when|where|if|to|with|for)\s)")
 _FENCE = "```"  # of a code block, which is one piece however long: nobody wants half of it read out
 _SPEAKABLE = re.compile(r"\w")
@@ -98,6 +99,16 @@ class Sentences:
         return len(_WORD.findall(self._text, 0, end))
 
 
+def cut(text: str, longest: int) -> list[str]:
+    """The text in parts of at most `longest` characters, cut where one breathes."""
+    parts = []
+    while len(text) > longest:
+        end = _cut(text, longest)
+        parts.append(text[:end].strip())
+        text = text[end:]
+    return [part for part in (*parts, text.strip()) if part]
+
+
 def _longest(text: str) -> int:
     start = text[:LONGEST_WIDE_CHARS]
     return LONGEST_WIDE_CHARS if 2 * len(re.findall(r"[⺀-鿿＀-｠]", start)) > len(start) else LONGEST_CHARS
@@ -105,5 +116,5 @@ def _longest(text: str) -> int:
 
 def _cut(text: str, longest: int) -> int:
     """The last place to breathe within the first `longest` characters, or the last space."""
-    marks = [match.end() for match in _CLAUSE.finditer(text, longest // 2, longest)]
+    marks = [match.end() for match in _BREATH.finditer(text, longest // 2, longest)]
     return marks[-1] if marks else text.rfind(" ", 0, longest) + 1 or longest
