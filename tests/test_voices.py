@@ -348,12 +348,20 @@ def test_the_fallback_is_brought_to_the_rate_of_the_first() -> None:
 def test_voices_are_listed_with_what_they_need(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "kokoro" / "voices").mkdir(parents=True)
     config = load_config(None, {}, ["voice.fallback=command", f"engine.cache={tmp_path}"])
-    assert voices.run(config) == 0
+    assert voices.run(config, measure=False) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line[:10].strip() for line in lines[:-1]] == [
         "* hibari", "kokoro", "openai", "tencent", "+ command", "humming",
     ]  # fmt: skip
     assert lines[4].endswith("set voice.command.program")
+
+
+def test_a_voice_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    assert voices.run(load_config(None, {}, ["voice.kind=humming"]), measure=True) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(voices.FIRST_CLAUSES) + 1
+    assert "real-time factor" in lines[-1]
+    assert voices.run(load_config(None, {}, ["voice.kind=command"]), measure=True) == 1
 
 
 def test_a_secret_is_not_printed() -> None:

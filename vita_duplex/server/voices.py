@@ -1,12 +1,16 @@
 """The voices, as the settings name them; `vita-duplex voices` lists them."""
 
+import asyncio
+import math
 import shutil
+import time
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import aclosing
 from importlib.util import find_spec
 from pathlib import Path
 
 from vita_duplex.config import Config, VoiceKind
-from vita_duplex.engine.seams import Synthesiser
+from vita_duplex.engine.seams import PartFailed, Synthesiser
 from vita_duplex.tts import kokoro
 from vita_duplex.tts.command import CommandVoice
 from vita_duplex.tts.fallback import WithFallback
@@ -59,13 +63,47 @@ def kokoro_folder(config: Config) -> Path:
     return config.voice.kokoro.folder or config.engine.cache / "kokoro"
 
 
-def run(config: Config) -> int:
-    """Print a line per voice: whether it is chosen, what it is, what it needs."""
+def run(config: Config, *, measure: bool) -> int:
+    """Print a line per voice: whether it is chosen, what it is, what it needs; or measure the chosen one."""
+    if measure:
+        return _measure(config)
     for kind, about in ABOUT.items():
         chosen = "*" if kind == config.voice.kind else "+" if kind == config.voice.fallback else " "
         print(f"{chosen} {kind:<8} {about}: {_state(config, kind)}")
     print("* speaks, + is the fallback; choose with --set voice.kind=… and voice.fallback=…")
     return 0
+
+
+FIRST_CLAUSES = ("Of course I can,", "The capital of France is Paris.", "当然可以，", "法国的首都是巴黎。")
+REPLY = "The old lighthouse stands on the northern coast. Nobody has lived in it for years, but its lamp still works."
+
+
+def _measure(config: Config) -> int:
+    """Print the time to first audio of first clauses, median of five, and the real-time factor of a longer reply."""
+    try:
+        voice, _ = load_voice(config)
+    except PartFailed as failure:
+        print(failure)
+        return 1
+    for text in FIRST_CLAUSES:
+        firsts = sorted(1000 * asyncio.run(_timed(voice, text))[0] for _ in range(5))
+        time_range = f"{firsts[2]:5.0f} ms ({firsts[0]:.0f} to {firsts[-1]:.0f}) to the first audio of"
+        print(f"{time_range if firsts[-1] < math.inf else 'no sound for'} {text!r}")
+    busy = time.process_time()
+    _, seconds, length = asyncio.run(_timed(voice, REPLY))
+    busy = time.process_time() - busy
+    print(f"{seconds / length:5.2f} real-time factor, {busy / length:.2f} in CPU seconds, {length:.1f} s of speech")
+    return 0
+
+
+async def _timed(voice: Synthesiser, text: str) -> tuple[float, float, float]:
+    """Seconds to the first samples, to the last ones, and their length."""
+    first, count, begun = math.inf, 0, time.perf_counter()
+    async with aclosing(voice.synthesise(normalise(text))) as speech:
+        async for samples in speech:
+            first = min(first, time.perf_counter() - begun)
+            count += len(samples)
+    return first, time.perf_counter() - begun, count / voice.rate or math.inf
 
 
 def _state(config: Config, kind: VoiceKind) -> str:
