@@ -63,7 +63,7 @@ def kept(text: str) -> str:
     return re.sub(r"\s", "", text)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 @given(st.lists(words, min_size=1, max_size=12), st.sampled_from([" ", "  ", "\n", ", ", "。", "，", "! "]))
 def test_nothing_but_white_space_is_lost_from_plain_words(some: list[str], between: str) -> None:
     text = between.join(some) + "."
@@ -73,7 +73,7 @@ def test_nothing_but_white_space_is_lost_from_plain_words(some: list[str], betwe
 written = st.sampled_from(["7", "3.5", "20%", "$5", "2024", "x^2", "π", "3+4=7"])
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 @given(st.lists(words | written, min_size=1, max_size=9))
 @example(["a", "3+4=7", "x-ray"])
 def test_words_of_four_letters_beside_numbers_and_formulas_are_kept(some: list[str]) -> None:
@@ -83,7 +83,7 @@ def test_words_of_four_letters_beside_numbers_and_formulas_are_kept(some: list[s
             assert all(part in said for part in re.findall(r"\w{4,}", word.casefold())), said
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 @given(st.text(st.characters(codec="utf-8") | st.sampled_from("*_`#[]()<>^\\$|=+-/123. \n，。年"), max_size=60))
 @example("x^")
 @example("\\frac{1}{\\sqrt{")
