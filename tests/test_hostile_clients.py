@@ -21,7 +21,7 @@ from vita_duplex.server.parts import Parts
 from vita_duplex.server.server import Server
 
 SHORT = ScriptedReply(text="It is short, and this is its end.")
-LONG = ScriptedReply(text=" ".join(f"word{n}" for n in range(80)) + ".")
+LONG = ScriptedReply(text=" ".join("abcdefghij"[n % 10] * 5 for n in range(80)) + ".")
 
 
 def typed(*texts: str) -> Json:

@@ -141,6 +141,9 @@ HEAVY = {
     "scipy",
     "hibari",
     "websockets",
+    "wetext",
+    "httpx",
+    "soxr",
 }
 
 

@@ -82,6 +82,19 @@ def test_what_is_told_late_of_a_piece_changes_nothing() -> None:
     assert entries.pieces == [Piece("One.", 100, 100)]
 
 
+def test_chinese_is_cut_by_characters_and_joined_without_spaces() -> None:
+    entries = ledger(("当然可以，", 50), ("我在这里。", 50), ("Good.", 50))  # ten samples a character
+    assert [entries.heard_text(sample) for sample in (4, 5, 24, 50, 71, 100, 150)] == [
+        "",
+        "当",
+        "当然",
+        "当然可以，",
+        "当然可以，我在",
+        "当然可以，我在这里。",
+        "当然可以，我在这里。Good.",
+    ]
+
+
 # ── what the client says ───────────────────────────────────────────────────────────────
 
 

@@ -27,13 +27,16 @@ from vita_duplex.engine.notices import (
 )
 from vita_duplex.engine.scripted import ScriptedInstance, ScriptedReply
 from vita_duplex.engine.seams import AssistantMessage, Judgement, PartFailed, Query, Samples, UserMessage
+from vita_duplex.tts.normalise import normalise
 from vita_duplex.tts.scripted import HummingVoice
 
-LONG = ScriptedReply(transcript="a long story", text=" ".join(f"word{n}" for n in range(60)) + ".", token_s=0.01)
+LONG = ScriptedReply(
+    transcript="a long story", text=" ".join("abcdefghij"[n % 10] * 5 for n in range(60)) + ".", token_s=0.01
+)
 
 
 async def whole_audio(text: str) -> Samples:
-    return np.concatenate([part async for part in HummingVoice().synthesise(text)])
+    return np.concatenate([part async for part in HummingVoice().synthesise(normalise(text))])
 
 
 async def ask(talk: Conversation) -> None:

@@ -12,7 +12,10 @@ from hypothesis import strategies as st
 from virtual_time import run
 
 from vita_duplex.engine.seams import Chunk, PartFailed, Samples, Synthesiser
+from vita_duplex.tts.fades import FADE_MS
 from vita_duplex.tts.scripted import HummingVoice
+from vita_duplex.tts.seats import Seats
+from vita_duplex.tts.sentences import SILENCE_S
 from vita_duplex.tts.speech import AHEAD_S, CHUNK_MS, PacedSpeech, SpeechConfig, slow_seconds
 
 RATE = 1000
@@ -103,6 +106,15 @@ def numbered(count: int) -> list[float]:
     return list(range(count))
 
 
+def assert_whole(sent: Sent, made: int, cuts: int = 0) -> None:
+    """Every sample went out once and in order; at gaps and cuts, and only there, some were made softer."""
+    softer = sent.samples < np.arange(made)
+    assert len(sent.samples) == made
+    assert np.all(sent.samples[~softer] == np.arange(made)[~softer])
+    assert np.all(sent.samples >= 0)
+    assert softer.sum() <= FADE_MS * (2 * sent.speech.underruns + cuts)
+
+
 async def passed(seconds: float) -> None:
     await asyncio.sleep(seconds)
 
@@ -142,18 +154,37 @@ def test_speaking_starts_before_the_text_is_complete() -> None:
             tasks.create_task(speech.play(sent))
             await passed(1.0)
             speech.write("One two.")
-            await passed(1.0)
-            assert sent.times == []  # perhaps it goes on: "One two.5"
+            await passed(0.25)
+            assert sent.times == []  # perhaps it goes on: "One two..."
             speech.write(" Three")
             await passed(0.0)
-            assert speech.first_clause == 2.0
+            assert speech.first_clause == 1.25
             await passed(1.0)
-            assert (sent.times[0], speech.first_synthesised, sent.texts) == (2.1, 2.1, ["One two."])
+            assert (sent.times[0], speech.first_synthesised, sent.texts) == (1.35, 1.35, ["One two."])
             speech.write(" four.")
             speech.finish()
         return sent
 
     assert run(main()).texts == ["One two.", "Three four."]
+
+
+def test_when_the_text_falls_silent_what_is_there_is_spoken() -> None:
+    async def main() -> Sent:
+        speech, sent = paced(CountingVoice())
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(speech.play(sent))
+            speech.write("Let me")
+            await passed(0.2)
+            speech.write(" think about")
+            await passed(SILENCE_S - 0.01)
+            assert sent.texts == []
+            await passed(0.02)
+            assert sent.texts == ["Let me think"]
+            speech.write(" it. Yes.")
+            speech.finish()
+        return sent
+
+    assert run(main()).texts == ["Let me think", "about it.", "Yes."]
 
 
 def test_moments_at_the_beginning_of_time_are_moments_too() -> None:
@@ -169,6 +200,67 @@ def test_moments_at_the_beginning_of_time_are_moments_too() -> None:
 
     speech = run(main())
     assert (speech.first_clause, speech.first_synthesised) == (0.0, 0.0)
+
+
+def test_a_voice_that_comes_late_fades_out_and_in_and_is_counted() -> None:
+    """Parts of 100 ms that take 250 ms each: after each one the client runs out."""
+    sent = say(CountingVoice(part=100, part_s=0.25), "Ten chars.")
+    assert_whole(sent, 500)
+    assert sent.speech.underruns == 4
+    out, back = sent.samples[95:100] / np.arange(95, 100), sent.samples[100:106] / np.arange(100, 106)
+    assert out.tolist() == pytest.approx([0.8, 0.6, 0.4, 0.2, 0.0])
+    assert back.tolist() == pytest.approx([0.0, 0.2, 0.4, 0.6, 0.8, 1.0])
+
+
+def test_a_voice_in_time_is_not_touched() -> None:
+    for voice in (CountingVoice(part=30, part_s=0.029), CountingVoice(part=400, part_s=0.3), CountingVoice(part=3)):
+        sent = say(voice, "Twenty characters...")
+        assert (sent.samples.tolist(), sent.speech.underruns) == (numbered(1000), 0)
+
+
+def test_a_hold_is_no_underrun() -> None:
+    async def main() -> Sent:
+        speech, sent = paced(CountingVoice())
+        speech.write("Twenty characters...")
+        speech.finish()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(speech.play(sent))
+            await passed(0.3)
+            speech.hold()
+            await passed(5)
+            speech.resume()
+        return sent
+
+    sent = run(main())
+    assert (sent.samples.tolist(), sent.speech.underruns) == (numbered(1000), 0)
+
+
+def test_a_first_piece_waits_for_no_more_than_one_part_of_each_session_before_it() -> None:
+    """Two sessions with long replies share a voice that serves one; a third one begins."""
+
+    async def main() -> list[float | None]:
+        seats, voice = Seats(1), CountingVoice(part=1200, part_s=0.5)
+        long = [PacedSpeech(voice, SpeechConfig(), client_pauses=False, seats=seats) for _ in range(2)]
+        begun = []
+        playing = [asyncio.create_task(speech.play(Sent(speech))) for speech in long]
+        for speech in long:
+            speech.write("Twenty characters... " * 20)
+        for _ in range(4):
+            await passed(1.3)
+            newcomer = PacedSpeech(voice, SpeechConfig(), client_pauses=False, seats=seats)
+            newcomer.write("One. ")
+            newcomer.finish()
+            before = asyncio.get_running_loop().time()
+            await newcomer.play(Sent(newcomer))
+            assert newcomer.first_synthesised is not None
+            begun.append(newcomer.first_synthesised - before)
+        for task in playing:
+            task.cancel()
+        await asyncio.gather(*playing, return_exceptions=True)
+        return begun
+
+    # Half a second for the part that is under way, half a second of its own.
+    assert max(run(main())) <= 1.0
 
 
 def test_no_more_than_the_lead_is_sent_ahead() -> None:
@@ -283,7 +375,9 @@ def test_a_piece_that_fails_in_the_middle_is_not_said_twice_and_the_failure_is_t
     voice = CountingVoice(part=100, failures=[2])
     sent = say(voice, "One two. Three.")
     assert voice.asked == ["One two.", "Three."]
-    assert sent.samples.tolist() == numbered(200 + 300)
+    assert_whole(sent, 200 + 300, cuts=1)
+    cut = sent.samples[194:202] / np.arange(194, 202)
+    assert cut.tolist() == pytest.approx([1, 0.8, 0.6, 0.4, 0.2, 0, 1, 1])
     assert sent.texts == ["One two.", "Three."]
     assert sent.errors == ["scripted to fail"]
 
@@ -401,7 +495,7 @@ def test_holds_at_any_moment_lose_and_repeat_nothing(
         speech.finish()
         speech.resume()
         await playing
-        assert sent.samples.tolist() == numbered(voice.made)
+        assert_whole(sent, voice.made)
         assert speech.heard() == voice.made
         assert sent.texts == [f"Text {number}." for number in range(written)]
         assert max(sent.leads, default=0) <= lead_ms

@@ -15,7 +15,11 @@ from vita_duplex.engine.remote import RemoteConfig
 from vita_duplex.engine.scripted import ScriptedReply
 from vita_duplex.engine.vita import VitaInstanceConfig
 from vita_duplex.engine.vllm_text import VllmTextConfig
+from vita_duplex.tts.command import CommandConfig
+from vita_duplex.tts.kokoro import KokoroConfig
+from vita_duplex.tts.openai_speech import OpenAiSpeechConfig
 from vita_duplex.tts.speech import SpeechConfig
+from vita_duplex.tts.tencent import TencentConfig
 from vita_duplex.vad.endpoint import EndpointConfig
 
 PREFIX = "VITA_DUPLEX_"
@@ -145,12 +149,23 @@ class VadConfig(BaseModel):
     kind: Literal["silero", "level"] = "silero"
 
 
+VoiceKind = Literal["hibari", "kokoro", "openai", "tencent", "command", "humming"]
+
+
 class VoiceConfig(BaseModel):
     """Who speaks."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["hibari", "humming"] = "hibari"
+    kind: VoiceKind = "hibari"
+    fallback: VoiceKind | None = None
+    """Who speaks when the voice fails."""
+    at_once: int = Field(1, ge=1, le=16)
+    """Pieces that a voice on this machine speaks at the same time; whose sound is needed first comes first."""
+    kokoro: KokoroConfig = KokoroConfig()
+    openai: OpenAiSpeechConfig = OpenAiSpeechConfig()
+    tencent: TencentConfig = TencentConfig()
+    command: CommandConfig = CommandConfig()
 
 
 class Config(BaseModel):

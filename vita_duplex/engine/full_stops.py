@@ -2,7 +2,10 @@
 
 import re
 
-_ABBREVIATION = re.compile(r"(?:^|[\s(\"'])(?:Mr|Mrs|Ms|Dr|Prof|St|Sr|Jr|vs|etc|approx|No|[eE]\.g|[iI]\.e|[A-HJ-Z])\.$")
+_ABBREVIATION = re.compile(
+    r"(?:^|[\s(\"'])(?:Mr|Mrs|Ms|Dr|Prof|Gen|Gov|Sen|Rev|Capt|Mt|St|Sr|Jr|vs|etc|approx|cf|[Ff]ig|No|[A-HJ-Z]"
+    r"|Jan|Feb|Aug|Sept|Oct|Nov|Dec|(?:[A-Za-z]\.)+[A-Za-z]|Ph\.D)\.$"
+)
 _NUMBER = re.compile(r"\d\.$")
 _LIST_NUMBER = re.compile(r"(?:^|\n)\s*\d{1,2}\.$")
 

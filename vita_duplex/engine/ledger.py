@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from vita_duplex.engine.joining import head, joined
+
 
 @dataclass(slots=True)
 class Piece:
@@ -65,19 +67,6 @@ class Ledger:
             if heard >= start + piece.samples:
                 words.append(piece.text)
             elif heard > start:
-                words.append(_head(piece.text, (heard - start) / piece.samples))
+                words.append(head(piece.text, (heard - start) / piece.samples))
             start += piece.sent
-        return " ".join(text for text in words if text)
-
-
-def _head(text: str, share: float) -> str:
-    """The words of `text` whose middle lies within its first `share`."""
-    limit = share * len(text)
-    kept: list[str] = []
-    position = 0
-    for word in text.split():
-        if position + len(word) / 2 > limit:
-            break
-        kept.append(word)
-        position += len(word) + 1
-    return " ".join(kept)
+        return joined(words)

@@ -159,6 +159,11 @@ class Speech(Protocol):
     first_synthesised: float | None
     """When the voice yielded its first samples (loop time, seconds)."""
 
+    @property
+    def underruns(self) -> int:
+        """Times the client ran out in mid-reply because the voice, or the text for it, was late."""
+        ...
+
     def write(self, delta: str) -> None: ...
 
     def finish(self) -> None:

@@ -478,6 +478,7 @@ class Session:
             record.first_clause = turn.speech.first_clause - self._began
         if turn.speech.first_synthesised is not None:
             record.first_synthesised = turn.speech.first_synthesised - self._began
+        record.underruns = turn.speech.underruns
         record.status, record.reason, record.finished = status, cause, self._clock()
         self._client.tell(TurnRecorded(record))
 

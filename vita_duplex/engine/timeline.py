@@ -48,5 +48,7 @@ class TurnRecord:
     generated: float | None = None
     """The model's last token."""
     finished: float | None = None
+    underruns: int = 0
+    """Gaps the user heard because the voice, or the text for it, was late."""
     text_chars: int = 0
     samples: SampleCounts = field(default_factory=SampleCounts)

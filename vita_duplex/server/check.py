@@ -14,6 +14,7 @@ from vita_duplex.config import Config
 from vita_duplex.engine.seams import PartFailed
 from vita_duplex.models import layouts, smollm2
 from vita_duplex.server.parts import BUNDLED, settings_of
+from vita_duplex.server.voices import load_voice
 from vita_duplex.vad.moonshine import Moonshine
 from vita_duplex.vad.silero import SileroModel
 
@@ -88,10 +89,8 @@ def _ears(config: Config) -> Finding:
 
 
 def _voice(config: Config) -> Finding:
-    if config.voice.kind == "humming":
-        return True, "humming, no model"
-    version = _version("hibari-tts")
-    return (True, f"hibari {version}") if version else (False, "hibari-tts is not installed; run `make install`")
+    fallback = f", or else {config.voice.fallback}" if config.voice.fallback else ""
+    return _loads(lambda: load_voice(config), f"{config.voice.kind}{fallback} (`vita-duplex voices` lists all)")
 
 
 def _model(config: Config) -> Finding:

@@ -1,4 +1,4 @@
-"""The command line: `vita-duplex serve | key | ask | talk | check | bench | prepare`."""
+"""The command line: `vita-duplex serve | key | ask | talk | voices | check | bench | prepare`."""
 
 import argparse
 import logging
@@ -19,7 +19,7 @@ from vita_duplex.client import bench, talk
 from vita_duplex.config import Config, ConfigError, load_config
 from vita_duplex.engine.seams import PartFailed, Progress
 from vita_duplex.models.layouts import is_vita
-from vita_duplex.server import ask, check, logs, tls, traces
+from vita_duplex.server import ask, check, logs, tls, traces, voices
 from vita_duplex.server.app import create_app
 from vita_duplex.server.auth import hashed, new_key, refuse_exposure
 from vita_duplex.server.drain import CLOSE_S, DrainingServer
@@ -105,6 +105,10 @@ def _parser() -> argparse.ArgumentParser:
     talking = commands.add_parser("talk", help="play a recording to a running server and keep the answer")
     talk.add_arguments(talking)
     talking.set_defaults(run=talk.run)
+    listing = commands.add_parser("voices", help="list the voices, and which of them could be used here")
+    _add_config(listing)
+    listing.add_argument("--measure", action="store_true", help="time the chosen voice instead")
+    listing.set_defaults(run=lambda arguments: voices.run(_config(arguments), measure=arguments.measure))
     checking = commands.add_parser("check", help="say what is installed and whether it would run")
     _add_config(checking)
     checking.set_defaults(run=lambda arguments: check.run(_config(arguments)))

@@ -18,8 +18,8 @@ from vita_duplex.engine.seams import Instance, PartFailed, Progress, Synthesiser
 from vita_duplex.engine.vita import VitaInstance
 from vita_duplex.engine.vllm_text import VllmText
 from vita_duplex.models import smollm2
-from vita_duplex.tts.hibari import HibariVoice
-from vita_duplex.tts.scripted import HummingVoice
+from vita_duplex.server.voices import load_voice
+from vita_duplex.tts.seats import Seats
 from vita_duplex.tts.speech import PacedSpeech
 from vita_duplex.vad.listener import MicrophoneListener
 from vita_duplex.vad.moonshine import Moonshine
@@ -46,6 +46,8 @@ class Parts:
     config: Config
     pool: Pool
     voice: Synthesiser
+    seats: Seats | None
+    """Who may use the voice next, if it serves only so many at a time."""
     open_vad: Callable[[], Vad]
     vad_executor: Executor
     further: Mapping[str, Pool] = field(default_factory=dict)
@@ -67,7 +69,7 @@ class Parts:
         return MicrophoneListener(self.open_vad(), self.config.endpoint, self.vad_executor, numbers)
 
     def speech(self, *, client_pauses: bool) -> PacedSpeech:
-        return PacedSpeech(self.voice, self.config.speech, client_pauses=client_pauses)
+        return PacedSpeech(self.voice, self.config.speech, client_pauses=client_pauses, seats=self.seats)
 
     @property
     def instances(self) -> list[Instance]:
@@ -89,12 +91,11 @@ def load_parts(config: Config, progress: Progress) -> Parts:
     progress(0.0, "loading the ears")
     open_vad: Callable[[], Vad] = LevelVad if config.vad.kind == "level" else SileroModel().open
     progress(0.05, "loading the voice")
-    voice_executor = ThreadPoolExecutor(1, thread_name_prefix="voice")
-    voice: Synthesiser = HummingVoice() if config.voice.kind == "humming" else HibariVoice(voice_executor)
+    voice, seats = load_voice(config)
     pool, *others = _pools(config, _part(progress, 0.1, 0.85))
     progress(0.95, "warming up")
     executor = ThreadPoolExecutor(1, thread_name_prefix="vad")
-    return Parts(config, pool, voice, open_vad, executor, dict(zip(config.models, others, strict=True)))
+    return Parts(config, pool, voice, seats, open_vad, executor, dict(zip(config.models, others, strict=True)))
 
 
 def prepare(config: EngineConfig, progress: Progress) -> str:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import count
 from typing import Any, assert_never
 
+from vita_duplex.engine.joining import joined, separator
 from vita_duplex.engine.notices import (
     Judged,
     Notice,
@@ -51,7 +52,7 @@ class Response:
 
     @property
     def transcript(self) -> str:
-        return " ".join(self.texts)
+        return joined(self.texts)
 
 
 class ServerEvents:
@@ -168,7 +169,7 @@ class ServerEvents:
 
     def _audio(self, response: Response, samples: Samples, text: str | None) -> Iterator[Json]:
         if text is not None:
-            delta = text if not response.texts else f" {text}"
+            delta = separator(response.texts[-1] if response.texts else "", text) + text
             response.texts.append(text)
             yield self._content("response.output_audio_transcript.delta", response, delta=delta)
         yield from self._audio_delta(response, response.resampler.push(samples))

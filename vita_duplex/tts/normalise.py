@@ -1,29 +1,34 @@
-"""Turn written text into text that can be said: no markdown, no addresses, no pictures. Pure.
+"""Turn written text into text that can be said, in its own language. Pure.
 
-Numbers, dates and units are left to the voices, which know their language.
+Plain words are never touched: nothing but white space is lost from them.
 """
 
 import re
 
-_RULES: tuple[tuple[re.Pattern[str], str], ...] = (
-    (re.compile(r"```.*?(```|$)", re.DOTALL), " "),  # code blocks are not for the ear
-    (re.compile(r"`([^`]*)`"), r"\1"),
-    (re.compile(r"!?\[([^\]]*)\]\([^)]*\)"), r"\1"),  # links and pictures: their caption
-    (re.compile(r"https?://\S+"), "a link"),
-    (re.compile(r"^\s{0,3}#{1,6}\s+", re.MULTILINE), ""),
-    (re.compile(r"^\s*(?:[-*•+]|\d{1,2}[.)])\s+", re.MULTILINE), ""),
-    (re.compile(r"(\*\*|__|~~)(.+?)\1"), r"\2"),
-    (re.compile(r"(?<!\w)[*_](?=\S)(.+?)(?<=\S)[*_](?!\w)"), r"\1"),  # not "2 * 3 * 4"
-    (re.compile(r"<[123]>"), ""),  # VITA's state tokens, should one slip into the text
-    # Emoji, pictographs and their modifiers (Unicode 15 blocks).
-    (re.compile(r"[\U0001F000-\U0001FAFF\u2600-\u27BF\uFE0F\u200D]"), ""),
-    (re.compile(r"\s+"), " "),
-)
+from vita_duplex.tts.markup import ADDRESS, plain
+from vita_duplex.tts.maths import Language, in_words
+from vita_duplex.tts.reading import half_width, read_out
+
+_CHINESE = re.compile(r"[㐀-鿿，。！？、；：￥]")
+_WORD = re.compile(r"[A-Za-z]{2,}")
+_LINK = {"en": "a link", "zh": "一个链接"}
 
 
-def normalise(text: str) -> str:
-    """The sayable form of one piece of text; empty if there is nothing to say."""
-    for pattern, replacement in _RULES:
-        text = pattern.sub(replacement, text)
-    text = text.strip()
-    return text if re.search(r"\w", text) else ""
+def language_of(text: str, otherwise: Language = "en") -> Language:
+    """Chinese if it has more Chinese characters than words in Latin letters; `otherwise` if it has neither."""
+    chinese, words = len(_CHINESE.findall(text)), len(_WORD.findall(text))
+    if chinese == words == 0:
+        return otherwise
+    return "zh" if chinese > words else "en"
+
+
+def normalise(text: str, language: Language | None = None) -> str:
+    """The sayable form of one piece of text, in its own language if none is given; empty if there is nothing to say."""
+    prose = plain(text)
+    language = language or language_of(prose)
+    prose = half_width(prose).replace(ADDRESS, _LINK[language])
+    said = " ".join(read_out(in_words(prose, language), language).split())
+    said = re.sub(
+        r" (?=[,.;:!?](?:\s|$)|[，。！？；：、])", "", said
+    )  # where a mark or a formula's frame was taken out
+    return said if re.search(r"\w", said) else ""

@@ -13,8 +13,11 @@ class Pacer:
         self.rate = rate
         self.lead = rate * lead_ms // 1000
         self.sent = 0
+        self.underruns = 0
+        """Times the client ran out in mid-reply because nothing was there to be sent."""
         self._client_pauses = client_pauses
         self.held = False
+        self._was_held = False  # since the last send
         # The client played sample `_anchor_sample` at time `_anchor`; None while its position stands still.
         self._anchor: float | None = None
         self._anchor_sample = 0
@@ -37,14 +40,20 @@ class Pacer:
         """Seconds until all that was sent is heard; None while held."""
         return None if self.held else (self.sent - self.heard(now)) / self.rate
 
+    def ran_out(self, now: float) -> bool:
+        """Whether the client has played all of what it was sent, and it was sent something."""
+        return 0 < self.sent == self.heard(now)
+
     def send(self, samples: int, now: float) -> None:
         """Note that samples go out."""
+        self.underruns += self.ran_out(now) and not self._was_held
+        self._was_held = False
         if self._anchor is None or self.heard(now) == self.sent:
             self._anchor, self._anchor_sample = now, self.sent  # the first ones, or the client had run out
         self.sent += samples
 
     def hold(self, now: float) -> None:
-        self.held = True
+        self.held = self._was_held = True
         if self._client_pauses:
             self._anchor_sample, self._anchor = self.heard(now), None
 

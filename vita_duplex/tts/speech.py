@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -10,8 +10,11 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from vita_duplex.engine.seams import Chunk, PartFailed, Samples, Synthesiser
-from vita_duplex.tts.normalise import normalise
+from vita_duplex.tts.fades import FADE_MS, faded_in, faded_out
+from vita_duplex.tts.maths import Language
+from vita_duplex.tts.normalise import language_of, normalise
 from vita_duplex.tts.pacer import Pacer
+from vita_duplex.tts.seats import Seats
 from vita_duplex.tts.sentences import Sentences
 
 CHUNK_MS = 40
@@ -19,6 +22,8 @@ CHUNK_MS = 40
 SLOW_LETTER_S, SLOW_SYLLABLE_S = 0.1, 0.35
 """What a slow voice takes for a letter, and for a digit or a Chinese character: English is read at some 15 letters a
 second, Mandarin at 4 to 5 syllables."""
+CLOSE_MS = 20
+"""A late voice's last 5 ms are kept back until the client has no more than this left; then they go out as a fade."""
 AHEAD_S = 10
 """Audio synthesised ahead of what is sent. When it is full the voice waits; memory stays bounded."""
 
@@ -49,14 +54,23 @@ class Piece:
 class PacedSpeech:
     """`Speech` with a synthesiser behind it. Text waits unbounded here: a reply is bounded by its maximum length."""
 
-    def __init__(self, synthesiser: Synthesiser, config: SpeechConfig, *, client_pauses: bool) -> None:
+    def __init__(
+        self, synthesiser: Synthesiser, config: SpeechConfig, *, client_pauses: bool, seats: Seats | None = None
+    ) -> None:
+        """`seats` are shared by all sessions of a voice that serves only so many at a time."""
         self.synthesised = 0
         self.first_clause: float | None = None
         self.first_synthesised: float | None = None
         self._synthesiser = synthesiser
+        self._seats = seats
+        self._language: Language = "en"
         self._pacer = Pacer(synthesiser.rate, config.lead_ms, client_pauses=client_pauses)
         self._chunk = synthesiser.rate * CHUNK_MS // 1000
+        self._fade = synthesiser.rate * FADE_MS // 1000
+        self._start = self._chunk + self._fade
+        self._faded = False  # what was sent last ended in a fade
         self._sentences = Sentences()
+        self._silence: asyncio.TimerHandle | None = None
         self._texts: asyncio.Queue[str | None] = asyncio.Queue()
         self._pieces: deque[Piece] = deque()
         self._complete = False  # everything is synthesised
@@ -65,10 +79,12 @@ class PacedSpeech:
         self._now = asyncio.get_running_loop().time
 
     def write(self, delta: str) -> None:
-        self._put(self._sentences.push(delta))
+        self._put(self._sentences.push(delta, self._now()))
+        self._wake_at(self._sentences.deadline)
 
     def finish(self) -> None:
         self._put(self._sentences.finish())
+        self._wake_at(None)
         self._texts.put_nowait(None)
 
     def hold(self) -> None:
@@ -79,6 +95,10 @@ class PacedSpeech:
         self._pacer.resume(self._now())
         self._changed.set()
 
+    @property
+    def underruns(self) -> int:
+        return self._pacer.underruns
+
     def heard(self) -> int:
         return self._pacer.heard(self._now())
 
@@ -86,6 +106,17 @@ class PacedSpeech:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._synthesise(), name="synthesise")
             await self._pace(send)
+
+    def _wake_at(self, deadline: float | None) -> None:
+        """When the text falls silent, what is there is spoken."""
+        if self._silence:
+            self._silence.cancel()
+        self._silence = None if deadline is None else asyncio.get_running_loop().call_at(deadline, self._on_silence)
+
+    def _on_silence(self) -> None:
+        assert self._silence is not None
+        # The loop may call a hair early (its clock's resolution); the deadline is what counts.
+        self._put(self._sentences.tick(max(self._now(), self._silence.when())))
 
     def _put(self, texts: list[str]) -> None:
         if texts:
@@ -109,11 +140,13 @@ class PacedSpeech:
         self._changed.set()
 
     async def _say(self, piece: Piece) -> None:
-        sayable = normalise(piece.text)
+        self._language = language_of(piece.text, self._language)
+        sayable = normalise(piece.text, self._language)
         if not sayable:
             return
         async with aclosing(self._synthesiser.synthesise(sayable)) as voice:
-            async for samples in voice:  # what waits for room is already in hand: that it was the last is known early
+            while (samples := await self._next_of(voice)) is not None:
+                # What waits for room is already in hand: that it was the last is known early.
                 while self.synthesised - self._pacer.sent > AHEAD_S * self._pacer.rate:
                     self._room.clear()
                     await self._room.wait()
@@ -123,6 +156,13 @@ class PacedSpeech:
                 piece.samples += len(samples)
                 piece.unsent.append(samples)
                 self._changed.set()
+
+    async def _next_of(self, voice: AsyncGenerator[Samples]) -> Samples | None:
+        if self._seats is None:
+            return await anext(voice, None)
+        ahead = (self.synthesised - self.heard()) / self._pacer.rate
+        async with self._seats.seat(self._now() + ahead):
+            return await anext(voice, None)
 
     async def _say_again(self, piece: Piece, failure: PartFailed) -> None:
         """One more try for a piece of which nothing was made; then its text goes out with the sound there is."""
@@ -162,18 +202,40 @@ class PacedSpeech:
                     send(self._silent(piece))
                 self._pieces.popleft()
                 continue
-            wanted = min(self._chunk, len(piece.unsent[0]))
-            wait = self._pacer.wait(wanted, now)
+            if not piece.complete and self._pacer.drained(now) == 0 and sum(map(len, piece.unsent)) < self._start:
+                return None  # the first few samples alone would only be a click
+            wanted = self._wanted(piece)
+            wait = self._pacer.wait(wanted, now) if wanted else self._until_close(now)
             if wait:
                 return wait
-            send(self._next_chunk(piece, now))
+            send(self._next_chunk(piece, wanted, now))
         return self._pacer.drained(now) if self._complete else None
 
-    def _next_chunk(self, piece: Piece, now: float) -> Chunk:
+    def _wanted(self, piece: Piece) -> int:
+        """How many samples to send next; 0: only the end of what a late voice has said is left."""
+        first = len(piece.unsent[0])
+        if piece.complete or len(piece.unsent) > 1:
+            return min(self._chunk, first)
+        return min(self._chunk, first - self._fade) if first > self._fade else 0
+
+    def _until_close(self, now: float) -> float:
+        """Seconds until the client has next to nothing left to play."""
+        left = self._pacer.drained(now)
+        assert left is not None  # it is not held
+        return max(0.0, left - CLOSE_MS / 1000)
+
+    def _next_chunk(self, piece: Piece, wanted: int, now: float) -> Chunk:
         samples = piece.unsent.popleft()
-        if len(samples) > self._chunk:
-            piece.unsent.appendleft(samples[self._chunk :])
-            samples = samples[: self._chunk]
+        late = wanted == 0  # the voice is: what there is goes out as a fade
+        if not late and len(samples) > wanted:
+            piece.unsent.appendleft(samples[wanted:])
+            samples = samples[:wanted]
+        if self._faded:
+            samples = faded_in(samples, self._pacer.rate)
+        broken = piece.error is not None and not piece.unsent
+        if late or broken:
+            samples = faded_out(samples, self._pacer.rate)
+        self._faded = late
         self._pacer.send(len(samples), now)
         self._room.set()
         text, piece.told = None if piece.told else piece.text, True

@@ -1,0 +1,415 @@
+"""Every voice: what it says, and how it ends — cancelled, empty, long, unknown, without network, in the middle."""
+
+import asyncio
+import os
+import struct
+import sys
+import threading
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from served import free_port
+from virtual_time import run as run_virtually
+from voice_servers import SECRET_ID, SECRET_KEY, Asked, OpenAiHandler, TencentHandler, serving, tone
+
+from vita_duplex.config import Config, load_config
+from vita_duplex.engine.seams import PartFailed, Samples, Synthesiser
+from vita_duplex.server import voices
+from vita_duplex.tts.command import CommandConfig, CommandVoice
+from vita_duplex.tts.fallback import REST_S, WithFallback
+from vita_duplex.tts.openai_speech import OpenAiSpeech, OpenAiSpeechConfig
+from vita_duplex.tts.pcm import Pcm16, Wav
+from vita_duplex.tts.tencent import LONGEST_CHINESE, LONGEST_ENGLISH, TencentConfig, TencentVoice
+
+LONG = "One two three, four five six. " * 334
+"""10,000 characters."""
+
+
+async def all_of(voice: Synthesiser, text: str) -> Samples:
+    async with aclosing(voice.synthesise(text)) as speech:
+        return np.concatenate([np.zeros(0, np.float32), *[samples async for samples in speech]])
+
+
+async def until_failure(voice: Synthesiser, text: str) -> tuple[list[float], str]:
+    """The samples that came before the failure, and its message."""
+    came: list[float] = []
+    try:
+        async for samples in voice.synthesise(text):
+            came += samples.tolist()
+    except PartFailed as failure:
+        return came, failure.message
+    raise AssertionError("it did not fail")
+
+
+async def cancelled_in_mid_sentence(voice: Synthesiser, text: str, begun: threading.Event | None = None) -> None:
+    """Cancel after the first samples, or where none come, once the work has begun."""
+    first = asyncio.Event()
+
+    async def speak() -> None:
+        async with aclosing(voice.synthesise(text)) as speech:
+            async for _ in speech:
+                first.set()
+
+    task = asyncio.create_task(speak())
+    if begun is None:
+        await first.wait()
+    else:
+        await asyncio.to_thread(begun.wait, 5)
+    task.cancel()
+    async with asyncio.timeout(1):  # far less than any of the services' own limits
+        await asyncio.gather(task, return_exceptions=True)
+    assert task.cancelled()
+
+
+def values(text: str) -> list[float]:
+    return (np.frombuffer(tone(text), "<i2") / 32768).tolist()
+
+
+# ── OpenAI-compatible ──────────────────────────────────────────────────────────────────
+
+
+@contextmanager
+def openai_voice(voice: str = "alloy") -> Iterator[tuple[OpenAiSpeech, Asked]]:
+    with serving(OpenAiHandler) as (url, asked):
+        yield OpenAiSpeech(OpenAiSpeechConfig(url=f"{url}/v1", api_key="key", model="m", voice=voice)), asked
+
+
+async def test_openai_streams_what_it_is_asked_for() -> None:
+    with openai_voice() as (voice, asked):
+        assert (await all_of(voice, "Hello there.")).tolist() == values("Hello there.")
+        assert asked.requests == [
+            {
+                "path": "/v1/audio/speech",
+                "model": "m",
+                "voice": "alloy",
+                "input": "Hello there.",
+                "response_format": "pcm",
+            }
+        ]
+        assert asked.headers[0]["Authorization"] == "Bearer key"
+        assert voice.rate == 24_000
+
+
+async def test_openai_long_text_and_none() -> None:
+    with openai_voice() as (voice, asked):
+        assert len(await all_of(voice, LONG)) == 10 * len(LONG)
+        assert len(await all_of(voice, " ")) == 0
+        assert len(asked.requests) == 1
+
+
+async def test_openai_unknown_voice_fails_without_quoting_the_text() -> None:
+    with openai_voice("nobody") as (voice, _), pytest.raises(PartFailed) as failure:
+        await all_of(voice, "a secret")
+    assert failure.value.message.endswith("refuses: 404 voice_not_found")
+
+
+async def test_openai_half_a_stream_is_a_failure_after_its_samples() -> None:
+    with openai_voice("half") as (voice, _):
+        came, why = await until_failure(voice, "Hello there.")
+    assert came == values("Hello there.")[:60]
+    assert why.endswith("failed: RemoteProtocolError")
+
+
+async def test_openai_without_network_fails() -> None:
+    voice = OpenAiSpeech(OpenAiSpeechConfig(url=f"http://127.0.0.1:{free_port()}/v1"))
+    with pytest.raises(PartFailed, match="failed: ConnectError"):
+        await all_of(voice, "Hello.")
+
+
+async def test_openai_server_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vita_duplex.tts.openai_speech.TIMEOUT_S", 0.1)
+    with openai_voice("mute") as (voice, asked):
+        with pytest.raises(PartFailed, match="failed: ReadTimeout"):
+            await all_of(voice, "Hello.")
+        asked.left.set()
+
+
+async def test_openai_cancel_closes_the_connection() -> None:
+    with openai_voice("endless") as (voice, asked):
+        await cancelled_in_mid_sentence(voice, "Hello." * 100)
+        assert await asyncio.to_thread(asked.left.wait, 5)
+
+
+# ── Tencent Cloud ──────────────────────────────────────────────────────────────────────
+
+
+@contextmanager
+def tencent_voice(voice_type: int = 301009, key: str = SECRET_KEY) -> Iterator[tuple[TencentVoice, Asked]]:
+    pytest.importorskip("tencentcloud")
+    with serving(TencentHandler) as (url, asked):
+        yield (
+            TencentVoice(TencentConfig(secret_id=SECRET_ID, secret_key=key, voice_type=voice_type, endpoint=url)),
+            asked,
+        )
+
+
+async def test_tencent_is_asked_as_the_original_asked_and_signed() -> None:
+    with tencent_voice() as (voice, asked):
+        assert (await all_of(voice, "你好。")).tolist() == values("你好。")
+        (wish,) = asked.requests
+        assert wish.pop("SessionId")
+        assert wish == {
+            "Text": "你好。", "Volume": 1, "Speed": 0, "ProjectId": 0, "ModelType": 1, "VoiceType": 301009,
+            "PrimaryLanguage": 1, "SampleRate": 16000, "Codec": "pcm",
+        }  # fmt: skip
+        assert asked.headers[0]["X-TC-Action"] == "TextToVoice"
+        assert asked.headers[0]["X-TC-Version"] == "2019-08-23"
+        assert voice.rate == 16_000
+
+
+async def test_tencent_long_text_goes_in_allowed_parts() -> None:
+    with tencent_voice() as (voice, asked):
+        await all_of(voice, LONG)
+        assert max(len(wish["Text"]) for wish in asked.requests) <= LONGEST_ENGLISH
+        assert "".join("".join(wish["Text"].split()) for wish in asked.requests) == "".join(LONG.split())
+        asked.requests.clear()
+        await all_of(voice, "一二三四，" * 100)
+        assert max(len(wish["Text"]) for wish in asked.requests) <= LONGEST_CHINESE
+        asked.requests.clear()
+        assert len(await all_of(voice, "  ")) == len(asked.requests) == 0
+
+
+@pytest.mark.parametrize(
+    ("voice_type", "key", "why"),
+    [
+        (1, SECRET_KEY, "Tencent Cloud refuses: InvalidParameterValue.VoiceType"),
+        (2, SECRET_KEY, "Tencent Cloud sent audio that is none"),
+        (4, SECRET_KEY, "Tencent Cloud refuses: "),
+        (301009, "wrong", "Tencent Cloud refuses: AuthFailure.SignatureFailure"),
+    ],
+)
+async def test_tencent_failures_have_a_code_and_no_text(voice_type: int, key: str, why: str) -> None:
+    with tencent_voice(voice_type, key) as (voice, _), pytest.raises(PartFailed) as failure:
+        await all_of(voice, "a secret")
+    assert failure.value.message.startswith(why)
+    assert "secret" not in failure.value.message
+
+
+async def test_tencent_without_network_fails() -> None:
+    pytest.importorskip("tencentcloud")
+    config = TencentConfig(secret_id="a", secret_key="b", endpoint=f"http://127.0.0.1:{free_port()}")
+    with pytest.raises(PartFailed, match="refuses: ClientNetworkError"):
+        await all_of(TencentVoice(config), "Hello.")
+
+
+async def test_tencent_cancel_frees_the_session_while_the_request_waits() -> None:
+    with tencent_voice(3) as (voice, asked):
+        begun = threading.Event()
+        ask = voice._ask
+        voice._ask = lambda text: (begun.set(), ask(text))[1]
+        await cancelled_in_mid_sentence(voice, "Hello.", begun)
+        asked.left.set()
+
+
+def test_tencent_without_keys_says_so() -> None:
+    pytest.importorskip("tencentcloud")
+    with pytest.raises(PartFailed, match="secret_id and secret_key are needed"):
+        TencentVoice(TencentConfig())
+
+
+# ── a program ──────────────────────────────────────────────────────────────────────────
+
+SPEAKER = Path(__file__).parent / "voice_program.py"
+
+
+def program(mode: str) -> CommandConfig:
+    return CommandConfig(program=(sys.executable, "-S", str(SPEAKER), mode, "{text}"))
+
+
+async def test_a_program_is_given_the_text_and_its_wav_is_heard() -> None:
+    voice = CommandVoice(program("speak"))
+    assert voice.rate == 22_050
+    assert (await all_of(voice, "Hello; $(rm x) 'there'")).tolist() == values("Hello; $(rm x) 'there'")
+    assert len(await all_of(voice, LONG)) == 10 * len(LONG)
+    assert len(await all_of(voice, "")) == 0
+
+
+async def test_a_reply_is_never_an_option() -> None:
+    assert (await all_of(CommandVoice(program("speak")), "--mode")).tolist() == values("mode")
+
+
+@pytest.mark.parametrize(
+    ("config", "why"),
+    [
+        (CommandConfig(), "{text} in one of them"),
+        (CommandConfig(program=("echo", "text")), "{text} in one of them"),
+        (CommandConfig(program=("/no/such/program", "{text}")), "No such file"),
+        (CommandConfig(program=("false", "{text}")), "ended with code 1"),
+        (CommandConfig(program=("echo", "{text}")), "it is no WAV"),
+        (CommandConfig(program=("true", "{text}")), "no WAV comes out of it"),
+        (program("stereo"), "2 channels"),
+    ],
+)
+def test_a_program_that_does_not_speak_is_told_at_the_start(config: CommandConfig, why: str) -> None:
+    with pytest.raises(PartFailed, match=why):
+        CommandVoice(config)
+
+
+async def test_half_a_wav_is_a_failure_after_its_samples() -> None:
+    came, why = await until_failure(CommandVoice(program("half")), "Hello there.")
+    assert came == values("Hello there.")[:60]
+    assert why.endswith("ended with code 3")
+
+
+async def test_a_program_that_hangs_is_given_up_and_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    voice = CommandVoice(program("hang"))
+    monkeypatch.setattr("vita_duplex.tts.command.TIMEOUT_S", 0.3)
+    with pytest.raises(PartFailed, match="nothing came"):
+        await all_of(voice, "Hello there.")
+    assert psutil.Process().children() == []
+
+
+async def test_cancel_kills_the_program() -> None:
+    await cancelled_in_mid_sentence(CommandVoice(program("hang")), "Hello there.")
+    assert psutil.Process().children() == []
+
+
+# ── bytes ──────────────────────────────────────────────────────────────────────────────
+
+
+def test_samples_torn_in_two_are_put_together() -> None:
+    pcm, data = Pcm16(), tone("abc")
+    samples = np.concatenate([pcm.push(data[at : at + 1]) for at in range(len(data))])
+    assert samples.tolist() == values("abc")
+
+
+def test_a_wav_header_in_single_bytes_with_chunks_before_the_samples() -> None:
+    fmt = b"fmt " + struct.pack("<IHHIIHH", 16, 1, 1, 8000, 16000, 2, 16)
+    data = b"RIFF\xff\xff\xff\xffWAVE" + fmt + b"LIST" + struct.pack("<I", 3) + b"abc\0" + b"data\0\0\0\0" + tone("x")
+    wav = Wav()
+    samples = np.concatenate([wav.push(data[at : at + 1]) for at in range(len(data))])
+    assert (wav.rate, samples.tolist()) == (8000, values("x"))
+
+
+# ── the fallback ───────────────────────────────────────────────────────────────────────
+
+
+class Numbers:
+    """Yields its name's number as often as there are characters, in parts of two; fails where it is told to."""
+
+    def __init__(self, value: float, rate: int = 1000) -> None:
+        self.rate, self.value = rate, value
+        self.fails_after: int | None = None
+        self.asked: list[str] = []
+
+    async def synthesise(self, text: str) -> AsyncGenerator[Samples]:
+        self.asked.append(text)
+        for at in range(0, len(text), 2):
+            if self.fails_after is not None and at >= self.fails_after:
+                raise PartFailed("voice", "scripted")
+            yield np.full(len(text[at : at + 2]), self.value, np.float32)
+
+
+def test_the_fallback_speaks_while_the_first_voice_rests() -> None:
+    async def main() -> None:
+        first, second = Numbers(1.0), Numbers(2.0)
+        voice = WithFallback(first, second)
+        assert (await all_of(voice, "abcd")).tolist() == [1.0] * 4
+        first.fails_after = 0
+        assert (await all_of(voice, "abcd")).tolist() == [2.0] * 4
+        first.fails_after = None
+        await asyncio.sleep(REST_S - 0.1)
+        assert (await all_of(voice, "ef")).tolist() == [2.0] * 2
+        await asyncio.sleep(0.2)
+        assert (await all_of(voice, "gh")).tolist() == [1.0] * 2
+        assert first.asked == ["abcd", "abcd", "gh"]
+
+    run_virtually(main())
+
+
+def test_what_was_begun_is_not_begun_again_by_the_fallback() -> None:
+    async def main() -> None:
+        first, second = Numbers(1.0), Numbers(2.0)
+        first.fails_after = 2
+        assert await until_failure(WithFallback(first, second), "abcd") == ([1.0, 1.0], "scripted")
+        assert second.asked == []
+
+    run_virtually(main())
+
+
+def test_the_fallback_is_brought_to_the_rate_of_the_first() -> None:
+    async def main() -> None:
+        first, second = Numbers(1.0, 24_000), Numbers(0.5, 16_000)
+        first.fails_after = 0
+        samples = await all_of(WithFallback(first, second), "x" * 1600)
+        assert len(samples) == 2400
+        assert np.allclose(samples[200:-200], 0.5, atol=0.01)
+
+    run_virtually(main())
+
+
+# ── the settings and the list ──────────────────────────────────────────────────────────
+
+
+def test_voices_are_listed_with_what_they_need(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "kokoro" / "voices").mkdir(parents=True)
+    config = load_config(None, {}, ["voice.fallback=command", f"engine.cache={tmp_path}"])
+    assert voices.run(config, measure=False) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[:10].strip() for line in lines[:-1]] == [
+        "* hibari", "kokoro", "openai", "tencent", "+ command", "humming",
+    ]  # fmt: skip
+    assert lines[4].endswith("set voice.command.program")
+
+
+def test_a_voice_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    assert voices.run(load_config(None, {}, ["voice.kind=humming"]), measure=True) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(voices.FIRST_CLAUSES) + 1
+    assert "real-time factor" in lines[-1]
+    assert voices.run(load_config(None, {}, ["voice.kind=command"]), measure=True) == 1
+
+
+def test_a_secret_is_not_printed() -> None:
+    config = load_config(None, {"VITA_DUPLEX_VOICE__OPENAI__API_KEY": "sk-123"})
+    assert config.voice.openai.api_key.get_secret_value() == "sk-123"
+    assert "sk-123" not in repr(config)
+
+
+async def test_a_voice_of_the_settings_speaks_with_its_fallback() -> None:
+    config = Config.model_validate(
+        {"voice": {"kind": "openai", "fallback": "humming", "openai": {"url": f"http://127.0.0.1:{free_port()}"}}}
+    )
+    voice, seats = voices.load_voice(config)
+    assert len(await all_of(voice, "Hello there.")) == 12 * 24_000 // 15
+    assert seats is None
+
+
+# ── the real ones on this machine ──────────────────────────────────────────────────────
+
+
+def local(kind: str) -> Synthesiser:
+    config = load_config(None, os.environ, [f"voice.kind={kind}"])
+    if kind == "kokoro" and not voices.kokoro.voices(voices.kokoro_folder(config)):
+        pytest.skip("no Kokoro prepared by tools/make_kokoro.py")
+    voice, seats = voices.load_voice(config)
+    assert seats is not None
+    return voice
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("kind", ["hibari", "kokoro"])
+async def test_a_local_voice_speaks_stops_and_reads_anything(kind: str) -> None:
+    voice = local(kind)
+    spoken = await all_of(voice, "The capital of France is Paris.")
+    assert 1.2 < len(spoken) / voice.rate < 4
+    assert 0.02 < np.sqrt(np.mean(spoken**2)) < 0.5
+    assert len(await all_of(voice, "")) == 0
+    await cancelled_in_mid_sentence(voice, "One, two, three, four. " * 20)
+    async with aclosing(voice.synthesise(LONG)) as speech:  # ten minutes; it begins soon and can be left
+        assert len(await anext(speech)) > 0
+    await all_of(voice, "❓ ʘ ß 你好 123 …")
+
+
+@pytest.mark.real
+def test_kokoro_without_its_files_or_voice_says_what_is_missing(tmp_path: Path) -> None:
+    pytest.importorskip("misaki")
+    with pytest.raises(PartFailed, match="no Kokoro in"):
+        voices.load_voice(load_config(None, {}, ["voice.kind=kokoro", f"voice.kokoro.folder={tmp_path}"]))
+    local("kokoro")
+    with pytest.raises(PartFailed, match="no voice 'nobody'; there are af_alloy, "):
+        voices.load_voice(load_config(None, os.environ, ["voice.kind=kokoro", "voice.kokoro.voice=nobody"]))

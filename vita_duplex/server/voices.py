@@ -1,0 +1,140 @@
+"""The voices, as the settings name them; `vita-duplex voices` lists them."""
+
+import asyncio
+import math
+import shutil
+import time
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import aclosing
+from importlib.util import find_spec
+from pathlib import Path
+
+from vita_duplex.config import Config, VoiceKind
+from vita_duplex.engine.seams import PartFailed, Synthesiser
+from vita_duplex.tts import kokoro
+from vita_duplex.tts.command import CommandVoice
+from vita_duplex.tts.fallback import WithFallback
+from vita_duplex.tts.hibari import HibariVoice
+from vita_duplex.tts.normalise import normalise
+from vita_duplex.tts.openai_speech import OpenAiSpeech
+from vita_duplex.tts.scripted import HummingVoice
+from vita_duplex.tts.seats import Seats
+from vita_duplex.tts.tencent import TencentVoice
+
+ABOUT: dict[VoiceKind, str] = {
+    "hibari": "English, on this machine, 14 MB; the default",
+    "kokoro": "Kokoro-82M: English and Chinese, on this machine, 280 MB",
+    "openai": "any server with OpenAI's /v1/audio/speech, streamed",
+    "tencent": "Tencent Cloud TextToVoice, Chinese and English",
+    "command": "any program that turns text into WAV",
+    "humming": "no words, for tests",
+}
+LOCAL: frozenset[VoiceKind] = frozenset({"hibari", "kokoro", "command"})
+
+
+def load_voice(config: Config) -> tuple[Synthesiser, Seats | None]:
+    """The chosen voice, and its seats if it is on this machine. Blocks for seconds. Errors: `PartFailed`."""
+    normalise("1 一")  # the grammars of both languages load with the first number
+    normalise("1 one")
+    executor = ThreadPoolExecutor(config.voice.at_once, thread_name_prefix="voice")
+    voice = _load(config, config.voice.kind, executor)
+    if config.voice.fallback:
+        voice = WithFallback(voice, _load(config, config.voice.fallback, executor))
+    return voice, Seats(config.voice.at_once) if config.voice.kind in LOCAL else None
+
+
+def _load(config: Config, kind: VoiceKind, executor: Executor) -> Synthesiser:
+    match kind:
+        case "hibari":
+            return HibariVoice(executor)
+        case "kokoro":
+            return kokoro.KokoroVoice(kokoro_folder(config), config.voice.kokoro, executor)
+        case "openai":
+            return OpenAiSpeech(config.voice.openai)
+        case "tencent":
+            return TencentVoice(config.voice.tencent)
+        case "command":
+            return CommandVoice(config.voice.command)
+        case "humming":
+            return HummingVoice()
+
+
+def kokoro_folder(config: Config) -> Path:
+    return config.voice.kokoro.folder or config.engine.cache / "kokoro"
+
+
+def run(config: Config, *, measure: bool) -> int:
+    """Print a line per voice: whether it is chosen, what it is, what it needs; or measure the chosen one."""
+    if measure:
+        return _measure(config)
+    for kind, about in ABOUT.items():
+        chosen = "*" if kind == config.voice.kind else "+" if kind == config.voice.fallback else " "
+        print(f"{chosen} {kind:<8} {about}: {_state(config, kind)}")
+    print("* speaks, + is the fallback; choose with --set voice.kind=… and voice.fallback=…")
+    return 0
+
+
+FIRST_CLAUSES = ("Of course I can,", "The capital of France is Paris.", "当然可以，", "法国的首都是巴黎。")
+REPLY = "The old lighthouse stands on the northern coast. Nobody has lived in it for years, but its lamp still works."
+
+
+def _measure(config: Config) -> int:
+    """Print the time to first audio of first clauses, median of five, and the real-time factor of a longer reply."""
+    try:
+        voice, _ = load_voice(config)
+    except PartFailed as failure:
+        print(failure)
+        return 1
+    for text in FIRST_CLAUSES:
+        firsts = sorted(1000 * asyncio.run(_timed(voice, text))[0] for _ in range(5))
+        time_range = f"{firsts[2]:5.0f} ms ({firsts[0]:.0f} to {firsts[-1]:.0f}) to the first audio of"
+        print(f"{time_range if firsts[-1] < math.inf else 'no sound for'} {text!r}")
+    busy = time.process_time()
+    _, seconds, length = asyncio.run(_timed(voice, REPLY))
+    busy = time.process_time() - busy
+    print(f"{seconds / length:5.2f} real-time factor, {busy / length:.2f} in CPU seconds, {length:.1f} s of speech")
+    return 0
+
+
+async def _timed(voice: Synthesiser, text: str) -> tuple[float, float, float]:
+    """Seconds to the first samples, to the last ones, and their length."""
+    first, count, begun = math.inf, 0, time.perf_counter()
+    async with aclosing(voice.synthesise(normalise(text))) as speech:
+        async for samples in speech:
+            first = min(first, time.perf_counter() - begun)
+            count += len(samples)
+    return first, time.perf_counter() - begun, count / voice.rate or math.inf
+
+
+def _state(config: Config, kind: VoiceKind) -> str:
+    """Whether a voice could be used, without loading it; and who speaks."""
+    voice = config.voice
+    match kind:
+        case "hibari":
+            return "ready (heart)" if find_spec("hibari") else "hibari-tts is not installed"
+        case "kokoro":
+            if not (find_spec("misaki") and find_spec("hibari")):
+                return "install the extra [kokoro]"
+            names = kokoro.voices(kokoro_folder(config))
+            return (
+                f"ready ({', '.join(names)})"
+                if names
+                else f"nothing in {kokoro_folder(config)}; see tools/make_kokoro.py"
+            )
+        case "openai":
+            return f"{voice.openai.voice} of {voice.openai.model} at {voice.openai.url}"
+        case "tencent":
+            if not find_spec("tencentcloud"):
+                return "install the extra [tencent]"
+            return (
+                f"voice {voice.tencent.voice_type}"
+                if voice.tencent.secret_id
+                else "set voice.tencent.secret_id and secret_key"
+            )
+        case "command":
+            program = voice.command.program
+            if not program:
+                return "set voice.command.program"
+            return " ".join(program) if shutil.which(program[0]) else f"{program[0]} is not installed"
+        case "humming":
+            return "ready"
