@@ -43,8 +43,9 @@ def test_a_short_sound_gets_silence_behind_it(n: int, length: int) -> None:
 def test_each_instance_has_its_own_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     config = load_config(ROOT / "configs" / "vita-4gpu.yaml", {}).engine
     monkeypatch.setattr(vita, "on_cpu", lambda: False)
-    devices = [engine_arguments(config.vita, place)["device_ids"] for place in range(config.instances)]
+    devices = [engine_arguments(config.vita, first_gpu)["device_ids"] for first_gpu in (0, 2)]
     assert devices == [[0, 1], [2, 3]]
+    assert config.gpus == 4
     monkeypatch.setattr(vita, "on_cpu", lambda: True)
     assert "device_ids" not in engine_arguments(config.vita, 0)
 
