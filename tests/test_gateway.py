@@ -486,8 +486,8 @@ def test_truncating_the_reply_that_is_being_spoken_stops_it_where_the_client_say
             assert (truncated["item_id"], truncated["audio_end_ms"]) == (item_id, 1000)
             assert done["response"]["status_details"] == {"type": "cancelled", "reason": "client_cancelled"}
             # A second at 15 characters.
-            assert done["response"]["output"][0]["content"][0]["transcript"] == "word0 word1 word2"
-            assert await last_answer_shown(server, socket) == AssistantMessage("word0 word1 word2", cut=True)
+            assert done["response"]["output"][0]["content"][0]["transcript"] == "aaaaa bbbbb ccccc"
+            assert await last_answer_shown(server, socket) == AssistantMessage("aaaaa bbbbb ccccc", cut=True)
 
     run(script())
 
@@ -526,7 +526,7 @@ def test_the_next_request_is_told_as_much_as_the_client_says_it_played() -> None
             await socket.speak()
             await socket.until("response.output_audio.delta", 50)  # 2 s
             socket.put({"type": "playback.ack", "response_id": "resp_1", "item_id": "item_reply_1", "played_ms": 400})
-            assert await last_answer_shown(server, socket) == AssistantMessage("word0", cut=True)
+            assert await last_answer_shown(server, socket) == AssistantMessage("aaaaa", cut=True)
             assert errors(socket) == []
             socket.put({"type": "playback.ack", "event_id": "mine", "item_id": "item_user_1", "played_ms": 400})
             await socket.until("error")

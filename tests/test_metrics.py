@@ -21,7 +21,7 @@ from vita_duplex.server.metrics import Metrics, ServerState, SessionMeter, inter
 from vita_duplex.server.server import Server
 from vita_duplex.server.traces import NS
 
-LONG = ScriptedReply(transcript="xylophone", text=" ".join(f"zebra{n}" for n in range(80)) + ".")
+LONG = ScriptedReply(transcript="xylophone", text=" ".join(["zebra"] * 80) + ".")
 NOISE = ScriptedReply(p1=0.1, transcript="quarrel", text="never said")
 SHORT = ScriptedReply(transcript="kangaroo", text="Wombats are short.")
 WORDS = ("xylophone", "zebra", "quarrel", "never said", "kangaroo", "ombat")
@@ -103,7 +103,7 @@ def test_what_happened_in_a_conversation_is_in_the_metrics() -> None:
 def test_failures_and_refusals_are_counted() -> None:
     async def script() -> None:
         server = scripted_server(
-            LONG.model_copy(update={"fails_after": 60}), server={"max_sessions": 1, "max_waiting": 0}
+            LONG.model_copy(update={"fails_after": 20}), server={"max_sessions": 1, "max_waiting": 0}
         )
         async with connected(server) as client, connected(server) as late:
             await late.until("error")

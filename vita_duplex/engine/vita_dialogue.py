@@ -4,6 +4,7 @@ The handles in a prompt are what the query holds: a `Frame` for each picture, an
 """
 
 import math
+import re
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -176,21 +177,23 @@ class Unmarked:
 
     def __init__(self, wording: Wording) -> None:
         self._tokens = wording.reserved
+        self._any = re.compile("|".join(map(re.escape, self._tokens)))
         self._held = ""
         self._has_begun = False
 
     def push(self, delta: str) -> str:
-        """The text that is certain by now; what could still become a token is held back."""
-        text = self._held + delta
-        for token in self._tokens:
-            text = text.replace(token, "")
-        if not self._has_begun:
-            text = text.lstrip(" ")  # the detokeniser puts a space behind a state token
+        """The text that is certain by now; what could still become a token is held back.
+
+        What stands around a token does not close up to another one.
+        """
+        *before, rest = self._any.split(self._held + delta)
         longest = max(
-            (n for token in self._tokens for n in range(1, len(token)) if text.endswith(token[:n])), default=0
+            (n for token in self._tokens for n in range(1, len(token)) if rest.endswith(token[:n])), default=0
         )
-        self._held = text[len(text) - longest :]
-        certain = text[: len(text) - longest]
+        self._held = rest[len(rest) - longest :]
+        certain = "".join(before) + rest[: len(rest) - longest]
+        if not self._has_begun:
+            certain = certain.lstrip(" ")  # the detokeniser puts a space behind a state token
         self._has_begun = self._has_begun or bool(certain)
         return certain
 
