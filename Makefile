@@ -24,10 +24,10 @@ lint: install           ## style
 types: install          ## types of the package, strict
 	@$(BIN)/mypy
 
-bench: install          ## latency, memory and idle CPU of the default configuration, against their bars
+bench: install bench-vita  ## latency, memory and idle CPU of the default configuration, against their bars
 	@$(BIN)/vita-duplex bench tests/data/goforward.flac --config $(CONFIG) $(ARGS)
 
-bench-vita: install     ## VITA's parts on a stand-in checkpoint: front end, verdict cold and warmed, abort, caches
+bench-vita: install     ## the first half of it: VITA's parts on a stand-in checkpoint: front end, verdict cold and warmed, abort, caches
 	@$(BIN)/python tools/bench_vita.py
 
 lock:                   ## resolve requirements/cpu.lock anew (ARGS=--upgrade for newer versions)

@@ -206,3 +206,21 @@ def test_the_cache_is_in_the_users_cache_folder() -> None:
     result = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
     assert result.stdout == "/somewhere/vita-duplex\n"
     assert default_cache().name == "vita-duplex"
+
+
+@pytest.mark.parametrize(("name", "instances"), [("vita15-1gpu", 1), ("vita15-2gpu", 2)])
+def test_vita15_on_one_and_two_gpus(name: str, instances: int) -> None:
+    engine = load_config(CONFIGS[0].parent / f"{name}.yaml", {}).engine
+    assert (engine.kind, engine.count, engine.gpus, engine.vita.max_dynamic_patch) == ("vita", instances, instances, 1)
+
+
+def test_further_models_have_names_of_their_own(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("engine: {kind: scripted}\nmodels: {small: {kind: scripted, instances: 2}}")
+    assert load_config(file, {}).models["small"].count == 2
+    file.write_text("engine: {kind: scripted}\nmodels: {scripted: {kind: scripted}}")
+    with pytest.raises(ConfigError, match="models has a second 'scripted'"):
+        load_config(file, {})
+    file.write_text("models: {small: {kind: scripted, instance: 2}}")
+    with pytest.raises(ConfigError, match=r"models.small.instance is no setting; did you mean models.small.instances"):
+        load_config(file, {})
