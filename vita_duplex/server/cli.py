@@ -1,4 +1,4 @@
-"""The command line: `vita-duplex serve | ask | talk | check | bench | prepare`."""
+"""The command line: `vita-duplex serve | ask | talk | check | bench | prepare | replay`."""
 
 import argparse
 import logging
@@ -18,7 +18,7 @@ from vita_duplex import __version__
 from vita_duplex.client import bench, talk
 from vita_duplex.config import Config, ConfigError, load_config
 from vita_duplex.engine.seams import PartFailed, Progress
-from vita_duplex.server import ask, check
+from vita_duplex.server import ask, check, replay
 from vita_duplex.server.app import Server, create_app
 from vita_duplex.server.parts import is_vita, prepare
 
@@ -93,6 +93,9 @@ def _parser() -> argparse.ArgumentParser:
     benching = commands.add_parser("bench", help="measure latency, memory and idle CPU of a configuration")
     bench.add_arguments(benching)
     benching.set_defaults(run=bench.run)
+    replaying = commands.add_parser("replay", help="check that a session log leads to the same decisions again")
+    replay.add_arguments(replaying)
+    replaying.set_defaults(run=replay.run)
     return parser
 
 

@@ -66,9 +66,10 @@ class Gateway:
         self._parts = parts
         self._model = model
         self._vita_events = socket.query_params.get("vita_events") == "true"
-        self._events = ServerEvents(
-            f"sess_{secrets.token_hex(8)}", voice_rate=parts.voice.rate, vita_events=self._vita_events
-        )
+        session_id = f"sess_{secrets.token_hex(8)}"
+        self._events = ServerEvents(session_id, voice_rate=parts.voice.rate, vita_events=self._vita_events)
+        logs = parts.session_logs
+        self._log = logs.open(session_id, parts.config.duplex, parts.voice.rate) if logs else None
         self._outgoing: asyncio.Queue[Json] = asyncio.Queue(OUTGOING_LIMIT)
         self._typed: list[tuple[int, str]] = []  # typed items that wait for `response.create`
         self._rate_in = 24_000
@@ -83,6 +84,7 @@ class Gateway:
             self._listener,
             lambda: parts.speech(client_pauses=self._vita_events),
             self,
+            self._log.step if self._log else None,
         )
 
     async def serve(self) -> None:
@@ -105,6 +107,8 @@ class Gateway:
 
     def tell(self, notice: Notice) -> None:
         """What the session says, on its way to the client."""
+        if self._log:
+            self._log.note(notice)
         for event in self._events.translate(notice):
             self._send(event)
 

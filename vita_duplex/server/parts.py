@@ -17,6 +17,7 @@ from vita_duplex.engine.seams import Instance, PartFailed, Progress, Synthesiser
 from vita_duplex.engine.vita import VitaInstance
 from vita_duplex.engine.vllm_text import VllmText
 from vita_duplex.models import smollm2
+from vita_duplex.server.session_logs import SessionLogs
 from vita_duplex.tts.hibari import HibariVoice
 from vita_duplex.tts.scripted import HummingVoice
 from vita_duplex.tts.speech import PacedSpeech
@@ -50,6 +51,7 @@ class Parts:
     voice: Synthesiser
     open_vad: Callable[[], Vad]
     vad_executor: Executor
+    session_logs: SessionLogs | None = None
 
     def listener(self, numbers: Iterator[int]) -> MicrophoneListener:
         return MicrophoneListener(self.open_vad(), self.config.endpoint, self.vad_executor, numbers)
@@ -64,18 +66,21 @@ class Parts:
     def close(self) -> None:
         self.pool.close()
         self.vad_executor.shutdown(wait=False, cancel_futures=True)
+        if self.session_logs:
+            self.session_logs.close()
 
 
 def load_parts(config: Config, progress: Progress) -> Parts:
     """Load everything; blocks for as long as the models take. Errors: `PartFailed`."""
     progress(0.0, "loading the ears")
+    session_logs = SessionLogs(config.server.session_logs) if config.server.session_logs else None
     open_vad: Callable[[], Vad] = LevelVad if config.vad.kind == "level" else SileroModel().open
     progress(0.05, "loading the voice")
     voice_executor = ThreadPoolExecutor(1, thread_name_prefix="voice")
     voice: Synthesiser = HummingVoice() if config.voice.kind == "humming" else HibariVoice(voice_executor)
     pool = Pool(_instances(config, _part(progress, 0.1, 0.85)))
     progress(0.95, "warming up")
-    return Parts(config, pool, voice, open_vad, ThreadPoolExecutor(1, thread_name_prefix="vad"))
+    return Parts(config, pool, voice, open_vad, ThreadPoolExecutor(1, thread_name_prefix="vad"), session_logs)
 
 
 def prepare(config: EngineConfig, progress: Progress) -> str:
