@@ -413,11 +413,12 @@ def test_no_server_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_the_picture_is_drawn_also_of_an_empty_conversation(tmp_path: Path) -> None:
+    from vita_duplex.client.timeline import of_conversation
     from vita_duplex.client.timeline_picture import draw
 
     witness = hear(*BARGE_IN, (4.5, {"type": "vita.timeline", "record": RECORD.model_dump(mode="json")}))
     witness.player.advance(5)
     witness.conversation.said = [Said(said(1.0), 1.0)]
     for name, conversation in (("full.png", witness.conversation), ("empty.svg", Conversation())):
-        draw(conversation, tmp_path / name)
+        draw(of_conversation(conversation), tmp_path / name)
         assert (tmp_path / name).stat().st_size > 5000

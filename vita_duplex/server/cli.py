@@ -1,4 +1,4 @@
-"""The command line: `vita-duplex serve | ask | talk | check | bench | prepare | replay`."""
+"""The command line: `vita-duplex serve | ask | talk | check | bench | prepare | timeline | replay`."""
 
 import argparse
 import logging
@@ -15,7 +15,7 @@ import uvicorn
 from tqdm import tqdm
 
 from vita_duplex import __version__
-from vita_duplex.client import bench, talk
+from vita_duplex.client import bench, talk, timeline
 from vita_duplex.config import Config, ConfigError, load_config
 from vita_duplex.engine.seams import PartFailed, Progress
 from vita_duplex.server import ask, check, replay
@@ -93,6 +93,9 @@ def _parser() -> argparse.ArgumentParser:
     benching = commands.add_parser("bench", help="measure latency, memory and idle CPU of a configuration")
     bench.add_arguments(benching)
     benching.set_defaults(run=bench.run)
+    drawing = commands.add_parser("timeline", help="draw a session log")
+    timeline.add_arguments(drawing)
+    drawing.set_defaults(run=timeline.run)
     replaying = commands.add_parser("replay", help="check that a session log leads to the same decisions again")
     replay.add_arguments(replaying)
     replaying.set_defaults(run=replay.run)
