@@ -6,7 +6,7 @@ CONFIG ?= configs/cpu.yaml
 ARGS ?=
 BIN := $(VENV)/bin
 
-.PHONY: serve prepare test lint types bench lock install clean
+.PHONY: serve prepare test lint types bench overlaps lock install clean
 
 serve: install prepare  ## talk: http://127.0.0.1:8000 (ARGS="--port 9000" for another port)
 	@$(BIN)/vita-duplex serve --config $(CONFIG) $(ARGS)
@@ -26,6 +26,9 @@ types: install          ## types of the package, strict
 
 bench: install          ## latency, memory and idle CPU of the default configuration, against their bars
 	@$(BIN)/vita-duplex bench tests/data/goforward.flac --config $(CONFIG) $(ARGS)
+
+overlaps: install       ## what ends a reply: hold and verdict against the detector alone, on the labelled set
+	@PYTHONPATH=. $(BIN)/python tests/overlaps.py
 
 lock:                   ## resolve requirements/cpu.lock anew (ARGS=--upgrade for newer versions)
 	@requirements/lock.sh $(ARGS)

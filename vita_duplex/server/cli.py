@@ -1,4 +1,4 @@
-"""The command line: `vita-duplex serve | ask | talk | check | bench | prepare | timeline | replay`."""
+"""The command line: `vita-duplex serve | ask | talk | check | bench | prepare | calibrate | timeline | replay`."""
 
 import argparse
 import logging
@@ -18,7 +18,7 @@ from vita_duplex import __version__
 from vita_duplex.client import bench, talk, timeline
 from vita_duplex.config import Config, ConfigError, load_config
 from vita_duplex.engine.seams import PartFailed, Progress
-from vita_duplex.server import ask, check, replay
+from vita_duplex.server import ask, calibrate, check, replay
 from vita_duplex.server.app import Server, create_app
 from vita_duplex.server.parts import is_vita, prepare
 
@@ -93,6 +93,10 @@ def _parser() -> argparse.ArgumentParser:
     benching = commands.add_parser("bench", help="measure latency, memory and idle CPU of a configuration")
     bench.add_arguments(benching)
     benching.set_defaults(run=bench.run)
+    calibrating = commands.add_parser("calibrate", help="find the verdict threshold that suits labelled recordings")
+    calibrate.add_arguments(calibrating)
+    _add_config(calibrating)
+    calibrating.set_defaults(run=_calibrate)
     drawing = commands.add_parser("timeline", help="draw a session log")
     timeline.add_arguments(drawing)
     drawing.set_defaults(run=timeline.run)
@@ -165,6 +169,14 @@ def _ask(arguments: argparse.Namespace) -> int:
         with _progress_bar() as progress:
             return ask.run(arguments, _config(arguments), progress)
     except ask.AskError as error:
+        return _complain(str(error))
+
+
+def _calibrate(arguments: argparse.Namespace) -> int:
+    try:
+        with _progress_bar() as progress:
+            return calibrate.run(arguments, _config(arguments), progress)
+    except calibrate.CalibrateError as error:
         return _complain(str(error))
 
 

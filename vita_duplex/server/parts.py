@@ -78,7 +78,7 @@ def load_parts(config: Config, progress: Progress) -> Parts:
     progress(0.05, "loading the voice")
     voice_executor = ThreadPoolExecutor(1, thread_name_prefix="voice")
     voice: Synthesiser = HummingVoice() if config.voice.kind == "humming" else HibariVoice(voice_executor)
-    pool = Pool(_instances(config, _part(progress, 0.1, 0.85)))
+    pool = Pool(instances(config, _part(progress, 0.1, 0.85)))
     progress(0.95, "warming up")
     return Parts(config, pool, voice, open_vad, ThreadPoolExecutor(1, thread_name_prefix="vad"), session_logs)
 
@@ -107,7 +107,8 @@ def is_vita(folder: Path) -> bool:
     return model_kind(folder) in VITA_KINDS
 
 
-def _instances(config: Config, progress: Progress) -> list[Instance]:
+def instances(config: Config, progress: Progress) -> list[Instance]:
+    """As the settings name them. Errors: `PartFailed`."""
     names = [chr(ord("a") + number) for number in range(config.engine.instances)]
     match config.engine.kind:
         case "scripted":
@@ -149,15 +150,15 @@ def vitas(config: EngineConfig, names: Sequence[str], progress: Progress) -> lis
 
 def _one_by_one(count: int, load: Callable[[int, Progress], Instance], progress: Progress) -> list[Instance]:
     """So many instances; if one does not start, those before it are stopped."""
-    instances: list[Instance] = []
+    loaded: list[Instance] = []
     for place in range(count):
         try:
-            instances.append(load(place, _part(progress, place / count, 1 / count)))
+            loaded.append(load(place, _part(progress, place / count, 1 / count)))
         except PartFailed:
-            for instance in instances:
+            for instance in loaded:
                 instance.close()
             raise
-    return instances
+    return loaded
 
 
 def _engine_threads(engines: int) -> int:
