@@ -6,12 +6,15 @@ import json
 import random
 import stat
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from conversations import NOISE, QUERY, conversation
+from sockets import connected, scripted_server
 from virtual_time import run
 
+from vita_duplex.config import Config
 from vita_duplex.engine.duplex import DuplexConfig
 from vita_duplex.engine.events import QueryTyped, Reject, SpeechEnded, SpeechSustained
 from vita_duplex.engine.notices import TurnAudio, TurnRecorded
@@ -19,6 +22,8 @@ from vita_duplex.engine.scripted import ScriptedReply
 from vita_duplex.engine.seams import PartFailed
 from vita_duplex.engine.session_log import LogError, SessionLog, decide, read, replay
 from vita_duplex.server import replay as command
+from vita_duplex.server.app import Server
+from vita_duplex.server.parts import load_parts
 from vita_duplex.server.session_logs import SessionLogs, SessionWriter
 
 RATE = 24_000
@@ -245,3 +250,30 @@ def test_a_folder_that_cannot_be_made_is_said_at_the_start(tmp_path: Path) -> No
     (tmp_path / "file").touch()
     with pytest.raises(PartFailed, match="session log: cannot make the folder"):
         SessionLogs(tmp_path / "file" / "logs")
+
+
+def test_a_server_logs_its_sessions_where_it_is_told_to_and_nothing_otherwise(tmp_path: Path) -> None:
+    folder = tmp_path / "logs"
+    scripted = {"engine": {"kind": "scripted"}, "vad": {"kind": "level"}, "voice": {"kind": "humming"}}
+    for logged in (False, True):
+        server = scripted_server(QUERY, NOISE)
+        settings = {**scripted, "server": {"session_logs": str(folder)} if logged else {}}
+        parts = load_parts(Config.model_validate(settings), lambda share, phase: None)
+        assert server.parts is not None
+        server.parts = replace(server.parts, session_logs=parts.session_logs)
+
+        async def script(server: Server = server) -> list[str]:
+            async with connected(server) as socket:
+                await socket.speak()
+                await socket.until("response.created")
+                await socket.speak(0.4)
+                await socket.until("response.done")
+                return [event["session"]["id"] for event in socket.all("session.created")]
+
+        [session] = run(script())
+        parts.close()
+        assert folder.exists() == logged
+    log = one_log(folder)
+    assert replay(log) is None
+    assert [record["status"] for record in log.records] == ["rejected", "completed"]
+    assert [path.name.endswith(f"-{session}.jsonl") for path in folder.iterdir()] == [True]
