@@ -6,9 +6,9 @@ default's own; the reply is read from a script by a voice that numbers its sampl
 takes none. The detector alone is what a server does that cancels the reply when speech is noticed (OpenAI's
 `server_vad` with `interrupt_response`): read off the same run.
 
-`seen` says that the sound itself, without other noise, was at hand when the judge's rules were made; the others come
-from the half of `judge_set.tsv` that was not. Human are the clips; everything said otherwise is one synthetic voice,
-and all that is no speech is made by `sounds.py`. Run it: `make overlaps`.
+`seen` says that the sound was at hand when the judge's rules were made; the others come from the half of
+`judge_set.tsv` that was written afterwards, or are new. Human are the clips; everything said otherwise is one
+synthetic voice, and all that is no speech is made by `sounds.py`. Run it: `make overlaps`.
 """
 
 import asyncio
