@@ -18,6 +18,9 @@ from vita_duplex.engine.session_log import LogError, SessionLog, read
 
 PICTURES = (".png", ".svg", ".pdf")
 
+LATE_S = 0.03
+"""Pieces that come no later than this belong together: pacing goes by 20 ms."""
+
 Span = tuple[float, float]
 """From when to when, in seconds since the session began."""
 
@@ -85,10 +88,9 @@ def of_conversation(conversation: Conversation) -> Timeline:
 
 
 def _sound(conversation: Conversation, reply: Reply) -> Sound:
-    pieces = [len(piece) / OUTPUT_RATE for piece in reply.pieces]
-    arrived = [(at, at + length) for at, length in zip(reply.arrived, pieces, strict=True)]
+    lengths = [len(piece) / OUTPUT_RATE for piece in reply.pieces]
     return Sound(
-        _joined(arrived),
+        _in_a_row(zip(reply.arrived, lengths, strict=True)),
         [(one.start / OUTPUT_RATE, one.end / OUTPUT_RATE) for one in conversation.heard if one.response_id == reply.id],
         [(one.start / OUTPUT_RATE, one.end / OUTPUT_RATE) for one in conversation.held if one.response_id == reply.id],
         " ".join(reply.text.split()),
@@ -107,15 +109,15 @@ def _spans(changes: Sequence[tuple[float, bool]]) -> list[Span]:
     return spans
 
 
-def _joined(spans: Iterable[Span]) -> list[Span]:
-    """Those that overlap as one."""
-    joined: list[Span] = []
-    for start, end in spans:
-        if joined and start <= joined[-1][1]:
-            joined[-1] = joined[-1][0], max(joined[-1][1], end)
+def _in_a_row(pieces: Iterable[tuple[float, float]]) -> list[Span]:
+    """Pieces by arrival and length, each after the one before it, with a gap where one came late."""
+    spans: list[Span] = []
+    for at, length in pieces:
+        if spans and at < spans[-1][1] + LATE_S:
+            spans[-1] = spans[-1][0], spans[-1][1] + length
         else:
-            joined.append((start, end))
-    return joined
+            spans.append((at, at + length))
+    return spans
 
 
 # ── from a log ─────────────────────────────────────────────────────────────────────────

@@ -146,7 +146,7 @@ def _draw_user(axes: Axes, timeline: Timeline, records: list[Record]) -> None:
         labels.append((start, head, timeline.words.get(record.utterances, "")))
     _captions(axes, labels)
     if timeline.tracks is None:
-        _blocks(axes, timeline.speech, -0.6, 0.1, USER)
+        _blocks(axes, timeline.speech, -0.6, 0.1, VAD)
         _blocks(axes, timeline.pauses, -0.6, 0.1, PAUSE)
     else:
         _curve(axes, timeline.tracks[:, 0], USER, middle=-0.25, height=0.65)
@@ -383,6 +383,7 @@ def _plain(axes: Axes) -> None:
 def _legend() -> list[Artist]:
     patches: list[Artist] = [
         Patch(color=USER, label="user speaks"),
+        Patch(color=VAD, label="speech noticed"),
         Patch(color=PAUSE, label="short silence"),
         Line2D([], [], color=INK, marker="|", ls="", ms=11, mew=1.4, label="first token came"),
         Patch(color=ACCEPTED, label="utterance for us"),
