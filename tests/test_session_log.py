@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from conversations import NOISE, QUERY, conversation
 from sockets import connected, scripted_server
-from virtual_time import run
+from virtual_time import VirtualLoop, run
 
 from vita_duplex.config import Config
-from vita_duplex.engine.duplex import DuplexConfig
-from vita_duplex.engine.events import QueryTyped, Reject, SpeechEnded, SpeechSustained
+from vita_duplex.engine.duplex import Duplex, DuplexConfig
+from vita_duplex.engine.events import Command, Event, QueryTyped, Reject, SpeechEnded, SpeechSustained
 from vita_duplex.engine.notices import TurnAudio, TurnRecorded
 from vita_duplex.engine.scripted import ScriptedReply
 from vita_duplex.engine.seams import PartFailed
@@ -98,6 +98,29 @@ def query_and_noise() -> list[str]:
         return lines
 
     return run(script())
+
+
+def test_the_logged_times_are_those_that_the_core_was_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[float] = []
+
+    class Noting(Duplex):
+        def receive(self, event: Event, now: float) -> list[Command]:
+            given.append(now)
+            return super().receive(event, now)
+
+        def tick(self, now: float) -> list[Command]:
+            given.append(now)
+            return super().tick(now)
+
+    def time(loop: VirtualLoop) -> float:  # a clock that never shows the same time twice, like a real one
+        loop._jumping.now += 1e-7
+        return loop._jumping.now
+
+    monkeypatch.setattr("vita_duplex.engine.session.Duplex", Noting)
+    monkeypatch.setattr(VirtualLoop, "time", time)
+    log = read(write(tmp_path / "log.jsonl", talk_at_random(2)))
+    assert [step.now for step in log.steps] == given
+    assert None in [step.event for step in log.steps]
 
 
 def altered(lines: list[str], change: str) -> list[str]:
