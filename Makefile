@@ -6,7 +6,7 @@ CONFIG ?= configs/cpu.yaml
 ARGS ?=
 BIN := $(VENV)/bin
 
-.PHONY: serve prepare test lint types bench bench-vita lock install clean
+.PHONY: serve prepare test lint types bench bench-vita overlaps lock install clean
 
 serve: install prepare  ## talk: http://127.0.0.1:8000 (ARGS="--port 9000" for another port)
 	@$(BIN)/vita-duplex serve --config $(CONFIG) $(ARGS)
@@ -29,6 +29,9 @@ bench: install bench-vita  ## latency, memory and idle CPU of the default config
 
 bench-vita: install     ## the first half of it: VITA's parts on a stand-in checkpoint: front end, verdict cold and warmed, abort, caches
 	@$(BIN)/python tools/bench_vita.py
+
+overlaps: install       ## what ends a reply: hold and verdict against the detector alone, on the labelled set
+	@PYTHONPATH=. $(BIN)/python tests/overlaps.py
 
 lock:                   ## resolve requirements/cpu.lock anew (ARGS=--upgrade for newer versions)
 	@requirements/lock.sh $(ARGS)

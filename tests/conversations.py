@@ -15,6 +15,7 @@ from vita_duplex.engine.notices import Notice, TurnAudio, TurnEnded
 from vita_duplex.engine.scripted import ScriptedInstance, ScriptedReply
 from vita_duplex.engine.seams import INPUT_RATE, Instance, Samples, Synthesiser, Vad
 from vita_duplex.engine.session import Session
+from vita_duplex.server.session_logs import SessionWriter
 from vita_duplex.tts.scripted import HummingVoice
 from vita_duplex.tts.speech import PacedSpeech, SpeechConfig
 from vita_duplex.vad.endpoint import EndpointConfig
@@ -89,6 +90,7 @@ async def conversation(
     client_pauses: bool = True,
     vad: Vad | None = None,
     ears: type[MicrophoneListener] = MicrophoneListener,
+    log: SessionWriter | None = None,
 ) -> AsyncIterator[Conversation]:
     """Reply n is the answer to utterance n."""
     scripted = tuple(instances) or (ScriptedInstance("a", replies), ScriptedInstance("b", replies))
@@ -99,6 +101,8 @@ async def conversation(
 
     class Teller:
         def tell(self, notice: Notice) -> None:
+            if log:
+                log.note(notice)
             talk.tell(notice)
 
     session = Session(
@@ -107,6 +111,7 @@ async def conversation(
         listener,
         lambda: PacedSpeech(voice, SpeechConfig(), client_pauses=client_pauses),
         Teller(),
+        log.step if log else None,
     )
     talk = Conversation(session, listener, numbers, scripted)
     running = asyncio.create_task(session.run())

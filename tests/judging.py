@@ -19,6 +19,7 @@ import sounds
 
 from vita_duplex.engine.judge import Judge
 from vita_duplex.engine.seams import Transcriber, Transcript
+from vita_duplex.server.roc import Roc
 
 Sound = Callable[[], sounds.Samples]
 TABLE = Path(__file__).with_name("judge_set.tsv")
@@ -95,15 +96,12 @@ class Figures:
 
 
 def measure(judged: list[Judged]) -> Figures:
-    queries = np.array([one.p1 for one in judged if one.event.is_query])
-    others = np.array([one.p1 for one in judged if not one.event.is_query])
-    above = queries[:, None] - others[None, :]
-    return Figures(
-        recall=float(np.mean(queries >= 0.5)),
-        false_takes=float(np.mean(others >= 0.5)),
-        auc=float(np.mean(above > 0) + np.mean(above == 0) / 2),
-        brier=float(np.mean(np.concatenate([1 - queries, others]) ** 2)),
-    )
+    queries = [one.p1 for one in judged if one.event.is_query]
+    others = [one.p1 for one in judged if not one.event.is_query]
+    roc = Roc(queries, others)
+    at = roc.at(0.5)
+    brier = float(np.mean(np.concatenate([1 - np.array(queries), others]) ** 2))
+    return Figures(at.recall.value, at.false_takes.value, roc.auc, brier)
 
 
 def main() -> None:

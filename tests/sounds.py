@@ -92,6 +92,27 @@ def knocks(seconds: float = 1.5, seed: int = 4) -> Samples:
     return np.asarray(samples + white(seconds, 0.001, seed), np.float32)
 
 
+def cough(seed: int = 6) -> Samples:
+    """Two coughs: a burst of wide noise, then a weaker voiced one. No recording of one was found."""
+    rng, samples = np.random.default_rng(seed), silence(1.6)
+    for at, level in ((0.2, 0.5), (0.75, 0.35)):
+        t = _time(0.32)
+        burst = soxr.resample(rng.standard_normal(t.size // 2), RATE // 2, RATE)[: t.size] * np.exp(-t / 0.05)
+        voiced = np.sin(2 * np.pi * (220 - 200 * t) * t) * np.exp(-(((t - 0.16) / 0.06) ** 2))
+        start = round(at * RATE)
+        samples[start : start + t.size] += level * (burst + 0.4 * voiced)
+    return np.asarray(np.clip(samples, -1, 1), np.float32)
+
+
+def throat(seed: int = 7) -> Samples:
+    """Clearing one's throat: 0.4 s of rough, low buzz under noise."""
+    t, samples = _time(0.4), silence(1.4)
+    buzz = np.sign(np.sin(2 * np.pi * 95 * t + 3 * np.sin(2 * np.pi * 23 * t)))
+    noise = np.random.default_rng(seed).standard_normal(t.size)
+    samples[3200 : 3200 + t.size] = 0.15 * (buzz + 0.7 * noise) * np.sin(np.pi * t / 0.4)
+    return samples
+
+
 def chirp(seconds: float = 1.0, low: float = 300.0, high: float = 3000.0, level: float = 0.2) -> Samples:
     """A rising tone, as a telephone or a kettle makes it."""
     phase = low * _time(seconds) + (high - low) / (2 * seconds) * _time(seconds) ** 2

@@ -184,7 +184,7 @@ def test_a_typed_query_during_a_reply_stops_it_before_its_own_request_begins() -
 def test_an_early_verdict_close_to_the_threshold_does_not_decide() -> None:
     duplex = Duplex(DuplexConfig(verdict_threshold=0.6, abstain_band=0.1))
     play(duplex, (0, SpeechStarted(1)), (1, SpeechPaused(1)), (1.1, Verdict(1, 0.65, 0.35, 0.0)))
-    assert play(duplex, (1.3, SpeechEnded(1))) == [Abort(0, 1), Begin(0, 2, (1,))]
+    assert play(duplex, (1.3, SpeechEnded(1))) == [Abort(0, 1), Begin(0, 2, (1,), abstained=True)]
     assert duplex.deadline == 1.3 + DEADLINE
     assert play(duplex, (1.4, Verdict(2, 0.55, 0.45, 0.0))) == [Abort(0, 2), Reject(2, (1,), "verdict")]
 
@@ -192,7 +192,7 @@ def test_an_early_verdict_close_to_the_threshold_does_not_decide() -> None:
 def test_a_doubtful_early_verdict_that_comes_after_the_end_puts_no_deadline_off() -> None:
     duplex = Duplex(DuplexConfig())
     play(duplex, (0, SpeechStarted(1)), (1, SpeechPaused(1)), (1.3, SpeechEnded(1)))
-    assert play(duplex, (2.0, Verdict(1, 0.49, 0.51, 0.0))) == [Abort(0, 1), Begin(0, 2, (1,))]
+    assert play(duplex, (2.0, Verdict(1, 0.49, 0.51, 0.0))) == [Abort(0, 1), Begin(0, 2, (1,), abstained=True)]
     assert duplex.deadline == 1.3 + DEADLINE
     assert play(duplex, (2.1, Verdict(2, 0.51, 0.49, 0.0))) == [Accept(2, (1,)), GiveFloor(2)]
 

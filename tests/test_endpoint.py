@@ -172,6 +172,11 @@ def test_a_later_pause_set_during_a_pause_is_not_told_twice() -> None:
     assert kinds(play(endpoint, ".*3 #")) == ["resumed"]
 
 
+def test_nothing_starts_early_that_would_not_be_earlier_than_the_end() -> None:
+    endpoint = Endpoint(EndpointConfig(early_ms=500, silence_ms=480))
+    assert moments(endpoint, "#*5 .*20") == [("started", 3), ("sustained", 4), ("ended", 20)]
+
+
 probabilities = st.lists(
     st.tuples(st.sampled_from([0.0, 0.34, 0.36, 0.49, 0.5, 1.0]), st.integers(1, 45)), max_size=12
 ).map(lambda runs: [probability for probability, count in runs for _ in range(count)])

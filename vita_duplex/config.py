@@ -39,6 +39,9 @@ class ServerConfig(BaseModel):
     host: str = "127.0.0.1"
     """Loopback: browsers give a page on another address the microphone only over https."""
     port: int = Field(8000, ge=0, le=65535)
+    session_logs: Path | None = None
+    """Folder for one log per session: what it was told and decided, and its turns' records; no words and no audio.
+    None: nothing is stored."""
     max_sessions: int = Field(64, ge=1)
     """More wait, or are refused with a typed error."""
     max_waiting: int = Field(16, ge=0)

@@ -44,6 +44,17 @@ CALM_S = 2.0
 """Between measurements, so that what the last one left running does not count for the next one."""
 
 
+EARLY_BAR_S = 0.01
+EARLY_RUNS = 5
+SLOW_ENGINE = """\
+engine:
+  kind: scripted
+  scripted: [{text: "Yes, of course.", verdict_s: 0.2, token_s: 0.1}]
+voice: {kind: humming}
+"""
+"""300 ms from the request to the first token, with the ears of the default."""
+
+
 class BenchError(Exception):
     """The measurement could not be made; the text says why."""
 
@@ -189,6 +200,10 @@ class Measured:
     idle_percent: float = 0.0
     sessions: int = 0
     session_bytes: float = 0.0
+    early_s: list[float] = field(default_factory=list)
+    """Endpoint to first text with an engine of 300 ms …"""
+    late_s: list[float] = field(default_factory=list)
+    """… and the same without the early start."""
 
 
 def measure(config: Path, question: Recording, runs: int) -> Measured:
@@ -209,7 +224,26 @@ def measure(config: Path, question: Recording, runs: int) -> Measured:
         _print(f"opening {SESSIONS} further sessions")
         measured.sessions, measured.session_bytes = asyncio.run(_further_sessions(server))
         measured.memory = max(measured.memory, server.memory())
+    measured.early_s = _first_texts(question, "")
+    measured.late_s = _first_texts(question, "endpoint: {early_ms: 1000}\n")
     return measured
+
+
+def _first_texts(question: Recording, settings: str) -> list[float]:
+    """Seconds from the endpoint to the first text, from a scripted engine of 300 ms."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "slow.yaml"
+        config.write_text(SLOW_ENGINE + settings)
+        with serving(config) as server:
+            _print(f"a scripted engine of 300 ms to its first token {'without' if settings else 'with'} early start")
+            server.wait_ready()
+            talks = [asyncio.run(converse(server.url, question)) for _ in range(EARLY_RUNS)]
+    return [
+        max(0.0, record.first_token - record.endpoint)
+        for talk in talks
+        for record in talk.records
+        if record.first_token is not None and record.endpoint is not None
+    ]
 
 
 def _take(measured: Measured, conversation: Conversation) -> str:
@@ -276,6 +310,7 @@ def lines(measured: Measured) -> list[Line]:
     after = _percentile([answer_s(one) or 0.0 for one in measured.answers], 50)
     memory_gb = measured.memory / 1e9
     session_mb = measured.session_bytes / 1e6
+    early, late = _percentile(measured.early_s, 50), _percentile(measured.late_s, 50)
     sessions = f"memory per further session (of {measured.sessions})"
     all_runs = Line("questions answered", f"{answered} of {measured.runs}", "all", answered == measured.runs)
     return [
@@ -303,6 +338,18 @@ def lines(measured: Measured) -> list[Line]:
             f"{session_mb:.2f} MB" if measured.sessions else "–",
             f"≤ {SESSION_BAR_MB:g} MB",
             bool(measured.sessions) and session_mb <= SESSION_BAR_MB,
+        ),
+        Line(
+            "endpoint to first text, engine of 300 ms, p50",
+            f"{1000 * early:.0f} ms" if measured.early_s else "–",
+            f"≤ {1000 * EARLY_BAR_S:.0f} ms",
+            bool(measured.early_s) and early <= EARLY_BAR_S,
+        ),
+        Line(
+            "  the same without early start",
+            f"{1000 * late:.0f} ms" if measured.late_s else "–",
+            "more",
+            bool(measured.late_s) and late > early,
         ),
     ]
 

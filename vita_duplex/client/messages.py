@@ -128,6 +128,7 @@ class Record(BaseModel):
     verdict: float | None = None
     state: str | None = None
     p1: float | None = None
+    abstained: bool = False
     floor: float | None = None
     first_token: float | None = None
     first_clause: float | None = None

@@ -14,13 +14,13 @@ from vita_duplex.client.errors import TalkError
 from vita_duplex.client.latency import STEPS, steps_s
 from vita_duplex.client.messages import Record
 from vita_duplex.client.recording import OUTPUT_RATE, Pcm, Recording, read_recording, write_stereo
+from vita_duplex.client.timeline import PICTURES, of_conversation
 from vita_duplex.engine.seams import INPUT_RATE
 
 FRAME = INPUT_RATE // 50
 FRAME_S = FRAME / INPUT_RATE
 LEAD_IN_S = 0.3
 """Silence before the question: a microphone is open before anybody speaks."""
-PICTURES = (".png", ".svg", ".pdf")
 
 
 class Microphone:
@@ -237,7 +237,7 @@ def _talk(args: argparse.Namespace) -> int:
     if args.timeline is not None:
         from vita_duplex.client.timeline_picture import draw  # matplotlib takes a second to import
 
-        draw(conversation, args.timeline)
+        draw(of_conversation(conversation), args.timeline)
         print(f"wrote {args.timeline}")
     return _verdict_on(conversation)
 

@@ -230,11 +230,13 @@ class Duplex:
     def _verdict_limit(self) -> float:
         return self.config.verdict_deadline_ms / 1000
 
-    def _judge(self, utterances: tuple[int, ...], deadline: float, *, early: bool = False) -> list[Command]:
+    def _judge(
+        self, utterances: tuple[int, ...], deadline: float, *, early: bool = False, abstained: bool = False
+    ) -> list[Command]:
         commands = self._abort_judging()
         self.turns += 1
         self.judging = Judging(self.turns, self._judge_slot, utterances, deadline, early)
-        return [*commands, Begin(self._judge_slot, self.turns, utterances)]
+        return [*commands, Begin(self._judge_slot, self.turns, utterances, abstained)]
 
     def _judge_ended(self, now: float) -> list[Command]:
         """See that what is over is judged, and by when; a request that is about just that goes on."""
@@ -264,7 +266,7 @@ class Duplex:
             return []
         over = judging.verdict.p1 - self.config.verdict_threshold
         if judging.early and abs(over) < self.config.abstain_band:
-            return self._judge(self._ended, judging.deadline)
+            return self._judge(self._ended, judging.deadline, abstained=True)
         return self._take_floor(judging, now) if over >= 0 else self._reject("verdict")
 
     def _take_floor(self, judging: Judging, now: float) -> list[Command]:

@@ -127,6 +127,8 @@ class Begin:
     slot: Slot
     turn: int
     utterances: tuple[int, ...]
+    abstained: bool = False
+    """An early verdict about them was too close to the threshold to decide."""
 
 
 @dataclass(frozen=True, slots=True)

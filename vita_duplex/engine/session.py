@@ -75,6 +75,9 @@ STALL_LIMIT_S = 30
 ABORT_LIMIT_S = 0.1
 """How long an engine may take to end a request (vLLM: 1 ms) before we go on without it."""
 
+Watch = Callable[[float, Event | None, list[Command]], None]
+"""Told of each step of the core: the loop's time, the event (None: a deadline had passed), what it decided."""
+
 SpeechEvent = SpeechStarted | SpeechSustained | SpeechPaused | SpeechResumed | SpeechEnded
 
 
@@ -146,6 +149,7 @@ class Session:
         listener: Listener,
         open_speech: Callable[[], Speech],
         client: Client,
+        watch: Watch | None = None,
     ) -> None:
         self.duplex = Duplex(config)
         self.dialogue = Dialogue()
@@ -155,6 +159,7 @@ class Session:
         self._listener = listener
         self._open_speech = open_speech
         self._client = client
+        self._watch = watch
         self._events: asyncio.Queue[Event | Heard | Utterance] = asyncio.Queue(EVENT_LIMIT)
         self._turns: dict[int, Turn] = {}
         self._utterances: dict[int, Utterance] = {}
@@ -257,11 +262,15 @@ class Session:
         while True:
             try:
                 async with asyncio.timeout_at(self.duplex.deadline):
-                    event = await self._events.get()
+                    item = await self._events.get()
             except TimeoutError:
-                commands = self.duplex.tick(self._loop_time())
+                event, now = None, self._loop_time()
+                commands = self.duplex.tick(now)
             else:
-                commands = self.duplex.receive(self._note(event), self._loop_time())
+                event, now = self._note(item), self._loop_time()
+                commands = self.duplex.receive(event, now)
+            if self._watch:
+                self._watch(now, event, commands)
             for command in commands:
                 await self._perform(command)
             self._forget_ignored()
@@ -341,6 +350,7 @@ class Session:
         instance = self._instance(command.slot)
         utterances = tuple(self._utterances[number] for number in command.utterances)
         record = TurnRecord(command.turn, command.utterances, command.slot, instance.name, self._clock())
+        record.abstained = command.abstained
         query = Query(self._history(), utterances, self.instructions)
         turn = Turn(self._open_speech(), record, utterances)
         self._turns[command.turn] = turn

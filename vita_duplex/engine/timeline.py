@@ -37,6 +37,8 @@ class TurnRecord:
     verdict: float | None = None
     state: str | None = None
     p1: float | None = None
+    abstained: bool = False
+    """An earlier verdict about the same utterances was too close to the threshold to decide."""
     floor: float | None = None
     first_token: float | None = None
     first_clause: float | None = None

@@ -1,4 +1,4 @@
-"""The command line: `vita-duplex serve | key | ask | talk | voices | check | bench | prepare`."""
+"""The command line: `vita-duplex serve | key | ask | talk | voices | check | bench | timeline | replay …`."""
 
 import argparse
 import logging
@@ -15,11 +15,11 @@ import uvicorn
 from tqdm import tqdm
 
 from vita_duplex import __version__
-from vita_duplex.client import bench, talk
+from vita_duplex.client import bench, talk, timeline
 from vita_duplex.config import Config, ConfigError, load_config
 from vita_duplex.engine.seams import PartFailed, Progress
 from vita_duplex.models.layouts import is_vita
-from vita_duplex.server import ask, check, logs, tls, traces, voices
+from vita_duplex.server import ask, calibrate, check, logs, replay, tls, traces, voices
 from vita_duplex.server.app import create_app
 from vita_duplex.server.auth import hashed, new_key, refuse_exposure
 from vita_duplex.server.drain import CLOSE_S, DrainingServer
@@ -115,6 +115,16 @@ def _parser() -> argparse.ArgumentParser:
     benching = commands.add_parser("bench", help="measure latency, memory and idle CPU of a configuration")
     bench.add_arguments(benching)
     benching.set_defaults(run=bench.run)
+    calibrating = commands.add_parser("calibrate", help="find the verdict threshold that suits labelled recordings")
+    calibrate.add_arguments(calibrating)
+    _add_config(calibrating)
+    calibrating.set_defaults(run=_calibrate)
+    drawing = commands.add_parser("timeline", help="draw a session log")
+    timeline.add_arguments(drawing)
+    drawing.set_defaults(run=timeline.run)
+    replaying = commands.add_parser("replay", help="check that a session log leads to the same decisions again")
+    replay.add_arguments(replaying)
+    replaying.set_defaults(run=replay.run)
     return parser
 
 
@@ -204,6 +214,14 @@ def _ask(arguments: argparse.Namespace) -> int:
         with _progress_bar() as progress:
             return ask.run(arguments, _config(arguments), progress)
     except ask.AskError as error:
+        return _complain(str(error))
+
+
+def _calibrate(arguments: argparse.Namespace) -> int:
+    try:
+        with _progress_bar() as progress:
+            return calibrate.run(arguments, _config(arguments), progress)
+    except calibrate.CalibrateError as error:
         return _complain(str(error))
 
 

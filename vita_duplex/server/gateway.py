@@ -83,6 +83,8 @@ class Gateway:
         self._terms = terms
         self._vita_events = socket.query_params.get("vita_events") == "true"
         self._events = ServerEvents(terms.session_id, voice_rate=parts.voice.rate, vita_events=self._vita_events)
+        logs = parts.session_logs
+        self._log = logs.open(terms.session_id, parts.config.duplex, parts.voice.rate) if logs else None
         self._outgoing: asyncio.Queue[Json | Farewell] = asyncio.Queue(OUTGOING_LIMIT)
         self._typed: list[tuple[int, str]] = []  # typed items that wait for `response.create`
         self._rate_in = 24_000
@@ -100,6 +102,7 @@ class Gateway:
             self._listener,
             lambda: parts.speech(client_pauses=self._vita_events),
             self,
+            self._log.step if self._log else None,
         )
 
     async def serve(self) -> None:
@@ -127,6 +130,8 @@ class Gateway:
     def tell(self, notice: Notice) -> None:
         """What the session says, on its way to the client."""
         self._terms.watch.see(notice)
+        if self._log:
+            self._log.note(notice)
         for event in self._events.translate(notice):
             self._send(event)
 

@@ -18,6 +18,7 @@ from vita_duplex.engine.seams import Instance, PartFailed, Progress, Synthesiser
 from vita_duplex.engine.vita import VitaInstance
 from vita_duplex.engine.vllm_text import VllmText
 from vita_duplex.models import smollm2
+from vita_duplex.server.session_logs import SessionLogs
 from vita_duplex.server.voices import load_voice
 from vita_duplex.tts.seats import Seats
 from vita_duplex.tts.speech import PacedSpeech
@@ -52,6 +53,7 @@ class Parts:
     vad_executor: Executor
     further: Mapping[str, Pool] = field(default_factory=dict)
     """Of the models beside `pool`'s, by name."""
+    session_logs: SessionLogs | None = None
 
     @property
     def pools(self) -> dict[str, Pool]:
@@ -84,18 +86,22 @@ class Parts:
         for pool in self.pools.values():
             pool.close()
         self.vad_executor.shutdown(wait=False, cancel_futures=True)
+        if self.session_logs:
+            self.session_logs.close()
 
 
 def load_parts(config: Config, progress: Progress) -> Parts:
     """Load everything; blocks for as long as the models take. Errors: `PartFailed`."""
     progress(0.0, "loading the ears")
+    session_logs = SessionLogs(config.server.session_logs) if config.server.session_logs else None
     open_vad: Callable[[], Vad] = LevelVad if config.vad.kind == "level" else SileroModel().open
     progress(0.05, "loading the voice")
     voice, seats = load_voice(config)
     pool, *others = _pools(config, _part(progress, 0.1, 0.85))
     progress(0.95, "warming up")
     executor = ThreadPoolExecutor(1, thread_name_prefix="vad")
-    return Parts(config, pool, voice, seats, open_vad, executor, dict(zip(config.models, others, strict=True)))
+    further = dict(zip(config.models, others, strict=True))
+    return Parts(config, pool, voice, seats, open_vad, executor, further, session_logs)
 
 
 def prepare(config: EngineConfig, progress: Progress) -> str:
@@ -128,7 +134,7 @@ def _pools(config: Config, progress: Progress) -> list[Pool]:
         names = [f"{model} {chr(ord('a') + place)}".lstrip() for place in range(engine.count)]
         part = _part(progress, number / len(models), 1 / len(models))
         try:
-            pools.append(Pool(_instances(engine, names, part, engines=engines, first_gpu=gpus)))
+            pools.append(Pool(instances(engine, names, part, engines=engines, first_gpu=gpus)))
         except PartFailed:
             for pool in pools:
                 pool.close()
@@ -137,9 +143,11 @@ def _pools(config: Config, progress: Progress) -> list[Pool]:
     return pools
 
 
-def _instances(
-    engine: EngineConfig, names: Sequence[str], progress: Progress, *, engines: int, first_gpu: int
+def instances(
+    engine: EngineConfig, names: Sequence[str], progress: Progress, *, engines: int, first_gpu: int = 0
 ) -> list[Instance]:
+    """As the settings of one model have them. `engines`: how many share this machine; `first_gpu`: how many GPUs
+    other models have taken. Errors: `PartFailed`."""
     match engine.kind:
         case "scripted":
             return [ScriptedInstance(name, engine.scripted) for name in names]
@@ -190,15 +198,15 @@ def vitas(
 
 def _one_by_one(count: int, load: Callable[[int, Progress], Instance], progress: Progress) -> list[Instance]:
     """So many instances; if one does not start, those before it are stopped."""
-    instances: list[Instance] = []
+    loaded: list[Instance] = []
     for place in range(count):
         try:
-            instances.append(load(place, _part(progress, place / count, 1 / count)))
+            loaded.append(load(place, _part(progress, place / count, 1 / count)))
         except PartFailed:
-            for instance in instances:
+            for instance in loaded:
                 instance.close()
             raise
-    return instances
+    return loaded
 
 
 def _engine_threads(engines: int) -> int:

@@ -31,7 +31,7 @@ class EndpointConfig(BaseModel):
     """Audio kept from before the first speech window: soft beginnings."""
     early_ms: int = Field(200, ge=32)
     """Silence after which the request may start speculatively. An utterance keeps as much of it, at its end twice as
-    much: whoever was in doubt then has more to go by."""
+    much: whoever was in doubt then has more to go by. From `silence_ms` on nothing starts early."""
     silence_ms: int = Field(500, ge=64)
     """Shorter pauses do not end an utterance; below 300 people get cut off."""
     max_utterance_s: float = Field(30, gt=1)
@@ -77,7 +77,7 @@ class Endpoint:
         self._min_speech = _windows(config.min_speech_ms)
         self._hold_after = _windows(config.hold_after_ms)
         self._early = config.early_ms * INPUT_RATE // (1000 * WINDOW)
-        self._silence = max(_windows(config.silence_ms), self._early + 1)
+        self._silence = _windows(config.silence_ms)
         self._max = _windows(config.max_utterance_s * 1000)
         self._pre_roll = config.pre_roll_ms * INPUT_RATE // 1000
 
@@ -128,7 +128,7 @@ class Endpoint:
         if not self._talking:
             self._rest()  # a blip
             return []
-        if not self._paused and self._quiet >= self._early:
+        if not self._paused and self._early <= self._quiet < self._silence:
             self._paused = True
             return [self._mark("paused")]
         return [self._ended()] if self._quiet >= self._silence else []

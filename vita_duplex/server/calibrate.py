@@ -1,0 +1,181 @@
+"""`vita-duplex calibrate`: labelled clips through the configured instance's verdict, to find a threshold."""
+
+import argparse
+import asyncio
+import csv
+from collections.abc import Iterable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vita_duplex.client.errors import TalkError
+from vita_duplex.client.recording import read_recording
+from vita_duplex.client.talk import table
+from vita_duplex.config import Config
+from vita_duplex.engine.duplex import DuplexConfig
+from vita_duplex.engine.seams import Instance, Judgement, PartFailed, Progress, Query, Samples, Utterance
+from vita_duplex.server.parts import instances
+from vita_duplex.server.roc import Roc
+
+LEAST_RECALL = 0.95
+LABELS = ("query", "noise")
+ROWS = 15
+"""Of the printed table; the picture has every point."""
+
+
+class CalibrateError(Exception):
+    """It cannot be calibrated; the text says why, in one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """One labelled recording."""
+
+    path: Path
+    is_query: bool
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedClip:
+    clip: Clip
+    p1: float
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Judge labelled recordings with the configured instance and print what each verdict threshold would do. Best "
+        "is the one with the fewest false takes among those with the wanted recall."
+    )
+    parser.epilog = (
+        "CLIPS.tsv has two columns, a path (from the folder of the file) and query or noise; noise is all that was "
+        "not meant for the assistant · exit status: 0 printed; 2 the clips, the picture or the model are wrong"
+    )
+    parser.add_argument("clips", type=Path, metavar="CLIPS.tsv", help="labelled recordings, each one utterance")
+    parser.add_argument("-o", "--out", type=Path, metavar="ROC.svg", help="draw the ROC curve (.svg, .png, .pdf)")
+    parser.add_argument(
+        "--recall",
+        type=_share,
+        default=LEAST_RECALL,
+        metavar="SHARE",
+        help=f"queries that have to be taken (default: {LEAST_RECALL})",
+    )
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share between 0 and 1")
+    return value
+
+
+def run(arguments: argparse.Namespace, config: Config, progress: Progress) -> int:
+    """Errors: `CalibrateError`."""
+    from vita_duplex.server.roc_picture import PICTURES, draw  # matplotlib takes a second to import
+
+    if arguments.out and (arguments.out.suffix not in PICTURES or not arguments.out.parent.is_dir()):
+        raise CalibrateError(f"cannot draw {arguments.out}: give a name in a folder, ending in {', '.join(PICTURES)}")
+    clips = read_clips(arguments.clips)
+    if config.engine.kind == "scripted":
+        raise CalibrateError("a scripted engine hears nothing; take another configuration")
+    first = config.engine.remote.model_copy(update={"urls": config.engine.remote.urls[:1]})
+    engine = config.engine.model_copy(update={"instances": 1, "remote": first})
+    try:
+        [instance] = instances(engine, ["a"], progress, engines=1)
+        try:
+            judged = asyncio.run(judge(instance, clips))
+        finally:
+            instance.close()
+    except PartFailed as failure:
+        raise CalibrateError(str(failure)) from failure
+    roc = roc_of(judged)
+    print(report(judged, config.duplex, arguments.recall))
+    if arguments.out:
+        try:
+            draw(roc, roc.best(arguments.recall), arguments.out)
+        except OSError as error:
+            raise CalibrateError(f"cannot write {arguments.out}: {error.strerror}") from error
+        print(f"wrote {arguments.out}")
+    return 0
+
+
+def read_clips(path: Path) -> list[Clip]:
+    """Errors: `CalibrateError`."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CalibrateError(f"cannot read {path}: {error}") from error
+    clips = []
+    for number, row in enumerate(csv.reader(text.splitlines(), delimiter="\t"), start=1):
+        match row:
+            case [] | ["path", "label"]:
+                continue
+            case [name, ("query" | "noise") as label]:
+                clips.append(Clip(path.parent / name, label == "query"))
+            case _:
+                raise CalibrateError(f"{path}, line {number}: wants a path, a tab, and {' or '.join(LABELS)}")
+    if len({clip.is_query for clip in clips}) < 2:
+        raise CalibrateError(f"{path} has to have clips of both kinds, {' and '.join(LABELS)}")
+    return clips
+
+
+async def judge(instance: Instance, clips: Iterable[Clip]) -> list[JudgedClip]:
+    """The verdict on each clip, by itself. Errors: `CalibrateError`, `PartFailed`."""
+    return [
+        JudgedClip(clip, await verdict(instance, Utterance(number, _samples(clip.path))))
+        for number, clip in enumerate(clips, start=1)
+    ]
+
+
+async def verdict(instance: Instance, utterance: Utterance) -> float:
+    """`p1`; the answer behind it is not waited for. Errors: `PartFailed`."""
+    async with aclosing(instance.answer(Query((), (utterance,)))) as items:
+        async for item in items:
+            if isinstance(item, Judgement):
+                return item.p1
+    raise PartFailed(instance.name, "it gave no verdict")
+
+
+def _samples(path: Path) -> Samples:
+    try:
+        return np.asarray(read_recording(path).samples / 2**15, np.float32)
+    except TalkError as error:
+        raise CalibrateError(str(error)) from error
+
+
+def roc_of(judged: Iterable[JudgedClip]) -> Roc:
+    both: tuple[list[float], list[float]] = [], []
+    for one in judged:
+        both[0 if one.clip.is_query else 1].append(one.p1)
+    return Roc(*both)
+
+
+# ── what people read ───────────────────────────────────────────────────────────────────
+
+
+def report(judged: Sequence[JudgedClip], duplex: DuplexConfig, least_recall: float) -> str:
+    roc = roc_of(judged)
+    best, points = roc.best(least_recall), roc.points
+    shown = [points[round(n)] for n in np.linspace(0, len(points) - 1, min(ROWS, len(points)))]
+    rows = [["threshold", "recall", "false takes"]]
+    rows += [[f"{one.threshold:.3f}", f"{one.recall.value:.1%}", f"{one.false_takes.value:.1%}"] for one in shown]
+    low, high = roc.auc_interval
+    now = roc.at(duplex.verdict_threshold)
+    doubtful = sum(abs(one.p1 - duplex.verdict_threshold) < duplex.abstain_band for one in judged)
+    lines = [
+        table(rows, left=0),
+        "",
+        f"AUC {roc.auc:.3f} ({low:.3f}–{high:.3f})",
+        f"best threshold {best.threshold:.3f}: the fewest false takes with a recall of at least {least_recall:.0%}",
+        f"  recall {best.recall}, false takes {best.false_takes}",
+        f"configured {duplex.verdict_threshold:.3f}: recall {now.recall}, false takes {now.false_takes}",
+        f"  {doubtful} of {len(judged)} within abstain_band {duplex.abstain_band:g} of it",
+    ]
+    wrong = [one for one in judged if (one.p1 >= best.threshold) != one.clip.is_query]
+    lines += ["wrong at the best threshold:"] if wrong else []
+    lines += [f"  p1 {one.p1:.3f}  {LABELS[not one.clip.is_query]:<5}  {one.clip.path.name}" for one in wrong]
+    return "\n".join([*lines, "Intervals are 95 %: of chance in these clips, not of how well they stand for others."])
