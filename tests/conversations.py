@@ -12,8 +12,9 @@ from virtual_time import InlineExecutor
 
 from vita_duplex.engine.duplex import DuplexConfig
 from vita_duplex.engine.notices import Notice, TurnAudio, TurnEnded
+from vita_duplex.engine.pool import Pool
 from vita_duplex.engine.scripted import ScriptedInstance, ScriptedReply
-from vita_duplex.engine.seams import INPUT_RATE, Instance, Samples, Synthesiser, Vad
+from vita_duplex.engine.seams import INPUT_RATE, Samples, Synthesiser, Vad
 from vita_duplex.engine.session import Session
 from vita_duplex.tts.scripted import HummingVoice
 from vita_duplex.tts.speech import PacedSpeech, SpeechConfig
@@ -36,6 +37,7 @@ class Conversation:
     listener: MicrophoneListener
     numbers: Iterator[int]
     instances: tuple[ScriptedInstance, ...]
+    pool: Pool
     told: list[tuple[float, Notice]] = field(default_factory=list)
 
     def tell(self, notice: Notice) -> None:
@@ -92,7 +94,7 @@ async def conversation(
 ) -> AsyncIterator[Conversation]:
     """Reply n is the answer to utterance n."""
     scripted = tuple(instances) or (ScriptedInstance("a", replies), ScriptedInstance("b", replies))
-    slots: tuple[Instance, Instance] = (scripted[0], scripted[-1])
+    pool = Pool(scripted)
     voice = voice or HummingVoice()
     numbers = count(1)
     listener = ears(vad or LevelVad(), EndpointConfig(), InlineExecutor(), numbers)
@@ -103,12 +105,12 @@ async def conversation(
 
     session = Session(
         config or DuplexConfig(),
-        slots,
+        pool.seat(),
         listener,
         lambda: PacedSpeech(voice, SpeechConfig(), client_pauses=client_pauses),
         Teller(),
     )
-    talk = Conversation(session, listener, numbers, scripted)
+    talk = Conversation(session, listener, numbers, scripted, pool)
     running = asyncio.create_task(session.run())
     try:
         yield talk

@@ -406,7 +406,7 @@ def test_hundreds_of_sessions_leave_no_task_and_no_seat() -> None:
                 await socket.until("error")
         assert server.sessions == 0
         assert server.parts is not None
-        assert set(server.parts.pool._generators.values()) == {0}
+        assert set(server.parts.pool.generators.values()) == {0}
 
     run(script())
 

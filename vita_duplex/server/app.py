@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import FastAPI, Response, WebSocket
 from fastapi.responses import FileResponse
@@ -17,11 +17,14 @@ from fastapi.staticfiles import StaticFiles
 from vita_duplex import __version__
 from vita_duplex.config import Config
 from vita_duplex.engine.seams import PartFailed, Progress
+from vita_duplex.engine.supervisor import Supervisor
 from vita_duplex.server.gateway import Gateway
 from vita_duplex.server.parts import Loading, Parts, load_parts
 from vita_duplex.server.server_events import refusal
 
 log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 STATIC = Path(__file__).parent / "static"
 FRESH = {"Cache-Control": "no-cache"}
@@ -47,6 +50,15 @@ class Server:
             log.info("%3.0f %% %s", 100 * share, phase)
         self.loading.progress, self.loading.phase = share, phase
         self.on_progress(share, phase)
+
+    async def run(self) -> None:
+        """Bring the parts up, then keep the engines running, until cancelled."""
+        await self.bring_up()
+        if self.parts:
+            try:
+                await Supervisor(self.parts.pool, _in_thread).run()
+            except* Exception:  # as above; without it engines that die stay dead
+                log.exception("watching the engines ended by a bug")
 
     async def bring_up(self) -> None:
         """Load the parts in a worker thread, so that the page can show how far they are."""
@@ -74,7 +86,7 @@ class Server:
             progress = f"{self.loading.phase} ({self.loading.progress:.0%})"
             return "server_loading", f"The server is not ready yet: {progress}; try again soon."
         if not any(instance.healthy for instance in self.parts.pool.instances):
-            return "server_failed", "No engine is running any more; the operator has to restart the server."
+            return "server_failed", "No engine is running; they are being started again. Try again soon."
         if self.sessions >= self.config.server.max_sessions:
             return "session_limit_reached", f"The server is full ({self.sessions} conversations); try again later."
         return None
@@ -89,9 +101,9 @@ class FreshFiles(StaticFiles):
         return response
 
 
-async def _in_thread(work: Callable[[], Parts]) -> Parts:
+async def _in_thread(work: Callable[[], Result]) -> Result:
     """Run in a thread of its own that dies with the process: Ctrl-C while models load ends at once."""
-    done: Future[Parts] = Future()
+    done: Future[Result] = Future()
 
     def run() -> None:
         done.set_running_or_notify_cancel()  # from here on nobody can cancel it: it is done even if nobody waits
@@ -109,7 +121,7 @@ def create_app(server: Server) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
-        loading = asyncio.create_task(server.bring_up(), name="load")
+        loading = asyncio.create_task(server.run(), name="load")
         yield
         loading.cancel()
         with suppress(asyncio.CancelledError):
@@ -126,9 +138,9 @@ def create_app(server: Server) -> FastAPI:
 
     @app.get("/ready")
     async def ready(response: Response) -> dict[str, Any]:
-        """Whether a session would be served, part by part; 503 until then."""
+        """Whether a session would be served, and which parts work; one instance is enough. 503 until then."""
         parts = server.parts.health() if server.parts else {}
-        is_ready = bool(parts) and all(parts.values())
+        is_ready = server.parts is not None and server.parts.ready
         response.status_code = 200 if is_ready else 503
         loading = {"progress": server.loading.progress, "phase": server.loading.phase, "error": server.loading.error}
         return {"ready": is_ready, "parts": parts, "loading": loading}

@@ -61,6 +61,11 @@ class Parts:
         """Which parts work, by name."""
         return {"ears": True, "voice": True, **{f"instance {i.name}": i.healthy for i in self.pool.instances}}
 
+    @property
+    def ready(self) -> bool:
+        """Whether a conversation is possible: one instance takes both roles."""
+        return any(instance.healthy for instance in self.pool.instances)
+
     def close(self) -> None:
         self.pool.close()
         self.vad_executor.shutdown(wait=False, cancel_futures=True)
