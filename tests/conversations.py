@@ -91,10 +91,11 @@ async def conversation(
     client_pauses: bool = True,
     vad: Vad | None = None,
     ears: type[MicrophoneListener] = MicrophoneListener,
+    pool: Pool | None = None,
 ) -> AsyncIterator[Conversation]:
-    """Reply n is the answer to utterance n."""
+    """Reply n is the answer to utterance n. `pool`: one that is shared with other conversations."""
     scripted = tuple(instances) or (ScriptedInstance("a", replies), ScriptedInstance("b", replies))
-    pool = Pool(scripted)
+    pool = pool or Pool(scripted)
     voice = voice or HummingVoice()
     numbers = count(1)
     listener = ears(vad or LevelVad(), EndpointConfig(), InlineExecutor(), numbers)
@@ -103,9 +104,10 @@ async def conversation(
         def tell(self, notice: Notice) -> None:
             talk.tell(notice)
 
+    seat = pool.seat()
     session = Session(
         config or DuplexConfig(),
-        pool.seat(),
+        seat,
         listener,
         lambda: PacedSpeech(voice, SpeechConfig(), client_pauses=client_pauses),
         Teller(),
@@ -118,3 +120,4 @@ async def conversation(
         running.cancel()
         with suppress(asyncio.CancelledError):
             await running
+        pool.leave(seat)
