@@ -267,14 +267,18 @@ def test_the_limits_are_settings_and_without_another_engine_there_is_more_patien
     run(script())
 
 
-def test_an_engine_that_lets_the_verdict_deadline_pass_is_doubted() -> None:
+def test_an_engine_that_lets_the_verdict_deadline_pass_is_doubted_until_it_says_something() -> None:
     async def script() -> None:
-        alone = ScriptedInstance("a", (reply(hangs_after=0),))
+        alone = ScriptedInstance("a", (reply(hangs_after=0), reply()))
         async with conversation(instances=[alone]) as talk:
             await ask(talk)
             await talk.silent_until(Judged)
             assert talk.all(Judged)[0].reason == "deadline"
             assert talk.pool.doubted == {"a"}
+            await ask(talk)
+            await talk.silent_until(TurnRecorded, 2)
+            assert record(talk, 1).status == "completed"
+            assert talk.pool.doubted == set()
 
     run(script())
 
