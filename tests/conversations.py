@@ -12,8 +12,9 @@ from virtual_time import InlineExecutor
 
 from vita_duplex.engine.duplex import DuplexConfig
 from vita_duplex.engine.notices import Notice, TurnAudio, TurnEnded
+from vita_duplex.engine.pool import Pool
 from vita_duplex.engine.scripted import ScriptedInstance, ScriptedReply
-from vita_duplex.engine.seams import INPUT_RATE, Instance, Samples, Synthesiser, Vad
+from vita_duplex.engine.seams import INPUT_RATE, Samples, Synthesiser, Vad
 from vita_duplex.engine.session import Session
 from vita_duplex.server.session_logs import SessionWriter
 from vita_duplex.tts.scripted import HummingVoice
@@ -37,6 +38,7 @@ class Conversation:
     listener: MicrophoneListener
     numbers: Iterator[int]
     instances: tuple[ScriptedInstance, ...]
+    pool: Pool
     told: list[tuple[float, Notice]] = field(default_factory=list)
 
     def tell(self, notice: Notice) -> None:
@@ -91,10 +93,11 @@ async def conversation(
     vad: Vad | None = None,
     ears: type[MicrophoneListener] = MicrophoneListener,
     log: SessionWriter | None = None,
+    pool: Pool | None = None,
 ) -> AsyncIterator[Conversation]:
-    """Reply n is the answer to utterance n."""
+    """Reply n is the answer to utterance n. `pool`: one that is shared with other conversations."""
     scripted = tuple(instances) or (ScriptedInstance("a", replies), ScriptedInstance("b", replies))
-    slots: tuple[Instance, Instance] = (scripted[0], scripted[-1])
+    pool = pool or Pool(scripted)
     voice = voice or HummingVoice()
     numbers = count(1)
     listener = ears(vad or LevelVad(), EndpointConfig(), InlineExecutor(), numbers)
@@ -105,15 +108,16 @@ async def conversation(
                 log.note(notice)
             talk.tell(notice)
 
+    seat = pool.seat()
     session = Session(
         config or DuplexConfig(),
-        slots,
+        seat,
         listener,
         lambda: PacedSpeech(voice, SpeechConfig(), client_pauses=client_pauses),
         Teller(),
         log.step if log else None,
     )
-    talk = Conversation(session, listener, numbers, scripted)
+    talk = Conversation(session, listener, numbers, scripted, pool)
     running = asyncio.create_task(session.run())
     try:
         yield talk
@@ -121,3 +125,4 @@ async def conversation(
         running.cancel()
         with suppress(asyncio.CancelledError):
             await running
+        pool.leave(seat)

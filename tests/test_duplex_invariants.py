@@ -11,12 +11,20 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Coroutine, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from virtual_time import VirtualLoop
 
 from vita_duplex.engine.duplex import Duplex, DuplexConfig
@@ -47,6 +55,8 @@ from vita_duplex.engine.events import (
 from vita_duplex.engine.notices import (
     Judged,
     Notice,
+    PartTrouble,
+    Roles,
     TurnAudio,
     TurnEnded,
     TurnHeld,
@@ -56,7 +66,7 @@ from vita_duplex.engine.notices import (
     UserStarted,
     UtteranceAccepted,
 )
-from vita_duplex.engine.pool import Pool
+from vita_duplex.engine.pool import Pool, Seat
 from vita_duplex.engine.scripted import ScriptedInstance
 from vita_duplex.engine.seams import (
     INPUT_RATE,
@@ -77,6 +87,8 @@ CONFIGS = st.builds(
     barge_in=st.sampled_from(["hold", "hold", "verdict", "off"]),
     verdict_threshold=st.sampled_from([0.5, 0.5, 0.6]),
     hold_limit_s=st.just(HOLD_LIMIT_S),
+    first_limit_s=st.sampled_from([0.8, 20.0]),
+    stall_limit_s=st.sampled_from([0.8, 20.0]),
 )
 
 
@@ -470,12 +482,15 @@ class Engine:
         task = asyncio.current_task()
         assert task
         request = Request(int(task.get_name().removeprefix("answer ")), query)
+        request.judged = query.answer_so_far is not None
         self.requests.append(request)
         self._world.request_begun(self, request)
         try:
             while (item := await request.items.get()) is not None:
                 if isinstance(item, PartFailed):
                     raise item
+                if isinstance(item, str):
+                    self._world.said[request.turn] = self._world.said.get(request.turn, "") + item
                 yield item
         finally:
             try:
@@ -486,6 +501,8 @@ class Engine:
 
     async def warm(self, query: Query) -> None:
         await asyncio.sleep(3)
+
+    def restart(self) -> None: ...
 
     def fail(self) -> None:
         for request in self.requests:
@@ -540,9 +557,11 @@ class Playback:
 class Begun:
     """A request as it began: what it was told, what it should have been told, and who was up."""
 
+    turn: int
     instance: str
     slot: int
     healthy: dict[str, bool]
+    """And not doubted."""
     history: tuple[Message, ...]
     expected: "Expected"
 
@@ -566,6 +585,10 @@ class World:
         self.speeches: dict[int, PacedSpeech] = {}
         self.made_at_end: dict[int, int] = {}
         self.engines = (Engine("a", self, close_s), Engine("b", self, close_s))
+        self.pool = Pool(self.engines)
+        self.said: dict[int, str] = {}
+        self.asked: dict[int, set[str]] = {}
+        """By turn, the instances that were asked for it."""
         self._began: dict[int, tuple[dict[str, bool], Expected]] = {}
         self._speeches: list[PacedSpeech] = []
         self.whole = part_s == 0
@@ -577,16 +600,19 @@ class World:
         self.running = self.loop.create_task(self.session.run())
 
     async def _open(self) -> Session:
-        return Session(self.config, self.engines, self, self._open_speech, self)
+        return Session(self.config, self.pool.seat(), self, self._open_speech, self)
 
     def _open_speech(self) -> PacedSpeech:
         """A request begins, and this is the moment it does."""
         speech = PacedSpeech(Voice(self._part, self._part_s), SpeechConfig(), client_pauses=self._pauses)
         for playback in self.playbacks.values():
             playback.pass_until(self.loop.time())
-        self._began[id(speech)] = {one.name: one.healthy for one in self.engines}, self.expected()
+        self._began[id(speech)] = self.reliable(), self.expected()
         self._speeches.append(speech)  # so that no id comes twice
         return speech
+
+    def reliable(self) -> dict[str, bool]:
+        return {one.name: one.healthy and one.name not in self.pool.doubted for one in self.engines}
 
     async def run(self) -> AsyncGenerator[Heard]:
         """The session's ears."""
@@ -653,13 +679,25 @@ class World:
                     self.made_at_end[turn] = self.speeches[turn].synthesised
                 if [request for request in self.requests() if request.turn == turn]:
                     self.aborted_late.append(turn)
+            case PartTrouble():
+                task = asyncio.current_task()
+                assert task
+                turn = int(task.get_name().removeprefix("answer "))
+                up = {one.name for one in self.engines if one.healthy}
+                assert up <= self.asked.get(turn, set()), "invariant 8: given up while there was another one to ask"
 
     def request_begun(self, engine: Engine, request: Request) -> None:
         turn = self.session._turns[request.turn]
+        self.asked.setdefault(request.turn, set()).add(engine.name)
+        said = self.said.get(request.turn) or ("" if turn.judgement else None)
+        assert request.query.answer_so_far == said, "invariant 8: it does not go on where the other one stopped"
+        if any(begun.turn == request.turn for begun in self.begun):
+            assert engine.healthy, "invariant 8: moved to a dead one"
+            return
         healthy, expected = self._began[id(turn.speech)]
         assert isinstance(turn.speech, PacedSpeech)
         self.speeches[request.turn] = turn.speech
-        self.begun.append(Begun(engine.name, turn.record.slot, healthy, request.query.history, expected))
+        self.begun.append(Begun(request.turn, engine.name, turn.record.slot, healthy, request.query.history, expected))
 
     def expected(self) -> "Expected":
         return [
@@ -818,6 +856,27 @@ def session_8_a_dead_instance_is_replaced_by_the_other_and_taken_back(world: Wor
             assert begun.instance == other, "asked of the dead one"
 
 
+def session_8_a_reply_that_moved_is_said_whole_and_once(world: World) -> None:
+    for turn, playback in world.playbacks.items():
+        told, said = " ".join(playback.texts).split(), world.said.get(turn, "").split()
+        assert told == said[: len(told)], "not what the engines said one after the other"
+        assert told == said or not playback.completed, "the end is missing"
+
+
+def session_8_the_client_knows_who_serves_it(world: World) -> None:
+    roles = [notice for _, notice in world.told if isinstance(notice, Roles)]
+    seat, duplex = world.session._seat, world.session.duplex
+    names = seat.serving(duplex.generator).name, seat.serving(duplex.monitor).name
+    assert (roles[-1].generator, roles[-1].monitor) == names
+    assert all(before != after for before, after in pairwise(roles)), "told again"
+    records = [notice.record for _, notice in world.told if isinstance(notice, TurnRecorded)]
+    begun = {one.turn: one.instance for one in world.begun}
+    for record in records:
+        names_in_turn = [record.instance, *(name for _, name in record.moves)]
+        assert record.instance == begun.get(record.turn, record.instance)
+        assert all(before != after for before, after in pairwise(names_in_turn))
+
+
 def session_9_nothing_waits_for_ever(world: World) -> None:
     duplex = world.session.duplex
     assert (duplex.held, duplex.judging, duplex._ended, duplex.floor) == (False, None, (), None)
@@ -832,6 +891,8 @@ SESSION_CHECKS = [
     session_6_each_request_is_told_what_was_heard_and_asked,
     session_7_noise_is_kept_nowhere,
     session_8_a_dead_instance_is_replaced_by_the_other_and_taken_back,
+    session_8_a_reply_that_moved_is_said_whole_and_once,
+    session_8_the_client_knows_who_serves_it,
     session_9_nothing_waits_for_ever,
 ]
 
@@ -955,8 +1016,28 @@ class SessionMachine(RuleBasedStateMachine):
     def an_instance_dies_or_comes_back(self, which: int, comes_back: bool, seconds: float) -> None:
         engine = self.world.engines[which]
         engine.healthy = comes_back
-        if not comes_back:
+        if comes_back:
+            self.world.pool.trust(engine)
+        else:
             engine.fail()
+        self.world.pool.tell()
+        self.world.time_passes(seconds)
+
+    @precondition(lambda self: self.world.requests())
+    @rule(text=st.sampled_from(SENTENCES), ends=st.booleans(), seconds=TIMES)
+    def an_instance_dies_and_the_other_goes_on(self, text: str, ends: bool, seconds: float) -> None:
+        request = self.world.requests()[0]
+        [dead] = [engine for engine in self.world.engines if request in engine.requests]
+        dead.healthy = False
+        dead.fail()
+        self.world.time_passes(0.06)
+        for moved in self.world.requests():
+            if moved.turn == request.turn and moved.judged:
+                moved.items.put_nowait(text)
+                if ends:
+                    moved.items.put_nowait(None)
+        dead.healthy = True
+        self.world.pool.tell()
         self.world.time_passes(seconds)
 
     @rule(seconds=st.sampled_from([0.5, 2.0, 6.0]))
@@ -981,36 +1062,110 @@ class SessionMachine(RuleBasedStateMachine):
 
 
 class PoolMachine(RuleBasedStateMachine):
-    """Sessions come and go; invariant 10."""
+    """Sessions come, talk, swap their roles and go; instances fall ill and are drained. Invariant 10."""
 
     @initialize(count=st.integers(1, 4))
     def begin(self, count: int) -> None:
         self.pool = Pool([ScriptedInstance(chr(ord("a") + number)) for number in range(count)])
-        self.seated: list[tuple[str, str]] = []
-        self.left = False
+        self.seats: list[Seat] = []
+        self.draining: set[str] = set()
 
-    def loads(self) -> Counter[str]:
-        return Counter({one.name: 0 for one in self.pool.instances}) + Counter(g for g, _ in self.seated)
+    @property
+    def open(self) -> list[str]:
+        return [one.name for one in self.pool.instances if one.name not in self.draining] or [
+            one.name for one in self.pool.instances
+        ]
+
+    def pick(self, which: int) -> Seat:
+        return self.seats[which % len(self.seats)]
 
     @rule()
     def a_session_comes(self) -> None:
-        before = {one.name: 0 for one in self.pool.instances} | dict(self.loads())
-        generator, monitor = self.pool.seat()
-        self.seated.append((generator.name, monitor.name))
-        assert before[generator.name] == min(before.values()), "invariant 10: not on the least loaded"
-        assert (generator.name != monitor.name) == (len(self.pool.instances) > 1), "two different ones where there are"
-        after = {one.name: 0 for one in self.pool.instances} | dict(self.loads())
-        assert self.left or max(after.values()) - min(after.values()) <= 1, (
-            "invariant 10: loads differ by more than one"
-        )
+        self.seats.append(self.pool.seat())
+        assert self.seats[-1].idle
 
-    @precondition(lambda self: self.seated)
+    @precondition(lambda self: self.seats)
     @rule(which=st.integers(0, 20))
     def a_session_goes(self, which: int) -> None:
-        generator, monitor = self.seated.pop(which % len(self.seated))
-        by_name = {one.name: one for one in self.pool.instances}
-        self.pool.leave((by_name[generator], by_name[monitor]))
-        self.left = True
+        seat = self.pick(which)
+        self.seats.remove(seat)
+        self.pool.leave(seat)
+
+    @precondition(lambda self: self.seats)
+    @rule(which=st.integers(0, 20), swaps=st.booleans())
+    def somebody_speaks(self, which: int, swaps: bool) -> None:
+        """What a session at work sits on is left alone; it may swap its own roles."""
+        seat = self.pick(which)
+        seat.update(seat.generator, idle=False)
+        before = seat.slots
+        if swaps:
+            seat.update(1 if seat.generator == 0 else 0, idle=False)
+        assert seat.slots == before, "moved while it talks"
+
+    @precondition(lambda self: self.seats)
+    @rule(which=st.integers(0, 20))
+    def a_session_falls_silent(self, which: int) -> None:
+        seat = self.pick(which)
+        seat.update(seat.generator, idle=True)
+
+    @rule(which=st.integers(0, 3), healthy=st.booleans(), doubted=st.booleans())
+    def an_instance_falls_ill_or_is_well_again(self, which: int, healthy: bool, doubted: bool) -> None:
+        instance = self.pool.instances[which % len(self.pool.instances)]
+        assert isinstance(instance, ScriptedInstance)
+        before = [seat.slots for seat in self.seats]
+        instance.healthy = healthy
+        (self.pool.doubt if doubted else self.pool.trust)(instance)
+        assert [seat.slots for seat in self.seats] == before, "slots stay bound"
+
+    @rule(which=st.integers(0, 3), drains=st.booleans())
+    def an_instance_is_drained_or_readmitted(self, which: int, drains: bool) -> None:
+        name = self.pool.instances[which % len(self.pool.instances)].name
+        if drains:
+            self.draining.add(name)
+            self.pool.drain(name)
+        else:
+            self.draining.discard(name)
+            self.pool.readmit(name)
+
+    @invariant()
+    def invariant_10_loads_differ_by_at_most_one_but_for_those_who_talk(self) -> None:
+        loads = Counter(seat.bound.name for seat in self.seats)
+        assert self.pool.generators == {one.name: loads[one.name] for one in self.pool.instances}
+        least = min(loads[name] for name in self.open)
+        for seat in self.seats:
+            assert not seat.idle or loads[seat.bound.name] <= least + 1, "an idle session could have moved"
+        if all(seat.idle for seat in self.seats):
+            assert max(loads[name] for name in self.open) - least <= 1
+
+    @invariant()
+    def idle_sessions_sit_on_two_open_instances_where_there_are_two(self) -> None:
+        for seat in self.seats:
+            names = {one.name for one in seat.slots}
+            if seat.idle:
+                assert names <= set(self.open), "on one that is drained"
+                assert len(names) == min(2, len(self.open))
+
+    @invariant()
+    def invariant_8_requests_go_to_the_slots_own_instance_or_to_one_that_can_be_relied_on(self) -> None:
+        up = {one.name for one in self.pool.instances if one.healthy}
+        sound = up - self.pool.doubted
+        for seat in self.seats:
+            for slot in (0, 1):
+                own, serving = seat.slots[slot].name, seat.serving(slot).name
+                if own in sound or not up:
+                    assert serving == own
+                else:
+                    assert serving in (sound or up)
+                    other = seat.slots[1 - slot].name
+                    assert other not in sound or serving == other, "the session's own other instance knows the dialogue"
+
+    def teardown(self) -> None:
+        for seat in list(self.seats):
+            seat.update(seat.generator, idle=True)
+            self.invariant_10_loads_differ_by_at_most_one_but_for_those_who_talk()
+            self.seats.remove(seat)
+            self.pool.leave(seat)
+        assert set(self.pool.generators.values()) <= {0}
 
 
 # ── how many ───────────────────────────────────────────────────────────────────────────
@@ -1039,7 +1194,7 @@ def test_a_session_keeps_its_invariants() -> None:
 
 
 def test_a_pool_keeps_its_invariants() -> None:
-    play(PoolMachine, 10, 20)
+    play(PoolMachine, 40, 30)
 
 
 @pytest.mark.real

@@ -359,14 +359,14 @@ def test_a_client_chooses_among_several_models_by_name() -> None:
         server.parts = replace(server.parts, further={"other": other})
         async with connected(server, "model=other") as socket:
             assert (await socket.until("session.created"))["session"]["model"] == "other"
-            assert sum(other._generators.values()) == 1
+            assert sum(other.generators.values()) == 1
         async with connected(server) as socket:
             assert (await socket.until("session.created"))["session"]["model"] == "scripted"
         async with connected(server, "model=gpt-realtime") as socket:
             error = await socket.until("error")
             assert error["error"]["code"] == "model_not_found"
             assert "there are scripted, other" in error["error"]["message"]
-        assert sum(other._generators.values()) == 0
+        assert sum(other.generators.values()) == 0
 
     run(script())
 
@@ -436,7 +436,7 @@ def test_hundreds_of_sessions_leave_no_task_and_no_seat() -> None:
                 await socket.until("error")
         assert server.sessions == 0
         assert server.parts is not None
-        assert set(server.parts.pool._generators.values()) == {0}
+        assert set(server.parts.pool.generators.values()) == {0}
 
     run(script())
 

@@ -111,7 +111,7 @@ def test_failures_and_refusals_are_counted() -> None:
             await client.until("response.done")
             found = samples(server.metrics)
             assert (found["sessions",], found["refusals_total", "session_limit_reached"]) == (1, 1)
-            assert found["failures_total", "a"] == 1
+            assert found["failures_total", "b"] == 1, "which went on in the place of a"
             assert found["turns_total", "instance_failed", "failed"] == 1
 
     run(script())

@@ -301,6 +301,16 @@ async def test_the_answer_goes_on_behind_the_state_token(server: VllmServer, ins
 
 
 @real
+async def test_an_answer_that_another_instance_began_goes_on_from_its_text(
+    server: VllmServer, instance: RemoteInstance
+) -> None:
+    async with aclosing(instance.answer(replace(LIVE["audio"], answer_so_far="the boat is"))) as stream:
+        items = [item async for item in stream]
+    assert not any(isinstance(item, Judgement) for item in items), "it was judged there"
+    assert "".join(map(str, items)) == (await Request(server, LIVE["audio"], "<1>the boat is").send())[2] != ""
+
+
+@real
 async def test_a_typed_query_is_not_judged(server: VllmServer, instance: RemoteInstance) -> None:
     await instance.warm(Query((), ()))
     before = server.counted("vllm:request_success_total")

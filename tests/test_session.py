@@ -264,7 +264,8 @@ def test_the_client_can_cancel_and_then_hears_nothing_more() -> None:
 
 def test_an_instance_that_fails_mid_answer_ends_the_turn_and_not_the_session() -> None:
     async def script() -> None:
-        async with conversation(replace_reply(QUERY, fails_after=7, token_s=0.1), QUERY) as talk:
+        alone = ScriptedInstance("a", (replace_reply(QUERY, fails_after=7, token_s=0.1), QUERY))
+        async with conversation(instances=[alone]) as talk:
             await ask(talk)
             await talk.silent_until(TurnEnded)
             assert talk.endings() == [(1, "failed", "instance_failed")]
@@ -304,7 +305,7 @@ def test_a_slow_instance_is_not_taken_for_one_that_hangs() -> None:
 
 def test_an_instance_that_fails_before_its_verdict_is_told_of_as_trouble() -> None:
     async def script() -> None:
-        async with conversation(replace_reply(QUERY, fails_after=0)) as talk:
+        async with conversation(instances=[ScriptedInstance("a", (replace_reply(QUERY, fails_after=0),))]) as talk:
             await ask(talk)
             await talk.silent_until(Judged)
             assert [(n.accepted, n.reason) for n in talk.all(Judged)] == [(False, "failed")]

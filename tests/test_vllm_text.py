@@ -142,7 +142,7 @@ class RefusingEngine:
 
 @real  # for the time it takes to import vLLM
 async def test_a_request_that_the_engine_cannot_answer_fails_alone() -> None:
-    model = VllmText(VllmTextConfig(), VllmEngine("language model", RefusingEngine()))
+    model = VllmText(VllmTextConfig(), VllmEngine("language model", RefusingEngine))
     with pytest.raises(PartFailed, match="could not answer"):
         await said(model, PARIS)
     assert model.engine.healthy
@@ -239,6 +239,17 @@ async def test_a_warmed_dialogue_starts_sooner(model: VllmText) -> None:
     await model.warm(dialogue("blue"))
     warm = await first_delta_s([*dialogue("blue"), *PARIS])
     assert warm < cold / 1.5, (cold, warm)
+
+
+@real
+@on_one_loop
+async def test_a_reply_that_was_begun_elsewhere_goes_on_from_its_text(model: VllmText) -> None:
+    whole = await said(model, PARIS)
+    begun = whole[: whole.index(" ", len(whole) // 2)]
+    rest = "".join([delta async for delta in model.reply(PARIS, begun)])
+    assert rest.startswith(" ")
+    assert (begun + rest).count(".") <= model.config.max_sentences
+    assert [delta async for delta in model.reply(PARIS, "One. Two. Three. ")] == [], "all its sentences are said"
 
 
 @real

@@ -134,6 +134,7 @@ class Record(BaseModel):
     first_clause: float | None = None
     first_synthesised: float | None = None
     first_audio_sent: float | None = None
+    moves: tuple[tuple[float, str], ...] = ()
     holds: tuple[tuple[float, float | None], ...] = ()
     aborted: float | None = None
     generated: float | None = None

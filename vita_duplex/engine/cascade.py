@@ -37,6 +37,9 @@ class Cascade:
     def close(self) -> None:
         self._text.engine.shutdown()
 
+    def restart(self) -> None:
+        self._text.engine.restart()
+
     async def warm(self, query: Query) -> None:
         await self._text.warm(chat(query, ""))
 
@@ -44,9 +47,10 @@ class Cascade:
         now = asyncio.get_running_loop().time
         asked = now()
         transcripts = [await self._hear(utterance) for utterance in query.utterances]
-        yield self._verdict(query.utterances, transcripts, now() - asked)
+        if query.answer_so_far is None:
+            yield self._verdict(query.utterances, transcripts, now() - asked)
         question = " ".join(transcript.text for transcript in transcripts)
-        async with aclosing(self._text.reply(chat(query, question))) as deltas:
+        async with aclosing(self._text.reply(chat(query, question), query.answer_so_far or "")) as deltas:
             async for delta in deltas:
                 yield delta
 

@@ -62,6 +62,10 @@ class DuplexConfig(BaseModel):
     hold_limit_s: float = Field(45, gt=0)
     """A held reply goes on, and an early request is withdrawn, after this long whatever happens. At least the
     longest utterance, its end silence and the verdict deadline together: it only acts when the ears have died."""
+    first_limit_s: float = Field(1.2, gt=0)
+    """An instance that has yielded nothing of an answer for this long is left for another one, where there is one."""
+    stall_limit_s: float = Field(0.8, gt=0)
+    """The same in mid-answer. Short, because it is heard; an instance that is merely slow only loses this answer."""
 
 
 @dataclass(slots=True)
@@ -131,6 +135,11 @@ class Duplex:
             self.floor.held_until if self.floor else None,
         ]
         return min((moment for moment in waiting if moment is not None), default=None)
+
+    @property
+    def idle(self) -> bool:
+        """Nobody speaks and no verdict is awaited."""
+        return self.floor is None and self.judging is None and not self.undecided
 
     def receive(self, event: Event, now: float) -> list[Command]:
         """Take in one event. Late, repeated and unknown ones change nothing."""

@@ -1,32 +1,182 @@
-"""The instances of a server, and which of them a session sits on."""
+"""The instances of a server, which of them each session sits on, and which of them may be relied on. Pure but for
+`warm` and `close`."""
 
+import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from vita_duplex.engine.events import Slot
 from vita_duplex.engine.seams import Instance, Query
 
 
+class Seat:
+    """One session's two slots on the instances of a pool; a session with two different ones has them apart.
+
+    A slot stays bound to its instance while that is down: requests go to a stand-in until it is back.
+    """
+
+    def __init__(self, pool: "Pool", generator: Instance, monitor: Instance) -> None:
+        self.slots = generator, monitor
+        self.generator: Slot = 0
+        self.idle = True
+        """Nobody speaks and nothing is asked: the slots may be bound anew and nobody notices."""
+        self.changed = asyncio.Event()
+        """Set when who serves the slots may have changed; whoever waits for it clears it."""
+        self._pool = pool
+
+    @property
+    def bound(self) -> Instance:
+        """The instance that the generator slot is bound to."""
+        return self.slots[self.generator]
+
+    @property
+    def listening(self) -> Instance:
+        """The instance that the monitor slot is bound to."""
+        return self.slots[1 - self.generator]
+
+    def bind(self, generator: Instance, monitor: Instance) -> None:
+        self.slots = (generator, monitor) if self.generator == 0 else (monitor, generator)
+        self.changed.set()
+
+    def update(self, generator: Slot, *, idle: bool) -> None:
+        """Say how the session is: which slot is its generator, and whether it is idle."""
+        if (generator, idle) != (self.generator, self.idle):
+            self.generator, self.idle = generator, idle
+            self._pool.settle()
+
+    def serving(self, slot: Slot) -> Instance:
+        """Who takes a request of this slot now: its own instance; if that cannot be relied on, one that can."""
+        return self.stand_in(slot, ()) or self.slots[slot]
+
+    def stand_in(self, slot: Slot, tried: Collection[str]) -> Instance | None:
+        """The best instance for this slot that is up and not among `tried`; None if there is none."""
+        return self._pool.best((self.slots[slot], self.slots[1 - slot]), tried)
+
+    def stalled(self, instance: Instance) -> None:
+        """An instance keeps a request of this session waiting for too long."""
+        self._pool.doubt(instance)
+
+    def progressed(self, instance: Instance) -> None:
+        """An instance has yielded something."""
+        self._pool.trust(instance)
+
+
 class Pool:
-    """Seats sessions on instances: two different ones where there are two, the least used as first generator."""
+    """Seats sessions on instances, so that the numbers of their generators differ by at most one.
+
+    Roles swap in the middle of a conversation, and sessions leave: then others change their instances, each as soon
+    as it is idle. While a session talks its generator stays where it is.
+    """
 
     def __init__(self, instances: Sequence[Instance]) -> None:
         self.instances = tuple(instances)
-        self._generators: Counter[str] = Counter()
+        self._seats: dict[int, Seat] = {}  # by identity, in the order of coming
+        self._draining: set[str] = set()
+        self._doubted: set[str] = set()
 
-    def seat(self) -> tuple[Instance, Instance]:
-        """The instances of a new session's slots, generator first. Give them back with `leave`."""
-        ordered = sorted(self.instances, key=lambda one: (not one.healthy, self._generators[one.name]))
-        generator, monitor = ordered[0], ordered[1 % len(ordered)]
-        self._generators[generator.name] += 1
-        return generator, monitor
+    # ── who sits where ─────────────────────────────────────────────────────────────────
 
-    def leave(self, slots: tuple[Instance, Instance]) -> None:
-        self._generators[slots[0].name] -= 1
+    def seat(self) -> Seat:
+        """Two slots for a new session. Give them back with `leave`."""
+        seat = Seat(self, *self._places(None, None))
+        self._seats[id(seat)] = seat
+        return seat
+
+    def leave(self, seat: Seat) -> None:
+        del self._seats[id(seat)]
+        self.settle()
+
+    def drain(self, name: str) -> None:
+        """Let an instance's sessions move to the others as they become idle; no new slot is bound to it.
+
+        With every instance draining the sessions stay where they are.
+        """
+        self._draining.add(name)
+        self.settle()
+
+    def readmit(self, name: str) -> None:
+        """End a drain."""
+        self._draining.discard(name)
+        self.settle()
 
     @property
     def generators(self) -> dict[str, int]:
-        """Sessions that began with an instance as their generator, by its name."""
-        return {instance.name: self._generators[instance.name] for instance in self.instances}
+        """Sessions whose generator slot is bound to an instance, by its name."""
+        return self._loads(seat.bound for seat in self._seats.values())
+
+    def settle(self) -> None:
+        """Bind idle sessions anew until loads are even, or only those who talk could still change that."""
+        idle = [seat for seat in self._seats.values() if seat.idle]
+        for seat in idle:
+            if (places := self._places(seat.bound, seat.listening)) != (seat.bound, seat.listening):
+                seat.bind(*places)
+        loads = self.generators
+        while True:
+            least = self._least(self._open, loads)
+            movable = [seat for seat in idle if loads[seat.bound.name] > loads[least.name] + 1]
+            if not movable:
+                return
+            seat = movable[0]
+            seat.bind(least, seat.bound if seat.listening is least else seat.listening)
+            loads = self.generators
+
+    @property
+    def _open(self) -> list[Instance]:
+        """Those that take slots."""
+        return [one for one in self.instances if one.name not in self._draining] or list(self.instances)
+
+    def _places(self, generator: Instance | None, monitor: Instance | None) -> tuple[Instance, Instance]:
+        """Open instances for both slots, different ones where there are two; what can stay stays."""
+        places = self._open
+        generator = _kept(generator, places) or self._least(places, self.generators)
+        others = [one for one in places if one is not generator] or places
+        listening = self._loads(seat.listening for seat in self._seats.values())
+        return generator, _kept(monitor, others) or self._least(others, listening)
+
+    def _least(self, places: Sequence[Instance], loads: Mapping[str, int]) -> Instance:
+        return min(places, key=lambda one: loads[one.name])
+
+    def _loads(self, bound: Iterable[Instance]) -> dict[str, int]:
+        counted = Counter(one.name for one in bound)
+        return {one.name: counted[one.name] for one in self.instances}
+
+    # ── who may be relied on ───────────────────────────────────────────────────────────
+
+    @property
+    def doubted(self) -> frozenset[str]:
+        """Instances that say they are well and let requests wait: nothing is asked of them while another is there."""
+        return frozenset(self._doubted)
+
+    def doubt(self, instance: Instance) -> None:
+        self._doubted.add(instance.name)
+        self.tell()
+
+    def trust(self, instance: Instance) -> None:
+        if instance.name in self._doubted:
+            self._doubted.discard(instance.name)
+            self.tell()
+
+    def tell(self) -> None:
+        """Let every session see who serves it now."""
+        for seat in self._seats.values():
+            seat.changed.set()
+
+    def best(self, own: Sequence[Instance], tried: Collection[str]) -> Instance | None:
+        """Of the instances that are up and not among `tried`: one without doubts about it, if possible one of `own`
+        in their order, else one that is not draining, with the fewest generators. None if there is none."""
+        for one in own:
+            if one.healthy and one.name not in self._doubted and one.name not in tried:
+                return one
+        loads, mine = self.generators, [one.name for one in own]
+
+        def rank(one: Instance) -> tuple[bool, int, bool, int]:
+            place = mine.index(one.name) if one.name in mine else len(mine)
+            return one.name in self._doubted, place, one.name in self._draining, loads[one.name]
+
+        up = [one for one in self.instances if one.healthy and one.name not in tried]
+        return min(up, key=rank, default=None)
+
+    # ── their life ─────────────────────────────────────────────────────────────────────
 
     async def warm(self) -> None:
         """Let each instance make its first, slow computations before anybody waits for them."""
@@ -36,3 +186,7 @@ class Pool:
     def close(self) -> None:
         for instance in self.instances:
             instance.close()
+
+
+def _kept(wanted: Instance | None, places: Sequence[Instance]) -> Instance | None:
+    return next((one for one in places if one is wanted), None)

@@ -117,16 +117,20 @@ class RemoteInstance:
         if self._watching is not None:
             self._watching.cancel()
 
+    def restart(self) -> None:
+        """It is somebody else's to start, and noticed when it is back."""
+
     async def answer(self, query: Query) -> AsyncGenerator[Judgement | str]:
-        if not is_spoken(query):
+        so_far = query.answer_so_far
+        if not is_spoken(query) and so_far is None:
             yield TYPED
         served = await self._look()
         prompt = self._fitted(write, query, self._room(served))
-        if is_spoken(query):
+        if is_spoken(query) and so_far is None:
             yield await self._judge(prompt, served)
         state = opening(query, prompt)
         begun = "" if state is None else self._manner.wording.states[state]
-        async with aclosing(self._continue(prompt, begun)) as deltas:
+        async with aclosing(self._continue(prompt, begun, so_far or "")) as deltas:
             async for delta in deltas:
                 yield delta
 
@@ -162,11 +166,12 @@ class RemoteInstance:
             told = {one["token"]: one["logprob"] for one in first["top_logprobs"]}
             return weighed({state: told[f"token_id:{one}"] for state, one in served.states.deciding.items()})
 
-    async def _continue(self, prompt: Prompt, begun: str) -> AsyncGenerator[str]:
-        """Yield what comes behind the prompt and the beginning of its answer."""
-        text = Unmarked(self._manner.wording)
+    async def _continue(self, prompt: Prompt, state: str, so_far: str) -> AsyncGenerator[str]:
+        """Yield what comes behind the prompt, the state token of its answer and the beginning of that."""
+        text = Unmarked(self._manner.wording, so_far)
         reason = None
-        response = await self._ask(prompt, begun, stream=True, max_completion_tokens=self._config.max_tokens)
+        # Its tokens are counted on the server only: a few more at the end of an answer that was moved.
+        response = await self._ask(prompt, state + so_far, stream=True, max_completion_tokens=self._config.max_tokens)
         async with aclosing(response):
             with self._failures():
                 async for event in httpx2.EventSource(response):

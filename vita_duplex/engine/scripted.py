@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -24,6 +25,8 @@ class ScriptedReply(BaseModel):
     """Seconds before each word."""
     fails_after: int | None = None
     """Fail after this many words; 0 fails before the verdict."""
+    hangs_after: int | None = None
+    """Say nothing any more after this many words; 0 gives no verdict."""
 
 
 class ScriptedInstance:
@@ -32,6 +35,7 @@ class ScriptedInstance:
     def __init__(self, name: str, replies: tuple[ScriptedReply, ...] = (ScriptedReply(),)) -> None:
         self.name = name
         self.healthy = True
+        self._died = asyncio.Event()
         self.running = 0
         """Requests under way."""
         self.queries: deque[Query] = deque(maxlen=8)
@@ -42,21 +46,46 @@ class ScriptedInstance:
         reply = self._replies[(query.utterances[-1].number - 1) % len(self._replies)]
         self.queries.append(query)
         self.running += 1
+        so_far = query.answer_so_far
+        said = 0 if so_far is None else len(so_far.split())
         try:
-            await asyncio.sleep(reply.verdict_s)
-            if reply.fails_after == 0:
-                raise PartFailed(self.name, "scripted to fail")
-            yield self._judge(query, reply)
-            for number, word in enumerate(reply.text.split(" ")):
-                await asyncio.sleep(reply.token_s)
-                if number + 1 == reply.fails_after:
-                    raise PartFailed(self.name, "scripted to fail")
-                yield word if number == 0 else f" {word}"
+            if so_far is None:
+                await self._work(reply.verdict_s)
+                await self._go_wrong(reply, 0)
+                yield self._judge(query, reply)
+            for number, word in enumerate(reply.text.split(" ")[said:], said + 1):
+                await self._work(reply.token_s)
+                await self._go_wrong(reply, number)
+                yield word if number == 1 else f" {word}"
         finally:
             self.running -= 1
 
     async def warm(self, query: Query) -> None:
-        """Always warm."""
+        """Always warm, once it is up."""
+        await self._work(0)
+
+    def crash(self) -> None:
+        """Fail every request, as if the engine's process had died."""
+        self.healthy = False
+        self._died.set()
+
+    def restart(self) -> None:
+        self.healthy = True
+        self._died = asyncio.Event()
+
+    async def _work(self, seconds: float) -> None:
+        """Errors: `PartFailed` once it has crashed."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._died.wait()
+        if not self.healthy:
+            raise PartFailed(self.name, "its engine died")
+
+    async def _go_wrong(self, reply: ScriptedReply, number: int) -> None:
+        if number == reply.fails_after:
+            raise PartFailed(self.name, "scripted to fail")
+        if number == reply.hangs_after:
+            await asyncio.Event().wait()
 
     def _judge(self, query: Query, reply: ScriptedReply) -> Judgement:
         transcripts = tuple(utterance.text or reply.transcript for utterance in query.utterances)

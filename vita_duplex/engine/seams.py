@@ -58,6 +58,8 @@ class Query:
     frames: tuple[Frame, ...] = ()
     """What is seen now, oldest first: a photograph, or several frames of a camera or a film. An array is not
     changed once it is here: an instance knows it again by its identity, as it does an utterance's samples."""
+    answer_so_far: str | None = None
+    """The beginning of the answer, as text, from an instance that failed while it gave it. It was judged there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,8 @@ class Instance(Protocol):
     name: str
 
     def answer(self, query: Query) -> AsyncGenerator[Judgement | str]:
-        """Yield one judgement, then text deltas. Closing the iterator aborts the request.
+        """Yield one judgement, then text deltas; with `answer_so_far` only the deltas that follow it. Closing the
+        iterator aborts the request.
 
         Errors: `PartFailed` when the engine cannot go on.
         """
@@ -97,6 +100,14 @@ class Instance(Protocol):
     @property
     def healthy(self) -> bool:
         """Whether a request could be answered now."""
+        ...
+
+    def restart(self) -> None:
+        """Start the engine again, dead or hanging; blocks, and is called in a thread of its own. Nothing is to be done
+        where it comes back by itself.
+
+        Errors: `PartFailed` when it does not start.
+        """
         ...
 
     def close(self) -> None:

@@ -1,7 +1,8 @@
 """The session: a thin shell that feeds the duplex core and carries out what it decides."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+import logging
+from collections.abc import AsyncGenerator, Callable, Collection
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from typing import Protocol, assert_never
@@ -51,6 +52,7 @@ from vita_duplex.engine.notices import (
     UtteranceAccepted,
     VoiceActivity,
 )
+from vita_duplex.engine.pool import Seat
 from vita_duplex.engine.seams import (
     INPUT_RATE,
     Chunk,
@@ -66,11 +68,14 @@ from vita_duplex.engine.seams import (
 )
 from vita_duplex.engine.timeline import Ending, TurnRecord
 
+log = logging.getLogger(__name__)
+
 EVENT_LIMIT = 256
 """Events that may wait. When it is full their producers (model stream, ears, client) wait: nothing is lost."""
 
 STALL_LIMIT_S = 30
-"""An instance that yields nothing for this long hangs; the turn fails instead of keeping the floor in silence."""
+"""An instance that yields nothing for this long hangs, even if there is no other to go on: the turn fails instead of
+keeping the floor in silence."""
 
 ABORT_LIMIT_S = 0.1
 """How long an engine may take to end a request (vLLM: 1 ms) before we go on without it."""
@@ -115,7 +120,12 @@ class Turn:
     speech: Speech
     record: TurnRecord
     utterances: tuple[Utterance, ...]
+    slot: Slot
+    instance: Instance
+    """Who answers now."""
     answering: asyncio.Task[None] | None = None
+    text: str = ""
+    """What the model has said of it."""
     ledger: Ledger = field(default_factory=Ledger)
     judgement: Judgement | None = None
     speaking: asyncio.Task[None] | None = None
@@ -145,7 +155,7 @@ class Session:
     def __init__(
         self,
         config: DuplexConfig,
-        slots: tuple[Instance, Instance],
+        seat: Seat,
         listener: Listener,
         open_speech: Callable[[], Speech],
         client: Client,
@@ -155,7 +165,7 @@ class Session:
         self.dialogue = Dialogue()
         self.instructions = ""
         self.swaps = 0
-        self._slots = slots
+        self._seat = seat
         self._listener = listener
         self._open_speech = open_speech
         self._client = client
@@ -167,6 +177,7 @@ class Session:
         self._floor: int | None = None  # the turn the client was last told of; the core may be a command ahead
         self._past: dict[int, tuple[Ledger, int]] = {}  # of replies that are over, with the pacing clock at their end
         self._warming: asyncio.Task[None] | None = None
+        self._roles: Roles | None = None  # as last told
         self._loop_time = asyncio.get_running_loop().time
         self._began = self._loop_time()
 
@@ -174,6 +185,7 @@ class Session:
         """Converse until cancelled. Any other exception here is a bug of ours."""
         self._tell_roles()
         async with asyncio.TaskGroup() as self._tasks:
+            self._tasks.create_task(self._follow_seat(), name="follow seat")
             self._tasks.create_task(self._listen(), name="listen")
             self._tasks.create_task(self._decide(), name="decide")
 
@@ -213,33 +225,68 @@ class Session:
             async for heard in ears:
                 await self._events.put(heard)
 
-    async def _answer(self, number: int, turn: Turn, instance: Instance, query: Query) -> None:
-        """Take one request's stream to its end. Cancelled, it closes the stream, which aborts the request."""
-        try:
-            async with aclosing(instance.answer(query)) as stream, asyncio.timeout(STALL_LIMIT_S) as patience:
-                async for item in stream:
-                    patience.reschedule(self._loop_time() + STALL_LIMIT_S)
-                    if isinstance(item, Judgement):
-                        turn.judgement = item
-                        turn.record.verdict = self._clock()
-                        await self._events.put(Verdict(number, item.p1, item.p2, item.p3))
-                    else:
-                        if turn.record.first_token is None:
-                            turn.record.first_token = self._clock()
-                        turn.record.text_chars += len(item)
-                        turn.speech.write(item)
-        except PartFailed as failure:
-            await self._fail(number, failure)
-        except TimeoutError:
-            await self._fail(number, PartFailed(instance.name, f"nothing came for {STALL_LIMIT_S} s"))
+    async def _answer(self, number: int, turn: Turn, query: Query) -> None:
+        """Take one request to its end, wherever it can be. Cancelled, it closes the stream, which aborts the request.
+
+        When an instance fails another one goes on, from the text that is there by then: that is in the hands of the
+        voice already, so nothing is said twice and nothing left out.
+        """
+        tried: set[str] = set()  # in vain, though they are up
+        while failure := await self._stream(number, turn, query, tried):
+            if turn.instance.healthy:
+                tried.add(turn.instance.name)
+            successor = self._seat.stand_in(turn.slot, tried)
+            if successor is None:
+                self._client.tell(PartTrouble(failure.part, failure.message))
+                await self._events.put(ReplyFailed(number))
+                break
+            log.warning("%s; instance %s goes on in the place of %s", failure, successor.name, turn.instance.name)
+            turn.instance = successor
+            turn.record.moves.append((self._clock(), successor.name))
+            query = replace(query, answer_so_far=turn.text if turn.judgement else None)
         else:
             turn.record.generated = self._clock()
             await self._events.put(ReplyEnded(number))
         turn.speech.finish()
 
-    async def _fail(self, number: int, failure: PartFailed) -> None:
-        self._client.tell(PartTrouble(failure.part, failure.message))
-        await self._events.put(ReplyFailed(number))
+    async def _stream(self, number: int, turn: Turn, query: Query, tried: Collection[str]) -> PartFailed | None:
+        """Take in what the turn's instance has to say; return why it stopped if that is not the end of the answer."""
+        instance, limits = turn.instance, self.duplex.config
+
+        def patience(limit_s: float) -> float:
+            other = self._seat.stand_in(turn.slot, {*tried, instance.name})
+            return self._loop_time() + (limit_s if other else STALL_LIMIT_S)
+
+        try:
+            async with (
+                aclosing(instance.answer(query)) as stream,
+                asyncio.timeout_at(patience(limits.first_limit_s)) as waiting,
+            ):
+                async for item in stream:
+                    self._seat.progressed(instance)
+                    if isinstance(item, Judgement):
+                        waiting.reschedule(patience(limits.first_limit_s))
+                        turn.judgement = item
+                        turn.record.verdict = self._clock()
+                        await self._events.put(Verdict(number, item.p1, item.p2, item.p3))
+                    else:
+                        waiting.reschedule(patience(limits.stall_limit_s))
+                        if turn.record.first_token is None:
+                            turn.record.first_token = self._clock()
+                        turn.text += item
+                        turn.speech.write(item)
+        except PartFailed as failure:
+            return failure
+        except TimeoutError:
+            self._seat.stalled(instance)
+            return PartFailed(instance.name, "it hangs")
+        return None
+
+    async def _follow_seat(self) -> None:
+        while True:
+            await self._seat.changed.wait()
+            self._seat.changed.clear()
+            self._tell_roles()
 
     async def _speak(self, number: int, turn: Turn) -> None:
         def send(chunk: Chunk) -> None:
@@ -274,6 +321,7 @@ class Session:
             for command in commands:
                 await self._perform(command)
             self._forget_ignored()
+            self._seat.update(self.duplex.generator, idle=self.duplex.idle)
 
     async def _perform(self, command: Command) -> None:
         match command:
@@ -287,11 +335,14 @@ class Session:
                 self._accept(self._turns[number], numbers)
             case Reject(number, numbers, reason):
                 turn = self._turns.pop(number)
+                if reason == "deadline" and turn.judgement is None:
+                    self._seat.stalled(turn.instance)
                 wordless = replace(turn.judgement, transcripts=()) if turn.judgement else None
                 self._client.tell(Judged(numbers, wordless, False, reason))
                 self._record(turn, "rejected", reason)
-            case Swap():
+            case Swap(generator):
                 self.swaps += 1
+                self._seat.update(generator, idle=False)
                 self._tell_roles()
             case GiveFloor(number):
                 turn, self._floor = self._turns[number], number
@@ -317,7 +368,7 @@ class Session:
     def _warm(self, slot: Slot) -> None:
         self._stop_warming()
         query = Query(self._history(), (), self.instructions)
-        self._warming = self._tasks.create_task(self._compute(self._instance(slot), query), name="warm")
+        self._warming = self._tasks.create_task(self._compute(self._seat.serving(slot), query), name="warm")
 
     async def _compute(self, instance: Instance, query: Query) -> None:
         with suppress(PartFailed):  # the request that follows will tell
@@ -328,11 +379,6 @@ class Session:
         rest it computes itself."""
         if self._warming:
             self._warming.cancel()
-
-    def _instance(self, slot: Slot) -> Instance:
-        """The slot's own instance; while that is down the other one, if it is up."""
-        own, other = self._slots[slot], self._slots[1 - slot]
-        return own if own.healthy or not other.healthy else other
 
     def _history(self) -> tuple[Message, ...]:
         """The dialogue for a request that begins now: of the reply that is being spoken, what was heard by now.
@@ -347,16 +393,14 @@ class Session:
     def _begin(self, command: Begin) -> None:
         self._stop_warming()
         self._forget_withdrawn()
-        instance = self._instance(command.slot)
+        instance = self._seat.serving(command.slot)
         utterances = tuple(self._utterances[number] for number in command.utterances)
         record = TurnRecord(command.turn, command.utterances, command.slot, instance.name, self._clock())
         record.abstained = command.abstained
         query = Query(self._history(), utterances, self.instructions)
-        turn = Turn(self._open_speech(), record, utterances)
+        turn = Turn(self._open_speech(), record, utterances, command.slot, instance)
         self._turns[command.turn] = turn
-        turn.answering = self._tasks.create_task(
-            self._answer(command.turn, turn, instance, query), name=f"answer {command.turn}"
-        )
+        turn.answering = self._tasks.create_task(self._answer(command.turn, turn, query), name=f"answer {command.turn}")
 
     async def _abort(self, turn: Turn) -> None:
         """Stop a request and see it end, so that the client is told after the engine was."""
@@ -482,6 +526,7 @@ class Session:
 
     def _record(self, turn: Turn, status: Ending, cause: str | None) -> None:
         record = turn.record
+        record.text_chars = len(turn.text)
         self._note_span(turn)
         self._note_judgement(turn)
         if turn.speech.first_clause is not None:
@@ -504,8 +549,12 @@ class Session:
                 del kept[number]
 
     def _tell_roles(self) -> None:
-        names = self._slots[self.duplex.generator].name, self._slots[self.duplex.monitor].name
-        self._client.tell(Roles(*names, self.swaps))
+        """Say who serves the slots, if that is news."""
+        serving = self._seat.serving(self.duplex.generator), self._seat.serving(self.duplex.monitor)
+        roles = Roles(serving[0].name, serving[1].name, self.swaps)
+        if roles != self._roles:
+            self._roles = roles
+            self._client.tell(roles)
 
     def _clock(self) -> float:
         """Seconds since the session began."""

@@ -23,6 +23,7 @@ class TurnRecord:
     utterances: tuple[int, ...]
     slot: int
     instance: str
+    """The first that was asked."""
     begun: float
     """The request went to the instance (before `endpoint` where the early start was used)."""
     status: Ending | None = None
@@ -45,6 +46,8 @@ class TurnRecord:
     """The first piece of text to be spoken was complete."""
     first_synthesised: float | None = None
     first_audio_sent: float | None = None
+    moves: list[tuple[float, str]] = field(default_factory=list)
+    """When another instance went on in the place of one that failed, and which."""
     holds: list[tuple[float, float | None]] = field(default_factory=list)
     aborted: float | None = None
     generated: float | None = None

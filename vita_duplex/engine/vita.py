@@ -140,6 +140,9 @@ class VitaInstance:
     def close(self) -> None:
         self.engine.shutdown()
 
+    def restart(self) -> None:
+        self.engine.restart()
+
     async def warm(self, query: Query) -> None:
         """Compute everything that stands before the next sound, frames included."""
         prompt = self._fitted(write_ahead, query, self._room - AHEAD_TOKENS)
@@ -149,17 +152,16 @@ class VitaInstance:
 
     async def answer(self, query: Query) -> AsyncGenerator[Judgement | str]:
         prompt = self._fitted(write, query, self._room)
-        if not is_spoken(query):
-            yield TYPED
-        elif self._manner.compat == "demo":
+        so_far = query.answer_so_far
+        if so_far is None and is_spoken(query) and self._manner.compat == "demo":
             async with aclosing(self._judge_and_speak(prompt)) as items:
                 async for item in items:
                     yield item
             return
-        else:
-            yield await self._judge(prompt)
+        if so_far is None:
+            yield await self._judge(prompt) if is_spoken(query) else TYPED
         state = opening(query, prompt)
-        async with aclosing(self._speak(prompt, self._states.ids[state] if state else ())) as deltas:
+        async with aclosing(self._speak(prompt, self._states.ids[state] if state else (), so_far or "")) as deltas:
             async for delta in deltas:
                 yield delta
 
@@ -184,10 +186,13 @@ class VitaInstance:
                 rows += output.outputs[0].logprobs
         return self._judgement(rows[0])
 
-    async def _speak(self, prompt: Prompt, opening: Sequence[int]) -> AsyncGenerator[str, None]:
-        """The answer that goes on from `opening`, in pieces."""
-        text = Unmarked(self._manner.wording)
-        async with aclosing(self._outputs(prompt, opening, max_tokens=self._config.max_tokens)) as outputs:
+    async def _speak(self, prompt: Prompt, state: Sequence[int], so_far: str) -> AsyncGenerator[str, None]:
+        """The answer that goes on from its state token and its beginning, in pieces."""
+        text = Unmarked(self._manner.wording, so_far)
+        begun = self._tokenizer.encode(so_far, add_special_tokens=False) if so_far else []
+        if (left := self._config.max_tokens - len(begun)) <= 0:
+            return
+        async with aclosing(self._outputs(prompt, [*state, *begun], max_tokens=left)) as outputs:
             async for output in outputs:
                 if piece := text.push(output.outputs[0].text):
                     yield piece

@@ -175,11 +175,12 @@ def weighed(told: Mapping[State, float]) -> Judgement:
 class Unmarked:
     """The text of an answer as it streams, without state tokens and other control tokens."""
 
-    def __init__(self, wording: Wording) -> None:
+    def __init__(self, wording: Wording, so_far: str = "") -> None:
+        """`so_far`: what of the answer is there already."""
         self._tokens = wording.reserved
         self._any = re.compile("|".join(map(re.escape, self._tokens)))
         self._held = ""
-        self._has_begun = False
+        self._has_begun = bool(so_far)
 
     def push(self, delta: str) -> str:
         """The text that is certain by now; what could still become a token is held back.

@@ -10,7 +10,7 @@ import logging
 import os
 import re
 import secrets
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Literal
@@ -52,10 +52,11 @@ class VllmConfig(BaseModel):
 class VllmEngine:
     """One engine: prompts in, vLLM's outputs out, everything that can go wrong as `PartFailed`."""
 
-    def __init__(self, part: str, engine: Any) -> None:
-        """`part` is what the user is told has failed."""
+    def __init__(self, part: str, start: Callable[[], Any]) -> None:
+        """`part` is what the user is told has failed, `start` makes vLLM's engine. Errors: `PartFailed`."""
         self.part = part
-        self._engine: Any = engine
+        self._start = start
+        self._engine: Any = start()
         self._numbers = itertools.count(1)
 
     @classmethod
@@ -76,12 +77,16 @@ class VllmEngine:
         except ImportError as exc:
             raise PartFailed(part, f"vLLM cannot be imported ({exc}); install [cpu] or [gpu]") from exc
         progress(0.4, f"starting the {part}")
-        try:
-            engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**engine_arguments(config), **more))
-        except Exception as exc:  # vLLM, transformers, pydantic and the hub each have their own
-            raise PartFailed(part, why_it_did_not_start(config.model, exc)) from exc
+
+        def start() -> AsyncLLM:
+            try:
+                return AsyncLLM.from_engine_args(AsyncEngineArgs(**engine_arguments(config), **more))
+            except Exception as exc:  # vLLM, transformers, pydantic and the hub each have their own
+                raise PartFailed(part, why_it_did_not_start(config.model, exc)) from exc
+
+        engine = cls(part, start)
         progress(1.0, f"{part} ready")
-        return cls(part, engine)
+        return engine
 
     @property
     def tokenizer(self) -> Any:
@@ -94,7 +99,7 @@ class VllmEngine:
 
     @property
     def healthy(self) -> bool:
-        """False for good once the engine's process has died or `shutdown` was called."""
+        """False from the moment the engine's process has died, or `shutdown` was called, until `restart`."""
         return self._engine is not None and not self._engine.errored
 
     @property
@@ -147,6 +152,11 @@ class VllmEngine:
     async def call_worker(self, method: str) -> Any:
         """What a method of `EngineManners` returns in the engine's process."""
         return (await self._engine.collective_rpc(method))[0]
+
+    def restart(self) -> None:
+        """Stop what is left of the engine and start a new one; blocks like `load`. Errors: `PartFailed`."""
+        self.shutdown()
+        self._engine = self._start()
 
     def shutdown(self) -> None:
         """Stop the engine's process; blocks up to a few seconds. Running requests end with `PartFailed`."""

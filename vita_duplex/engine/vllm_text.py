@@ -53,15 +53,21 @@ class VllmText:
         return cls(config, VllmEngine.load(PART, config, {}, progress))
 
     async def reply(
-        self, messages: Sequence[ChatMessage], *, max_tokens: int | None = None
+        self, messages: Sequence[ChatMessage], begun: str = "", *, max_tokens: int | None = None
     ) -> AsyncGenerator[str, None]:
-        """Yield the assistant's next message in pieces; closing the iterator aborts the request.
+        """Yield the assistant's next message, or what follows its beginning, in pieces; closing the iterator aborts
+        the request.
 
         Errors: `PartFailed` when the engine has died or cannot take the request.
         """
         budget = max_tokens or self.config.max_tokens
         limit = SentenceLimit(self.config.max_sentences)
-        async with aclosing(self._generate(self._prompt(messages, budget), budget)) as deltas:
+        limit.push(begun)
+        opening = list(self._tokenizer.encode(begun, add_special_tokens=False)) if begun else []
+        left = budget - len(opening)
+        if limit.left == 0 or left <= 0:
+            return
+        async with aclosing(self._generate([*self._prompt(messages, budget), *opening], left)) as deltas:
             async for delta in deltas:
                 if text := limit.push(delta):
                     yield text

@@ -47,7 +47,7 @@ def create_app(server: Server) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
-        loading = asyncio.create_task(server.bring_up(), name="load")
+        loading = asyncio.create_task(server.run(), name="load")
         yield
         loading.cancel()
         with suppress(asyncio.CancelledError):

@@ -95,10 +95,10 @@ class Gateway:
         self._numbers = count(1)  # of utterances, spoken and typed
         self._listener = parts.listener(self._numbers)
         self._pool = parts.pools[model]
-        self._slots = self._pool.seat()
+        self._seat = self._pool.seat()
         self._session = Session(
             parts.config.duplex,
-            self._slots,
+            self._seat,
             self._listener,
             lambda: parts.speech(client_pauses=self._vita_events),
             self,
@@ -125,7 +125,7 @@ class Gateway:
             log.exception("a session ended by a bug", exc_info=bug)
             await self._close(INTERNAL_ERROR, "internal error")
         finally:
-            self._pool.leave(self._slots)
+            self._pool.leave(self._seat)
 
     def tell(self, notice: Notice) -> None:
         """What the session says, on its way to the client."""

@@ -82,6 +82,11 @@ class Parts:
         for pool in self.pools.values():
             await pool.warm()
 
+    @property
+    def ready(self) -> bool:
+        """Whether a conversation with every model is possible: one instance takes both roles."""
+        return all(any(instance.healthy for instance in pool.instances) for pool in self.pools.values())
+
     def close(self) -> None:
         for pool in self.pools.values():
             pool.close()

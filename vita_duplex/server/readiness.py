@@ -33,9 +33,7 @@ class Readiness:
 
     @property
     def ready(self) -> bool:
-        """Whether a conversation is possible with every model: one instance is enough, for it takes both roles."""
-        pools = self._parts.pools.values()
-        return all(self._found.values()) and all(any(one.healthy for one in pool.instances) for pool in pools)
+        return all(self._found.values()) and self._parts.ready
 
     async def look(self) -> None:
         """Try ears and voice, unless that was done a moment ago."""

@@ -5,10 +5,11 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import Future
 from threading import Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from vita_duplex.config import Config
 from vita_duplex.engine.seams import PartFailed, Progress
+from vita_duplex.engine.supervisor import Supervisor
 from vita_duplex.server.admission import Admission, Ticket
 from vita_duplex.server.auth import load_access
 from vita_duplex.server.drain import Drain
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
 
 log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 
 class Server:
@@ -61,6 +64,17 @@ class Server:
         self.loading.progress, self.loading.phase = share, phase
         self.on_progress(share, phase)
 
+    async def run(self) -> None:
+        """Bring the parts up, then keep the engines running, until cancelled."""
+        await self.bring_up()
+        if self.parts:
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    for model, pool in self.parts.pools.items():
+                        tasks.create_task(Supervisor(pool, _in_thread).run(), name=f"supervise {model}")
+            except* Exception:  # as below; without it engines that die stay dead
+                log.exception("watching the engines ended by a bug")
+
     async def bring_up(self) -> None:
         """Load the parts in a worker thread, so that the page can show how far they are."""
         try:
@@ -95,7 +109,7 @@ class Server:
             there = ", ".join(self.parts.pools)
             return Refusal("model_not_found", f"There is no model {model!r} here; there are {there}.")
         if not any(instance.healthy for instance in self.parts.pools[chosen].instances):
-            return Refusal("server_failed", "No engine is running any more; the operator has to restart the server.")
+            return Refusal("server_failed", "No engine is running; they are being started again. Try again soon.")
         return None
 
     def usage(self, key: str | None) -> Usage:
@@ -140,9 +154,9 @@ class Server:
         return {name: count for pool in pools for name, count in pool.generators.items()}
 
 
-async def _in_thread(work: Callable[[], Parts]) -> Parts:
+async def _in_thread(work: Callable[[], Result]) -> Result:
     """Run in a thread of its own that dies with the process: Ctrl-C while models load ends at once."""
-    done: Future[Parts] = Future()
+    done: Future[Result] = Future()
 
     def run() -> None:
         done.set_running_or_notify_cancel()  # from here on nobody can cancel it: it is done even if nobody waits

@@ -1,0 +1,155 @@
+"""The process of an engine is killed while it answers: the other engine goes on, the dead one comes back.
+
+A real server with two real engines; the tiny VITA checkpoint has random weights, so its answers are babble without end.
+"""
+
+import asyncio
+import base64
+import json
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from served import served
+from websockets.asyncio.client import ClientConnection, connect
+
+pytestmark = pytest.mark.real
+
+SETTINGS = [
+    f"engine.vita.model={Path(__file__).parent / 'golden' / 'tiny_vita'}",
+    "engine.vita.tensor_parallel_size=1",
+    "engine.vita.dtype=float32",
+    "engine.vita.max_model_len=4096",
+    "engine.vita.max_tokens=2000",
+    "engine.vita.kv_cache_mib=64",
+    # Two engines and everything else share two cores here: nothing but the crash may move an answer.
+    "duplex.verdict_deadline_ms=10000",
+    "duplex.first_limit_s=20",
+    "duplex.stall_limit_s=20",
+    "vad.kind=level",
+    "voice.kind=humming",
+]
+QUESTION = "a b c d"
+"""Answered by the babble of a single engine with 3,661 characters, in five seconds on one idle core."""
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    with served("vita-4gpu", *(part for setting in SETTINGS for part in ("--set", setting))) as port:
+        yield port
+
+
+class Client:
+    """One conversation, kept as the events that came and when."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self._socket = socket
+        self.events: list[dict[str, Any]] = []
+        self._reading = asyncio.create_task(self._read())
+        self._changed = asyncio.Condition()
+
+    async def _read(self) -> None:
+        async for message in self._socket:
+            self.events.append({**json.loads(message), "at": time.monotonic()})
+            async with self._changed:
+                self._changed.notify_all()
+
+    async def send(self, **event: Any) -> None:
+        await self._socket.send(json.dumps(event))
+
+    async def ask(self) -> None:
+        content = [{"type": "input_text", "text": QUESTION}]
+        item = {"type": "message", "role": "user", "content": content}
+        await self.send(type="conversation.item.create", item=item)
+        await self.send(type="response.create")
+
+    def all(self, kind: str) -> list[dict[str, Any]]:
+        return [event for event in self.events if event["type"] == kind]
+
+    async def until(self, kind: str, number: int = 1, limit_s: float = 60) -> dict[str, Any]:
+        async with asyncio.timeout(limit_s), self._changed:
+            await self._changed.wait_for(lambda: len(self.all(kind)) >= number)
+        return self.all(kind)[number - 1]
+
+    def seconds(self) -> float:
+        """Of sound received."""
+        return sum(len(base64.b64decode(event["delta"])) for event in self.all("response.output_audio.delta")) / 48_000
+
+    async def leave(self) -> None:
+        await self._socket.close()
+        await self._reading
+
+
+async def enter(port: int) -> Client:
+    client = Client(await connect(f"ws://127.0.0.1:{port}/v1/realtime?vita_events=true"))
+    await client.until("session.created")
+    await client.until("vita.roles")
+    return client
+
+
+def engines(port: int) -> list[psutil.Process]:
+    """The engines' processes, the first one's first."""
+    [server] = [one for one in psutil.Process().children() if str(port) in one.cmdline()]
+    return sorted((one for one in server.children() if "EngineCore" in one.name()), key=lambda one: one.create_time())
+
+
+def ready(port: int) -> dict[str, Any]:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/ready", timeout=5) as answer:
+        found: dict[str, Any] = json.load(answer)
+        return found
+
+
+def test_the_answer_goes_on_at_the_other_engine_and_the_dead_one_comes_back(port: int) -> None:
+    async def script() -> None:
+        speaking, listening = await enter(port), await enter(port)
+        assert [client.all("vita.roles")[0]["generator"] for client in (speaking, listening)] == ["a", "b"]
+        killed = engines(port)[0]
+        await speaking.ask()
+        await speaking.until("response.output_audio.delta")
+        killed.kill()
+        at = time.monotonic()
+        moved = await speaking.until("vita.roles", 2)
+        assert (moved["generator"], moved["monitor"]) == ("b", "b")
+        health = await asyncio.to_thread(ready, port)
+        assert (health["ready"], health["parts"]["instance a"], health["parts"]["instance b"]) == (True, False, True)
+        before = speaking.seconds()
+        await asyncio.sleep(4)
+        assert speaking.seconds() > before + 3, "it goes on in the same reply"
+        pieces = [event["at"] for event in speaking.all("response.output_audio.delta")]
+        print(f"roles told {moved['at'] - at:.2f} s after the kill, longest pause {max(np.diff(pieces)):.2f} s")
+        back = await speaking.until("vita.roles", 3, limit_s=300)
+        print(f"it was back {back['at'] - at:.1f} s after the kill")
+        assert (back["generator"], back["monitor"]) == ("a", "b")
+        assert [one.pid != killed.pid for one in engines(port)] == [True, True]
+        assert (await asyncio.to_thread(ready, port))["parts"]["instance a"]
+
+        await speaking.send(type="response.cancel")
+        done = await speaking.until("response.done")
+        assert len(speaking.all("response.created")) == 1
+        assert done["response"]["status"] == "cancelled"
+        record = (await speaking.until("vita.timeline"))["record"]
+        assert (record["instance"], [name for _, name in record["moves"]]) == ("a", ["b"])
+        moved_s = record["moves"][0][0]
+        assert record["first_audio_sent"] < moved_s < record["finished"]
+        assert record["generated"] is None or record["generated"] > moved_s + 0.1, "the other one had something to add"
+        assert speaking.all("error") == []
+
+        for client in (speaking, listening):
+            number = len(client.all("response.created")) + 1
+            await client.ask()
+            await client.until("response.created", number)
+            await client.until("response.output_audio.delta", len(client.all("response.output_audio.delta")) + 5)
+            await client.send(type="response.cancel")
+            await client.until("response.done", number)
+            assert (await client.until("vita.timeline", number))["record"]["moves"] == []
+        again, other = (client.all("vita.timeline")[-1]["record"]["instance"] for client in (speaking, listening))
+        assert (again, other) == ("a", "b")
+        for client in (speaking, listening):
+            await client.leave()
+
+    asyncio.run(script())
