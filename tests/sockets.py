@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,9 +14,10 @@ from vita_duplex.config import Config
 from vita_duplex.engine.pool import Pool
 from vita_duplex.engine.scripted import ScriptedInstance, ScriptedReply
 from vita_duplex.engine.seams import Samples
-from vita_duplex.server.app import Server, create_app
+from vita_duplex.server.app import create_app
 from vita_duplex.server.client_events import encode_pcm16
 from vita_duplex.server.parts import Parts
+from vita_duplex.server.server import Server
 from vita_duplex.tts.scripted import HummingVoice
 from vita_duplex.vad.scripted import LevelVad
 
@@ -38,6 +39,8 @@ class Socket:
         self.events: list[Json] = []
         self.times: list[float] = []
         self.closed: tuple[int, str] | None = None
+        self.denied: int | None = None
+        """HTTP status with which the handshake was refused."""
         self.subprotocol: str | None = None
         self.reads = True
         """A client that does not read makes the server's `send` wait for ever."""
@@ -60,6 +63,10 @@ class Socket:
             case "websocket.send":
                 self.events.append(json.loads(message["text"]))
                 self.times.append(asyncio.get_running_loop().time())
+            case "websocket.http.response.start":
+                self.denied = message["status"]
+            case "websocket.http.response.body":
+                self.events.append({"type": "denied", **json.loads(message["body"])})
             case "websocket.close":
                 self.closed = (message["code"], message.get("reason", ""))
         async with self._changed:
@@ -81,6 +88,11 @@ class Socket:
         async with asyncio.timeout(limit_s), self._changed:
             await self._changed.wait_for(lambda: len(self.all(kind)) >= number)
         return self.all(kind)[number - 1]
+
+    async def some(self, limit_s: float = 5) -> None:
+        """Wait for anything."""
+        async with asyncio.timeout(limit_s), self._changed:
+            await self._changed.wait_for(lambda: self.events)
 
     def all(self, kind: str) -> list[Json]:
         return [event for event in self.events if event["type"] == kind]
@@ -119,6 +131,7 @@ async def connected(
     query: str = "vita_events=true",
     subprotocols: tuple[str, ...] = (),
     at_end: Callable[[], None] = lambda: None,
+    headers: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Socket]:
     """Connect; on leaving, the client vanishes and the handler must come to its end."""
     socket = Socket()
@@ -128,7 +141,8 @@ async def connected(
         "path": "/v1/realtime",
         "raw_path": b"/v1/realtime",
         "query_string": query.encode(),
-        "headers": [],
+        "headers": [(name.encode(), value.encode()) for name, value in (headers or {}).items()],
+        "extensions": {"websocket.http.response": {}},
         "subprotocols": list(subprotocols),
     }
     connect = {"type": "websocket.connect"}

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from vita_duplex.config import load_config
+from vita_duplex.config import ConfigError, load_config
+from vita_duplex.server.auth import load_access, refuse_exposure
 
 ROOT = Path(__file__).parent.parent
 DOCKERFILE = (ROOT / "docker/Dockerfile").read_text()
@@ -47,3 +48,13 @@ def test_compose_builds_an_existing_target_and_publishes_on_loopback_only() -> N
     assert service["build"]["target"] in STAGES
     assert (ROOT / "docker" / service["build"]["context"]).resolve() == ROOT
     assert service["ports"] == ["127.0.0.1:8000:8000"]
+
+
+def test_the_container_serves_everybody_only_if_told_so() -> None:
+    (environment,) = re.findall(r"^ENV (.+)$", DOCKERFILE, re.MULTILINE)
+    variables = dict(pair.split("=", 1) for pair in environment.split())
+    image = load_config(None, variables)
+    with pytest.raises(ConfigError, match="no API keys are configured"):
+        refuse_exposure(image.server.host, image.access, load_access(image.access))
+    composed = load_config(None, variables | COMPOSE["services"]["vita-duplex"]["environment"])
+    refuse_exposure(composed.server.host, composed.access, load_access(composed.access))

@@ -36,7 +36,70 @@ class ServerConfig(BaseModel):
     """Loopback: browsers give a page on another address the microphone only over https."""
     port: int = Field(8000, ge=0, le=65535)
     max_sessions: int = Field(64, ge=1)
-    """More are refused with a typed error."""
+    """More wait, or are refused with a typed error."""
+    max_waiting: int = Field(16, ge=0)
+    """Clients in the queue for a session. When it is full, further ones are refused."""
+    grace_s: float = Field(15, ge=0)
+    """Seconds that running turns have to finish in after SIGTERM."""
+    tls_certificate: Path | None = None
+    """PEM file with the certificate chain; with it the server speaks https only."""
+    tls_key: Path | None = None
+    """PEM file with the certificate's private key."""
+    self_signed: bool = False
+    """Make a certificate for this machine's names and addresses, so that browsers in the LAN give the microphone."""
+
+    @model_validator(mode="after")
+    def _certificate_and_key(self) -> "ServerConfig":
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key belong together")
+        if self.self_signed and self.tls_certificate:
+            raise ValueError("self_signed makes its own certificate; leave out tls_certificate")
+        return self
+
+
+class AccessConfig(BaseModel):
+    """Who may come in."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    keys: dict[str, str] = Field(default_factory=dict)
+    """Hashes of API keys by name, as `vita-duplex key NAME` prints them."""
+    keys_file: Path | None = None
+    """A YAML file with the same."""
+    open: bool = False
+    """Serve other machines without keys."""
+    origins: tuple[str, ...] = ()
+    """Origins of web pages that may connect, for example https://app.example; "*" for all. Pages of this server's own
+    may, if it has keys or is reached by address."""
+
+
+class LimitsConfig(BaseModel):
+    """How much one client may use."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    idle_s: float = Field(300, gt=0)
+    """A session ends when nothing came from its client for so long."""
+    session_s: float = Field(3600, gt=0)
+    """The longest session; OpenAI's is as long."""
+    audio_ahead_s: float = Field(60, gt=0)
+    """Seconds of audio that may come faster than real time; more is dropped with an error."""
+    key_sessions: int | None = Field(None, ge=1)
+    """Sessions of one key at the same time."""
+    key_minutes_per_day: float | None = Field(None, gt=0)
+    """Minutes of sessions of one key in a day."""
+    key_bytes_per_s: float = Field(8_000_000, ge=100_000)
+    """Bytes a second from all clients of one key; who sends faster is slowed down. A session in base64 needs 64,000."""
+
+
+class ObserveConfig(BaseModel):
+    """What the operator sees."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    logs: Literal["text", "json"] = "text"
+    traces: bool = False
+    """OpenTelemetry spans, a trace per turn; where they go say the standard variables (OTEL_EXPORTER_OTLP_ENDPOINT)."""
 
 
 class EngineConfig(BaseModel):
@@ -85,6 +148,9 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     server: ServerConfig = ServerConfig()
+    access: AccessConfig = AccessConfig()
+    limits: LimitsConfig = LimitsConfig()
+    observe: ObserveConfig = ObserveConfig()
     engine: EngineConfig = EngineConfig()
     duplex: DuplexConfig = DuplexConfig()
     vad: VadConfig = VadConfig()
@@ -124,7 +190,7 @@ class ConfigError(Exception):
 
 def load_config(path: Path | None, environment: Mapping[str, str] = os.environ, settings: Sequence[str] = ()) -> Config:
     """Read the file, then the environment, then `settings` ("section.key=value"). Errors: `ConfigError`."""
-    values = _read(path) if path else {}
+    values = read_yaml(path) if path else {}
     for name, text in sorted(environment.items()):
         if name.startswith(PREFIX):
             _set(values, name.removeprefix(PREFIX).lower().split("__"), text)
@@ -161,7 +227,8 @@ class _Yaml(yaml.SafeLoader):
 _Yaml.add_implicit_resolver(_BOOL, re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The sections of a file. Errors: `ConfigError`."""
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), _Yaml) or {}
     except OSError as error:

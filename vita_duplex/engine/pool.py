@@ -23,6 +23,11 @@ class Pool:
     def leave(self, slots: tuple[Instance, Instance]) -> None:
         self._generators[slots[0].name] -= 1
 
+    @property
+    def generators(self) -> dict[str, int]:
+        """Sessions that began with an instance as their generator, by its name."""
+        return {instance.name: self._generators[instance.name] for instance in self.instances}
+
     async def warm(self) -> None:
         """Let each instance make its first, slow computations before anybody waits for them."""
         for instance in self.instances:

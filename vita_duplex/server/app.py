@@ -1,83 +1,36 @@
-"""The HTTP application: health, models, the page, and the WebSocket endpoint."""
+"""The HTTP application: health, metrics, models, keys, the page, and the WebSocket endpoint."""
 
 import asyncio
-import json
-import logging
-from collections.abc import AsyncGenerator, Callable
-from concurrent.futures import Future
+import time
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from threading import Thread
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import FastAPI, Response, WebSocket
-from fastapi.responses import FileResponse
+from fastapi import Depends, FastAPI, Request, Response, WebSocket
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse
+from fastapi.security import HTTPBearer
 from fastapi.staticfiles import StaticFiles
 
 from vita_duplex import __version__
-from vita_duplex.config import Config
-from vita_duplex.engine.seams import PartFailed, Progress
-from vita_duplex.server.gateway import Gateway
-from vita_duplex.server.parts import Loading, Parts, load_parts
-from vita_duplex.server.server_events import refusal
-
-log = logging.getLogger(__name__)
+from vita_duplex.server import client_secrets
+from vita_duplex.server.auth import Caller, Denied, credentials
+from vita_duplex.server.body_limit import BodyLimit
+from vita_duplex.server.server import Server
+from vita_duplex.server.server_events import error_body
+from vita_duplex.server.visit import visit
 
 STATIC = Path(__file__).parent / "static"
 FRESH = {"Cache-Control": "no-cache"}
 """Browsers ask whether a file has changed: after an upgrade no page runs on a mixture of versions."""
-TRY_AGAIN_LATER = 1013
-"""WebSocket close code (IANA registry): come back in a while."""
+DESCRIPTION = """
+Talk with a multimodal model that listens while it speaks.
 
-
-class Server:
-    """What the endpoints share: the parts once they are there, how far they are until then, the sessions."""
-
-    def __init__(self, config: Config, load: Callable[..., Parts] = load_parts) -> None:
-        self.config = config
-        self.loading = Loading()
-        self.parts: Parts | None = None
-        self.sessions = 0
-        self.on_failure: Callable[[], None] = lambda: None
-        self.on_progress: Progress = lambda share, phase: None
-        self._load = load
-
-    def progress(self, share: float, phase: str) -> None:
-        if phase != self.loading.phase:
-            log.info("%3.0f %% %s", 100 * share, phase)
-        self.loading.progress, self.loading.phase = share, phase
-        self.on_progress(share, phase)
-
-    async def bring_up(self) -> None:
-        """Load the parts in a worker thread, so that the page can show how far they are."""
-        try:
-            parts = await _in_thread(lambda: self._load(self.config, self.progress))
-            await parts.pool.warm()
-            self.parts = parts
-            self.progress(1.0, "ready")
-        except PartFailed as failure:
-            log.error("%s", failure)
-            self._fail(str(failure))
-        except Exception:  # nobody awaits this task while the server runs: a bug here must not look like slowness
-            log.exception("loading ended by a bug")
-            self._fail("internal error while loading")
-
-    def _fail(self, reason: str) -> None:
-        self.loading.error = reason
-        self.on_failure()
-
-    def refusal(self) -> tuple[str, str] | None:
-        """Why no session can be opened now, as code and message."""
-        if self.loading.error:
-            return "server_failed", self.loading.error
-        if self.parts is None:
-            progress = f"{self.loading.phase} ({self.loading.progress:.0%})"
-            return "server_loading", f"The server is not ready yet: {progress}; try again soon."
-        if not any(instance.healthy for instance in self.parts.pool.instances):
-            return "server_failed", "No engine is running any more; the operator has to restart the server."
-        if self.sessions >= self.config.server.max_sessions:
-            return "session_limit_reached", f"The server is full ({self.sessions} conversations); try again later."
-        return None
+Conversations go over a WebSocket, which this page cannot show: `/v1/realtime` speaks the events of OpenAI Realtime GA.
+Where the server has API keys, send one as `Authorization: Bearer …`; browsers, which cannot, send an ephemeral one as
+the subprotocol `openai-insecure-api-key.…`.
+"""
 
 
 class FreshFiles(StaticFiles):
@@ -87,21 +40,6 @@ class FreshFiles(StaticFiles):
         response = super().file_response(*args, **kwargs)
         response.headers.update(FRESH)
         return response
-
-
-async def _in_thread(work: Callable[[], Parts]) -> Parts:
-    """Run in a thread of its own that dies with the process: Ctrl-C while models load ends at once."""
-    done: Future[Parts] = Future()
-
-    def run() -> None:
-        done.set_running_or_notify_cancel()  # from here on nobody can cancel it: it is done even if nobody waits
-        try:
-            done.set_result(work())
-        except BaseException as error:
-            done.set_exception(error)
-
-    Thread(target=run, name="load", daemon=True).start()
-    return await asyncio.wrap_future(done)
 
 
 def create_app(server: Server) -> FastAPI:
@@ -117,7 +55,23 @@ def create_app(server: Server) -> FastAPI:
         if server.parts:
             server.parts.close()
 
-    app = FastAPI(title="vita-duplex", version=__version__, lifespan=lifespan)
+    app = FastAPI(title="vita-duplex", version=__version__, description=DESCRIPTION, lifespan=lifespan)
+    app.add_middleware(BodyLimit)
+
+    async def caller(request: Request, _: Annotated[Any, Depends(HTTPBearer(auto_error=False))] = None) -> Caller:
+        """Who asks. Ephemeral keys are for sessions only."""
+        return server.access.admit(credentials(request.scope["headers"]), time.time(), ephemeral=False)
+
+    @app.exception_handler(Denied)
+    async def denied(_: Request, denied: Denied) -> JSONResponse:
+        server.metrics.refusal(denied.code)
+        return JSONResponse(error_body(denied.code, denied.message), denied.status, denied.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        param = ".".join(str(part) for part in first["loc"][1:])
+        return JSONResponse(error_body("invalid_value", f"{param}: {first['msg']}", param), 400)
 
     @app.get("/health")
     async def health() -> dict[str, str]:
@@ -126,14 +80,19 @@ def create_app(server: Server) -> FastAPI:
 
     @app.get("/ready")
     async def ready(response: Response) -> dict[str, Any]:
-        """Whether a session would be served, part by part; 503 until then."""
-        parts = server.parts.health() if server.parts else {}
-        is_ready = bool(parts) and all(parts.values())
+        """Whether sessions are served, and which parts work; 503 while loading, draining, or without a part."""
+        is_ready, parts = await server.readiness()
         response.status_code = 200 if is_ready else 503
         loading = {"progress": server.loading.progress, "phase": server.loading.phase, "error": server.loading.error}
-        return {"ready": is_ready, "parts": parts, "loading": loading}
+        left = server.drain.seconds_left(asyncio.get_running_loop().time())
+        return {"ready": is_ready, "parts": parts, "loading": loading, "draining_s": left}
 
-    @app.get("/v1/models")
+    @app.get("/metrics", dependencies=[Depends(caller)])
+    async def metrics() -> Response:
+        """In Prometheus' text format."""
+        return Response(server.metrics.text(), media_type="text/plain; version=1.0.0; charset=utf-8")
+
+    @app.get("/v1/models", dependencies=[Depends(caller)])
     async def models() -> dict[str, Any]:
         """The one model, in OpenAI's list form."""
         model = {"id": server.config.model_name, "object": "model", "created": 0, "owned_by": "vita-duplex"}
@@ -145,18 +104,8 @@ def create_app(server: Server) -> FastAPI:
 
     @app.websocket("/v1/realtime")
     async def realtime(socket: WebSocket) -> None:
-        offered = socket.scope.get("subprotocols", [])
-        await socket.accept("realtime" if "realtime" in offered else None)
-        if reason := server.refusal():
-            await socket.send_text(json.dumps(refusal(*reason)))
-            await socket.close(TRY_AGAIN_LATER, reason[0])
-            return
-        assert server.parts is not None
-        server.sessions += 1
-        try:
-            await Gateway(socket, server.parts, server.config.model_name).serve()
-        finally:
-            server.sessions -= 1
+        await visit(server, socket)
 
+    app.include_router(client_secrets.router(server, caller))
     app.mount("/static", FreshFiles(directory=STATIC), name="static")
     return app

@@ -135,7 +135,7 @@ def _vita(model: str) -> Finding:
 def _port(config: Config) -> Finding:
     where = (config.server.host, config.server.port)
     try:
-        socket.create_server(where).close()
+        socket.create_server(where, family=socket.AF_INET6 if ":" in where[0] else socket.AF_INET).close()
     except OSError as error:
         return False, f"{where[0]}:{where[1]} cannot be used: {error.strerror}; choose another with --set server.port=…"
     return True, f"{where[0]}:{where[1]} is free"

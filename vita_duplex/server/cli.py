@@ -18,24 +18,28 @@ from vita_duplex import __version__
 from vita_duplex.client import bench, talk
 from vita_duplex.config import Config, ConfigError, load_config
 from vita_duplex.engine.seams import PartFailed, Progress
-from vita_duplex.server import ask, check
-from vita_duplex.server.app import Server, create_app
+from vita_duplex.server import ask, check, logs, tls, traces
+from vita_duplex.server.app import create_app
+from vita_duplex.server.auth import hashed, new_key, refuse_exposure
+from vita_duplex.server.drain import CLOSE_S, DrainingServer
+from vita_duplex.server.limits import MESSAGE_LIMIT
 from vita_duplex.server.parts import is_vita, prepare
+from vita_duplex.server.server import Server
+from vita_duplex.server.websocket import FairWebSocket
 
 FLAGS = (
     ("host", "server.host"),
     ("port", "server.port"),
     ("instances", "engine.instances"),
+    ("tls_certificate", "server.tls_certificate"),
+    ("tls_key", "server.tls_key"),
+    ("self_signed", "server.self_signed"),
 )
 """Short forms of settings."""
-MESSAGE_LIMIT = 16 * 1024 * 1024
-"""Bytes of one WebSocket message; OpenAI allows 15 MiB of audio in an append."""
 UNREAD_LIMIT_MS = 30_000
 """After this long the kernel ends a connection whose client takes nothing of what it is sent. Without it a closed
 connection would keep its memory for as long as such a client likes, for closing waits until everything is sent."""
 BAR = "{desc:<32} {bar:30} {n:3.0f} %  {elapsed}"
-GRACE_S = 10
-"""Seconds a stopping server gives its connections."""
 
 
 def main() -> None:
@@ -72,11 +76,24 @@ def _parser() -> argparse.ArgumentParser:
         help="a VITA checkpoint or a text model: local folder or Hugging Face id (default: the bundled SmolLM2)",
     )
     serve.add_argument("--instances", help="engines; with two, generator and monitor sit on different ones (default 1)")
+    serve.add_argument("--tls-certificate", metavar="PEM", help="serve https with this certificate chain")
+    serve.add_argument("--tls-key", metavar="PEM", help="private key of the certificate")
+    serve.add_argument(
+        "--self-signed",
+        action="store_const",
+        const="true",
+        help="serve https with a certificate made here, so that browsers in the LAN give the microphone",
+    )
     serve.set_defaults(run=_serve)
     asking = commands.add_parser("ask", help="ask a model one question about a picture, a film or a sound")
     ask.add_arguments(asking)
     _add_config(asking)
     asking.set_defaults(run=_ask)
+    key = commands.add_parser(
+        "key", help="make an API key", description="Print a new API key, and its hash for the settings."
+    )
+    key.add_argument("name", help="who will use it; limits count by it")
+    key.set_defaults(run=_key)
     preparing = commands.add_parser(
         "prepare",
         help="make the models of a configuration ready, once",
@@ -116,7 +133,11 @@ def _config(arguments: argparse.Namespace) -> Config:
 
 def _serve(arguments: argparse.Namespace) -> int:
     config = _config(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logs.configure(config.observe.logs)
+    server = Server(config)
+    refuse_exposure(config.server.host, config.access, server.access)
+    if config.observe.traces:
+        server.tracer = traces.open_tracer()
     try:
         # Bound before anything is loaded: a taken port is told at once, not after a minute.
         listening = listen(config.server.host, config.server.port)
@@ -124,20 +145,27 @@ def _serve(arguments: argparse.Namespace) -> int:
         where = f"{config.server.host}:{config.server.port}"
         return _complain(f"cannot listen on {where}: {error.strerror}; choose another with --port")
     port = listening.getsockname()[1]
-    server = Server(config)
-    runner = uvicorn.Server(
+    certificate, key = config.server.tls_certificate, config.server.tls_key
+    if config.server.self_signed:
+        certificate, key = tls.certificate(config.engine.cache / "tls", config.server.host)
+    runner = DrainingServer(
         uvicorn.Config(
             create_app(server),
             log_level="warning",
+            ssl_certfile=certificate,
+            ssl_keyfile=key,
+            ws=FairWebSocket,
             ws_max_size=MESSAGE_LIMIT,
             ws_per_message_deflate=False,  # audio does not shrink; trying costs a fifth of the CPU
-            timeout_graceful_shutdown=GRACE_S,
-        )
+            timeout_graceful_shutdown=CLOSE_S,
+        ),
+        server,
     )
     # uvicorn raises the signal once more when all is shut down; being asked to stop is no failure.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     server.on_failure = lambda: setattr(runner, "should_exit", True)
-    address = f"http://{config.server.host}:{port}"
+    host = f"[{config.server.host}]" if ":" in config.server.host else config.server.host
+    address = f"{'https' if certificate else 'http'}://{host}:{port}"
     print(f"vita-duplex: {address} (Ctrl-C stops; while the models load, the page shows how far)", flush=True)
     with ExitStack() as stack:
         if sys.stderr.isatty():
@@ -148,7 +176,9 @@ def _serve(arguments: argparse.Namespace) -> int:
 
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket whose connections do not wait for ever for a client that reads nothing."""
-    listening = socket.create_server((host, port), backlog=128)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    both = host == "::" and socket.has_dualstack_ipv6()
+    listening = socket.create_server((host, port), family=family, backlog=128, dualstack_ipv6=both)
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; connections inherit it
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_LIMIT_MS)
     return listening
@@ -160,6 +190,13 @@ def _ask(arguments: argparse.Namespace) -> int:
             return ask.run(arguments, _config(arguments), progress)
     except ask.AskError as error:
         return _complain(str(error))
+
+
+def _key(arguments: argparse.Namespace) -> int:
+    key = new_key()
+    print(f"{key}\n\nGive this to {arguments.name}; it is stored nowhere. The server gets its hash, under access.keys")
+    print(f"in its settings or in the file named by access.keys_file:\n\n{arguments.name}: {hashed(key)}")
+    return 0
 
 
 def _prepare(arguments: argparse.Namespace) -> int:

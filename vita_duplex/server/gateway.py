@@ -3,7 +3,7 @@
 import asyncio
 import json
 import logging
-import secrets
+from dataclasses import dataclass
 from itertools import count
 from typing import assert_never
 
@@ -34,6 +34,7 @@ from vita_duplex.server.client_events import (
 from vita_duplex.server.parts import Parts
 from vita_duplex.server.resample import Resampler
 from vita_duplex.server.server_events import Json, ServerEvents, turn_of
+from vita_duplex.server.terms import Terms
 
 log = logging.getLogger(__name__)
 
@@ -45,9 +46,14 @@ TYPED_LIMIT = 32
 
 TURN_DETECTION = "session.audio.input.turn_detection"
 
-# WebSocket close codes, RFC 6455 section 7.4.1.
+DRAIN_LOOK_S = 0.1
+"""How often a session looks whether its turn is over while the server is stopping."""
+
+# WebSocket close codes, RFC 6455 section 7.4.1 and its IANA registry.
+NORMAL = 1000
 POLICY_VIOLATION = 1008
 INTERNAL_ERROR = 1011
+SERVICE_RESTART = 1012
 
 
 class ClientGone(Exception):
@@ -58,22 +64,31 @@ class TooSlow(Exception):
     """The client does not read what it is sent."""
 
 
+@dataclass(frozen=True, slots=True)
+class Farewell:
+    """Goes out after everything else; closes the connection."""
+
+    code: int
+    reason: str
+
+
 class Gateway:
     """Serves one client until it leaves."""
 
-    def __init__(self, socket: WebSocket, parts: Parts, model: str) -> None:
+    def __init__(self, socket: WebSocket, parts: Parts, model: str, terms: Terms) -> None:
         self._socket = socket
         self._parts = parts
         self._model = model
+        self._terms = terms
         self._vita_events = socket.query_params.get("vita_events") == "true"
-        self._events = ServerEvents(
-            f"sess_{secrets.token_hex(8)}", voice_rate=parts.voice.rate, vita_events=self._vita_events
-        )
-        self._outgoing: asyncio.Queue[Json] = asyncio.Queue(OUTGOING_LIMIT)
+        self._events = ServerEvents(terms.session_id, voice_rate=parts.voice.rate, vita_events=self._vita_events)
+        self._outgoing: asyncio.Queue[Json | Farewell] = asyncio.Queue(OUTGOING_LIMIT)
         self._typed: list[tuple[int, str]] = []  # typed items that wait for `response.create`
         self._rate_in = 24_000
         self._resampler = Resampler(self._rate_in, INPUT_RATE)
         self._overflowing = False
+        self._throttled = False
+        self._clock = asyncio.get_running_loop().time
         self._numbers = count(1)  # of utterances, spoken and typed
         self._listener = parts.listener(self._numbers)
         self._slots = parts.pool.seat()
@@ -89,10 +104,14 @@ class Gateway:
         """Run until the client is gone. The one place where our own bugs are caught: logged, closed with 1011."""
         try:
             async with asyncio.TaskGroup() as tasks:
+                if self._terms.wanted:
+                    self._apply(SessionUpdate(type="session.update", session=self._terms.wanted))
                 self._send(self._session_event("session.created"))
                 tasks.create_task(self._write(), name="write")
                 tasks.create_task(self._session.run(), name="session")
                 tasks.create_task(self._read(), name="read")
+                tasks.create_task(self._expire(), name="expire")
+                tasks.create_task(self._drain(), name="drain")
         except* (ClientGone, WebSocketDisconnect):
             pass
         except* TooSlow:
@@ -105,12 +124,13 @@ class Gateway:
 
     def tell(self, notice: Notice) -> None:
         """What the session says, on its way to the client."""
+        self._terms.watch.see(notice)
         for event in self._events.translate(notice):
             self._send(event)
 
     # ── out ────────────────────────────────────────────────────────────────────────────
 
-    def _send(self, event: Json) -> None:
+    def _send(self, event: Json | Farewell) -> None:
         try:
             self._outgoing.put_nowait(event)
         except asyncio.QueueFull:
@@ -118,9 +138,12 @@ class Gateway:
 
     async def _write(self) -> None:
         while True:
-            text = json.dumps(await self._outgoing.get(), ensure_ascii=False)
+            event = await self._outgoing.get()
+            if isinstance(event, Farewell):
+                await self._close(event.code, event.reason)
+                raise ClientGone
             try:
-                await self._socket.send_text(text)
+                await self._socket.send_text(json.dumps(event, ensure_ascii=False))
             except RuntimeError as closed:  # by the web server itself: no pong came, or a broken frame
                 raise ClientGone from closed
 
@@ -131,21 +154,61 @@ class Gateway:
         except (TimeoutError, RuntimeError, WebSocketDisconnect):
             pass
 
+    # ── the end ────────────────────────────────────────────────────────────────────────
+
+    async def _expire(self) -> None:
+        """End the session when its terms say so."""
+        lifetime = self._terms.lifetime
+        while (reason := lifetime.over(self._clock())) is None:  # noqa: ASYNC110 - a time is waited for
+            await asyncio.sleep(lifetime.deadline - self._clock())
+        self._send(self._events.server_error(reason.code, reason.message))
+        self._send(Farewell(NORMAL, reason.code))
+
+    async def _drain(self) -> None:
+        """When the server is stopping, let the turn under way finish."""
+        await self._terms.drain.begun.wait()
+        left = self._terms.drain.seconds_left(self._clock())
+        self._send(self._events.draining(left or 0.0))
+        await asyncio.sleep(DRAIN_LOOK_S)  # what was just asked is on its way
+        duplex = self._session.duplex
+        while duplex.floor or duplex.judging or duplex.undecided:  # noqa: ASYNC110 - the core is pure, it has no events
+            await asyncio.sleep(DRAIN_LOOK_S)
+        self._send(Farewell(SERVICE_RESTART, "server_draining"))
+
     # ── in ─────────────────────────────────────────────────────────────────────────────
 
     async def _read(self) -> None:
+        for text in self._terms.early:
+            await self._take(text)
         while True:
             message = await self._socket.receive()
             await asyncio.sleep(0)  # when frames come in a flood, `receive` never waits: let others have their turn
             if message["type"] == "websocket.disconnect":
                 raise ClientGone
-            try:
-                if (frame := message.get("bytes")) is not None:
-                    self._hear(decode_pcm16(frame))
-                else:
-                    await self._receive(decode(message.get("text") or ""))
-            except ClientError as error:
-                self._send(self._events.client_error(error))
+            frame = message["bytes"] if message.get("bytes") is not None else message.get("text") or ""
+            self._terms.lifetime.heard(self._clock())
+            await self._throttle(len(frame))
+            await self._take(frame)
+
+    async def _throttle(self, size: int) -> None:
+        """Who sends more than its key may is read more slowly, so that its own network connection fills up."""
+        bucket = self._terms.bytes_in
+        bucket.spend(size, self._clock())
+        wait = bucket.wait(0, self._clock())
+        if wait and not self._throttled:  # told once, not with each frame
+            message = "This key sends more bytes a second than it may; it is read more slowly."
+            self._send(self._events.server_error("rate_limit_exceeded", message))
+        self._throttled = wait > 0
+        await asyncio.sleep(wait)
+
+    async def _take(self, frame: str | bytes) -> None:
+        try:
+            if isinstance(frame, bytes):
+                self._hear(decode_pcm16(frame))
+            else:
+                await self._receive(decode(frame))
+        except ClientError as error:
+            self._send(self._events.client_error(error))
 
     async def _receive(self, event: ClientEvent) -> None:
         match event:
@@ -201,13 +264,18 @@ class Gateway:
         return ms * self._parts.voice.rate // 1000
 
     def _hear(self, samples: Samples) -> None:
-        fits = self._listener.hear(self._resampler.push(samples))
+        heard = self._resampler.push(samples)
+        fits = self._terms.audio.take(len(heard) / INPUT_RATE, self._clock()) and self._listener.hear(heard)
         if not fits and not self._overflowing:  # told once per overflow, not once per frame
-            message = "More than 60 s of audio are waiting; audio is dropped. Send it at about the pace of speech."
+            message = "Audio came far faster than real time; it is dropped. Send it at about the pace of speech."
             self._send(self._events.server_error("input_audio_overflow", message))
         self._overflowing = not fits
 
     def _update(self, event: SessionUpdate) -> None:
+        self._apply(event)
+        self._send(self._session_event("session.updated"))
+
+    def _apply(self, event: SessionUpdate) -> None:
         audio = event.session.audio
         rate_in = _rate(audio.input if audio else None, "session.audio.input.format.rate", event)
         rate_out = _rate(audio.output if audio else None, "session.audio.output.format.rate", event)
@@ -219,7 +287,6 @@ class Gateway:
             self._events.rate_out = rate_out
         if event.session.instructions is not None:
             self._session.instructions = event.session.instructions
-        self._send(self._session_event("session.updated"))
 
     def _update_turn_detection(self, wanted: ServerVad | None, event_id: str | None) -> None:
         if wanted is None:

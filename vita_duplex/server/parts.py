@@ -57,10 +57,6 @@ class Parts:
     def speech(self, *, client_pauses: bool) -> PacedSpeech:
         return PacedSpeech(self.voice, self.config.speech, client_pauses=client_pauses)
 
-    def health(self) -> dict[str, bool]:
-        """Which parts work, by name."""
-        return {"ears": True, "voice": True, **{f"instance {i.name}": i.healthy for i in self.pool.instances}}
-
     def close(self) -> None:
         self.pool.close()
         self.vad_executor.shutdown(wait=False, cancel_futures=True)

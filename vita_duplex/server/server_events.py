@@ -126,6 +126,13 @@ class ServerEvents:
     def server_error(self, code: str, message: str) -> Json:
         return self._error("server_error", code, message)
 
+    def draining(self, seconds_left: float) -> Json:
+        """The server is stopping. The reference has no event for that; clients that know only it get an error."""
+        if self._vita_events:
+            return self._event("vita.draining", seconds_left=round(seconds_left, 1))
+        message = f"The server is stopping: a running reply has {seconds_left:.0f} s to finish, then the session ends."
+        return self.server_error("server_draining", message)
+
     # ── the user's side ────────────────────────────────────────────────────────────────
 
     def _accepted(self, notice: UtteranceAccepted) -> Iterator[Json]:
@@ -246,9 +253,22 @@ class ServerEvents:
         return {"type": kind, "event_id": f"event_{next(self._numbers)}", **fields}
 
 
-def refusal(code: str, message: str) -> Json:
-    """The only event of a connection that gets no session."""
-    return {"type": "error", "event_id": "event_1", "error": _error("server_error", code, message)}
+def refusal(code: str, message: str, retry_after_s: float | None = None) -> Json:
+    """The last event of a connection that gets no session."""
+    error = _error("server_error", code, message)
+    if retry_after_s is not None:
+        error["retry_after_s"] = retry_after_s
+    return {"type": "error", "event_id": "event_1", "error": error}
+
+
+def queue_place(position: int, estimate_s: float) -> Json:
+    """Before the session: the client's place in the queue, from 1, and seconds until its session begins, perhaps."""
+    return {"type": "vita.queue", "event_id": "event_1", "position": position, "estimate_s": estimate_s}
+
+
+def error_body(code: str, message: str, param: str | None = None) -> Json:
+    """Of an HTTP answer."""
+    return {"error": {"type": "invalid_request_error", "code": code, "message": message, "param": param}}
 
 
 def _error(kind: str, code: str, message: str, param: str | None = None, event_id: str | None = None) -> Json:

@@ -15,7 +15,7 @@ export class Realtime {
     this.eventCount = 0;
     this.created = false;
     this.refusal = null; // an error before the session exists says why there will be none
-    this.socket = new WebSocket(url);
+    this.socket = new WebSocket(url, subprotocols());
     this.socket.onopen = () => {
       this.configure();
       onOpen();
@@ -78,6 +78,12 @@ export class Realtime {
     this.close();
     onLost?.(problem);
   }
+}
+
+/** `https://…/#key=sk-…` brings the API key along: browsers send what is behind the # to nobody. */
+function subprotocols() {
+  const key = new URLSearchParams(location.hash.slice(1)).get("key");
+  return key ? ["realtime", `openai-insecure-api-key.${key}`] : ["realtime"];
 }
 
 /** Where the session's WebSocket is, also behind a proxy that serves the page under a path. */

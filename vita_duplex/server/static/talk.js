@@ -157,6 +157,7 @@ class Talk {
   // ---- what happens during a session
 
   receive(event) {
+    this.notice = noticeOf(event) ?? this.notice;
     if (event.type === "error") this.complain(event.error);
     if (event.type === "response.created") this.view.problem(null);
     for (const command of this.conversation.receive(event)) this.loudspeaker.perform(command);
@@ -247,6 +248,7 @@ class Talk {
   get hint() {
     if (this.mood === "broken") return this.server.loading.error;
     if (this.mood === "loading") return this.server.loading?.phase ?? null;
+    if (this.phase === "live" && this.notice) return this.notice;
     if (this.phase === "lost" && this.server === null) return "The server does not answer. Trying again …";
     if (this.phase === "lost" && this.server?.ready === false) return "The server is starting again.";
     return null;
@@ -306,3 +308,10 @@ document.addEventListener("visibilitychange", () => talk.keepAwake());
 if (!window.isSecureContext) view.problem(insecure());
 talk.show();
 talk.watch();
+
+/** What the server says about itself; "" when that is over. */
+function noticeOf({ type, position, estimate_s, seconds_left }) {
+  if (type === "vita.queue") return `All places are taken. You are number ${position}; about ${Math.ceil(estimate_s)} s.`;
+  if (type === "vita.draining") return `The server is stopping; this answer has ${Math.ceil(seconds_left)} s.`;
+  return type === "session.created" ? "" : undefined;
+}

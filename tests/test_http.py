@@ -1,0 +1,221 @@
+"""The HTTP endpoints."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import httpx
+import pytest
+from openai.types.realtime import ClientSecretCreateResponse
+from sockets import connected, scripted_server
+from virtual_time import run
+
+from vita_duplex.engine.seams import PartFailed
+from vita_duplex.server import body_limit
+from vita_duplex.server.app import create_app
+from vita_duplex.server.auth import hashed, new_key
+from vita_duplex.server.readiness import FRESH_S
+from vita_duplex.server.server import Server
+
+KEY = new_key()
+KEYS = {"keys": {"laptop": hashed(KEY)}}
+WITH_KEY = {"authorization": f"Bearer {KEY}"}
+GUARDED = [("GET", "/metrics"), ("GET", "/v1/models"), ("POST", "/v1/realtime/client_secrets")]
+
+
+def client(server: Server, **headers: str) -> AbstractAsyncContextManager[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(app=create_app(server))
+    return httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8000", headers=headers)
+
+
+def ask(server: Server, method: str, path: str, headers: dict[str, str] | None = None, **more: Any) -> httpx.Response:
+    async def script() -> httpx.Response:
+        async with client(server) as http:
+            return await http.request(method, path, headers=headers, **more)
+
+    return asyncio.run(script())  # files are read in threads, which know no virtual time
+
+
+@pytest.mark.parametrize(("method", "path"), GUARDED)
+def test_with_keys_only_those_who_have_one_are_answered(method: str, path: str) -> None:
+    server = scripted_server(access=KEYS)
+    refused = ask(server, method, path, json={})
+    assert (refused.status_code, refused.headers["www-authenticate"]) == (401, "Bearer")
+    assert refused.json()["error"]["code"] == "missing_api_key"
+    assert (
+        ask(server, method, path, {"authorization": "Bearer no"}, json={}).json()["error"]["code"] == "invalid_api_key"
+    )
+    assert ask(server, method, path, WITH_KEY, json={}).status_code == 200
+
+
+@pytest.mark.parametrize(("method", "path"), GUARDED)
+def test_pages_from_elsewhere_are_refused(method: str, path: str) -> None:
+    refused = ask(scripted_server(), method, path, {"origin": "https://evil.example"}, json={})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "origin_not_allowed")
+
+
+@pytest.mark.parametrize("path", ["/health", "/ready", "/", "/static/talk.js", "/docs", "/openapi.json"])
+def test_what_probes_and_the_page_need_wants_no_key(path: str) -> None:
+    assert ask(scripted_server(access=KEYS), "GET", path).status_code == 200
+
+
+def test_an_ephemeral_key_has_the_form_of_the_reference_and_opens_a_session() -> None:
+    async def script() -> None:
+        server = scripted_server(access=KEYS)
+        wanted = {"type": "realtime", "model": "x", "instructions": "be brief"}
+        async with client(server, **WITH_KEY) as http:
+            body = {"expires_after": {"anchor": "created_at", "seconds": 60}, "session": wanted}
+            answer = (await http.post("/v1/realtime/client_secrets", json=body)).json()
+        secret = ClientSecretCreateResponse.model_validate(answer)
+        assert secret.expires_at == pytest.approx(time.time() + 60, abs=5)
+        assert secret.session.type == "realtime"
+        assert secret.session.instructions == "be brief"
+        offered = ("realtime", f"openai-insecure-api-key.{secret.value}")
+        async with connected(server, subprotocols=offered) as browser:
+            assert (await browser.until("session.created"))["session"]["instructions"] == "be brief"
+        async with client(server, authorization=f"Bearer {secret.value}") as http:
+            assert (await http.post("/v1/realtime/client_secrets", json={})).status_code == 401
+
+    run(script())
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"expires_after": {"seconds": 9}}, "expires_after.seconds"),
+        ({"expires_after": {"seconds": 7201}}, "expires_after.seconds"),
+        ({"session": {"type": "transcription"}}, "session.type"),
+        ({"session": {"type": "realtime", "instructions": "x" * 20_001}}, "session.instructions"),
+        ({"expire_after": {}}, "expire_after"),
+    ],
+)
+def test_a_wrong_wish_for_a_key_is_refused_with_the_name_of_what_is_wrong(body: Any, param: str) -> None:
+    refused = ask(scripted_server(), "POST", "/v1/realtime/client_secrets", json=body)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid_value")
+    assert refused.json()["error"]["param"] == param
+    assert "x" * 100 not in refused.text
+
+
+def test_bodies_are_bounded_also_without_a_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body_limit, "MESSAGE_LIMIT", 1000)
+
+    async def body() -> Any:
+        for _ in range(100):
+            yield b" " * 100
+
+    refused = ask(scripted_server(), "POST", "/v1/realtime/client_secrets", content=body())
+    assert (refused.status_code, refused.json()["error"]["code"]) == (413, "body_too_large")
+
+
+def test_deep_json_is_an_error_and_no_crash() -> None:
+    async def script() -> None:
+        async with connected(scripted_server()) as socket:
+            for depth in (500, 100_000):
+                for opening, closing in (("[", "]"), ('{"a":', "}")):
+                    deep = opening * depth + "1" + closing * depth
+                    socket.put(deep)
+                    socket.put(f'{{"type": "session.update", "session": {deep}}}')
+            await socket.until("error", 8)
+            assert {event["error"]["code"] for event in socket.all("error")} == {"invalid_json"}
+
+    run(script())
+
+
+# ── readiness ──────────────────────────────────────────────────────────────────────────
+
+
+def readiness(server: Server, *between: Callable[[], object]) -> list[tuple[int, dict[str, Any]]]:
+    """What `/ready` says first and after each of the changes, each time freshly looked at."""
+
+    async def look() -> tuple[int, dict[str, Any]]:
+        async with client(server) as http:
+            answer = await http.get("/ready")
+            return answer.status_code, answer.json()
+
+    async def script() -> list[tuple[int, dict[str, Any]]]:
+        found = [await look()]
+        for change in between:
+            change()
+            await asyncio.sleep(FRESH_S)
+            found.append(await look())
+        return found
+
+    return run(script())
+
+
+def test_ready_names_each_part() -> None:
+    [(status, body)] = readiness(scripted_server())
+    assert (status, body["ready"], body["draining_s"]) == (200, True, None)
+    assert body["parts"] == {"ears": True, "voice": True, "instance a": True, "instance b": True}
+
+
+def test_one_instance_is_enough_and_none_is_not() -> None:
+    server = scripted_server()
+    assert server.parts is not None
+    first, second = server.parts.pool.instances
+    found = readiness(server, first.close, second.close)
+    assert [(status, body["parts"]["instance a"]) for status, body in found] == [
+        (200, True),
+        (200, False),
+        (503, False),
+    ]
+
+
+def test_a_voice_that_fails_or_hangs_is_seen_and_so_is_its_recovery(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = scripted_server()
+    assert server.parts is not None
+    voice = server.parts.voice
+    speaks = voice.synthesise
+
+    def speak_by(first: Callable[[], Awaitable[None]]) -> Callable[[], None]:
+        async def synthesise(text: str) -> Any:
+            await first()
+            async for piece in speaks(text):
+                yield piece
+
+        return lambda: monkeypatch.setattr(voice, "synthesise", synthesise)
+
+    async def fail() -> None:
+        raise PartFailed("voice", "out of breath")
+
+    async def hang() -> None:
+        await asyncio.sleep(3600)
+
+    async def be_well() -> None:
+        pass
+
+    found = readiness(server, speak_by(fail), speak_by(be_well), speak_by(hang))
+    assert [(status, body["parts"]["voice"]) for status, body in found] == [
+        (200, True),
+        (503, False),
+        (200, True),
+        (503, False),
+    ]
+    assert all(body["parts"]["ears"] for _, body in found)
+
+
+def test_ears_whose_worker_is_gone_are_seen() -> None:
+    server = scripted_server()
+    assert server.parts is not None
+    executor = server.parts.vad_executor
+
+    def gone(*_: object) -> None:
+        raise RuntimeError("cannot schedule new futures after shutdown")
+
+    found = readiness(server, lambda: setattr(executor, "submit", gone))
+    assert [(status, body["parts"]["ears"]) for status, body in found] == [(200, True), (503, False)]
+
+
+def test_a_server_that_stops_is_alive_and_not_ready() -> None:
+    server = scripted_server(server={"grace_s": 100})
+
+    async def script() -> None:
+        server.drain.begin(asyncio.get_running_loop().time())
+        async with client(server) as http:
+            answer = await http.get("/ready")
+            assert (answer.status_code, answer.json()["draining_s"]) == (503, pytest.approx(98, abs=0.1))
+            assert (await http.get("/health")).status_code == 200
+
+    run(script())

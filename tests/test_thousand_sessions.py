@@ -1,0 +1,101 @@
+"""A thousand sessions over real sockets, half of them cut off, leave nothing behind."""
+
+import asyncio
+import gc
+import json
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import numpy as np
+import psutil
+import pytest
+import uvicorn
+from sockets import scripted_server
+from websockets.asyncio.client import ClientConnection, connect
+
+from vita_duplex.engine.scripted import ScriptedReply
+from vita_duplex.server.app import create_app
+from vita_duplex.server.server import Server
+from vita_duplex.server.websocket import FairWebSocket
+
+AT_ONCE = 16
+QUESTION = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "what is it?"}]}
+QUICK = ScriptedReply(text="One. " + "two " * 40, verdict_s=0.0, token_s=0.001)
+AUDIO = (0.3 * 32767 * np.sin(np.arange(4800))).astype("<i2").tobytes()
+
+
+@asynccontextmanager
+async def serving(server: Server) -> AsyncIterator[int]:
+    listening = socket.create_server(("127.0.0.1", 0), backlog=128)
+    config = uvicorn.Config(
+        create_app(server), ws=FairWebSocket, ws_per_message_deflate=False, lifespan="off", log_level="warning"
+    )
+    runner = uvicorn.Server(config)
+    running = asyncio.create_task(runner.serve(sockets=[listening]))
+    while not runner.started:  # noqa: ASYNC110 - uvicorn has no event for it
+        await asyncio.sleep(0.01)
+    yield listening.getsockname()[1]
+    runner.should_exit = True
+    await running
+
+
+async def visit(port: int, number: int) -> None:
+    """One session: two ways of using it, in mid-answer or not, left politely or by cutting the connection."""
+    async with connect(f"ws://127.0.0.1:{port}/v1/realtime?vita_events=true") as client:
+        await until(client, "session.created")
+        if number % 4 < 2:
+            await client.send(json.dumps({"type": "conversation.item.create", "item": QUESTION}))
+            await client.send(json.dumps({"type": "response.create"}))
+            await until(client, "response.output_audio.delta")
+        else:
+            for _ in range(5):
+                await client.send(AUDIO)
+            await until(client, "vita.speech")
+        if number % 2:
+            client.transport.abort()
+
+
+async def until(client: ClientConnection, kind: str) -> None:
+    async with asyncio.timeout(30):
+        while json.loads(await client.recv())["type"] != kind:
+            pass
+
+
+async def visits(port: int, count: int) -> None:
+    places = asyncio.Semaphore(AT_ONCE)
+
+    async def one(number: int) -> None:
+        async with places:
+            await visit(port, number)
+
+    async with asyncio.TaskGroup() as tasks:
+        for number in range(count):
+            tasks.create_task(one(number))
+
+
+@pytest.mark.real
+async def test_a_thousand_sessions_leave_no_task_no_descriptor_and_no_memory() -> None:
+    process = psutil.Process()
+    server = scripted_server(QUICK, server={"max_sessions": AT_ONCE})
+
+    async def left() -> tuple[int, int, int]:
+        async with asyncio.timeout(30):
+            while server.sessions or len(asyncio.all_tasks()) > tasks:  # noqa: ASYNC110 - anything may be left
+                await asyncio.sleep(0.05)
+        await asyncio.sleep(0.5)
+        gc.collect()
+        return len(asyncio.all_tasks()), process.num_fds(), process.memory_info().rss
+
+    async with serving(server) as port:
+        tasks = len(asyncio.all_tasks())
+        await visits(port, 600)  # the allocator keeps what it once needed; flat from here on
+        before = await left()
+        await visits(port, 1000)
+        after = await left()
+    assert after[:2] == before[:2]
+    assert after[2] == pytest.approx(before[2], rel=0.05)
+    assert server.admission.waiting == 0
+    assert server.parts is not None
+    assert set(server.parts.pool.generators.values()) == {0}
+    assert [instance.running for instance in server.parts.pool.instances] == [0, 0]  # type: ignore[attr-defined]

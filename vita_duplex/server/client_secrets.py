@@ -1,0 +1,48 @@
+"""`POST /v1/realtime/client_secrets`: a key of short life that may be given to a browser."""
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends
+from pydantic import BaseModel, ConfigDict, Field
+
+from vita_duplex.server.auth import Caller
+from vita_duplex.server.client_events import SessionUpdateFields
+from vita_duplex.server.server import Server
+
+
+class ExpiresAfter(BaseModel):
+    """OpenAI's bounds: ten seconds to two hours."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    anchor: Literal["created_at"] = "created_at"
+    seconds: int = Field(600, ge=10, le=7200)
+
+
+class SecretRequest(BaseModel):
+    """What the key is for. Sessions opened with it begin with the settings of `session`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    expires_after: ExpiresAfter = ExpiresAfter()
+    session: SessionUpdateFields | None = None
+
+
+def router(server: Server, caller: Callable[..., Awaitable[Caller]]) -> APIRouter:
+    routes = APIRouter()
+
+    @routes.post("/v1/realtime/client_secrets", responses={"4XX": {"description": "an error in OpenAI's form"}})
+    async def create(request: SecretRequest, caller: Annotated[Caller, Depends(caller)]) -> dict[str, Any]:
+        """An ephemeral key: browsers send it as the WebSocket subprotocol `openai-insecure-api-key.KEY`.
+
+        What is used with it counts for the key that asked for it. It opens any number of sessions until it expires,
+        and cannot ask for further keys.
+        """
+        value, expires = server.access.issue(caller.key, request.session, request.expires_after.seconds, time.time())
+        wanted = request.session.model_dump(exclude_none=True) if request.session else {"type": "realtime"}
+        session = {**wanted, "id": "", "object": "realtime.session", "model": server.config.model_name}
+        return {"value": value, "expires_at": int(expires), "session": session}
+
+    return routes

@@ -1,0 +1,36 @@
+"""Logging: lines that say which session they are about, as text or JSON. Words and audio of users are in no log."""
+
+import logging
+from contextvars import ContextVar
+from typing import Literal
+
+from pythonjsonlogger.json import JsonFormatter
+
+session_id: ContextVar[str] = ContextVar("session_id", default="")
+"""Of the session whose task is running."""
+
+
+def _add_session(record: logging.LogRecord) -> bool:
+    record.session = session_id.get()
+    return True
+
+
+def _drop_traceback(record: logging.LogRecord) -> bool:
+    """uvicorn takes invalid UTF-8 from a client for a bug of its own, and the client's bytes are in the traceback."""
+    if "UTF-8" in str(record.msg):
+        record.exc_info, record.levelno, record.levelname = None, logging.INFO, "INFO"
+    return True
+
+
+def configure(style: Literal["text", "json"]) -> None:
+    """Log to standard error."""
+    handler = logging.StreamHandler()
+    handler.addFilter(_add_session)
+    if style == "json":
+        renamed = {"asctime": "time", "levelname": "level", "name": "logger"}
+        fields = "%(asctime)s %(levelname)s %(name)s %(session)s %(message)s"
+        handler.setFormatter(JsonFormatter(fields, rename_fields=renamed, datefmt="%Y-%m-%dT%H:%M:%S%z"))
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    logging.getLogger("uvicorn.error").addFilter(_drop_traceback)

@@ -1,0 +1,147 @@
+"""The server behind the endpoints: its parts once they are there, who may come in and who is in."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import Future
+from threading import Thread
+from typing import TYPE_CHECKING
+
+from vita_duplex.config import Config
+from vita_duplex.engine.seams import PartFailed, Progress
+from vita_duplex.server.admission import Admission, Ticket
+from vita_duplex.server.auth import load_access
+from vita_duplex.server.drain import Drain
+from vita_duplex.server.limits import Refusal, Usage
+from vita_duplex.server.metrics import Metrics, ServerState
+from vita_duplex.server.parts import Loading, Parts, load_parts
+from vita_duplex.server.readiness import Readiness
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer
+
+log = logging.getLogger(__name__)
+
+
+class Server:
+    """What the endpoints share. Errors: `ConfigError` if the keys are not in order."""
+
+    def __init__(self, config: Config, load: Callable[..., Parts] = load_parts) -> None:
+        self.config = config
+        self.loading = Loading()
+        self.access = load_access(config.access)
+        self.admission = Admission(config.server.max_sessions, config.server.max_waiting)
+        self.drain = Drain(config.server.grace_s)
+        self.metrics = Metrics(self._state)
+        self.tracer: Tracer | None = None
+        self.on_failure: Callable[[], None] = lambda: None
+        self.on_progress: Progress = lambda share, phase: None
+        self._parts: Parts | None = None
+        self._readiness: Readiness | None = None
+        self._usages: dict[str, Usage] = {}
+        self._left = asyncio.Event()
+        self._load = load
+
+    @property
+    def parts(self) -> Parts | None:
+        """None until they are loaded."""
+        return self._parts
+
+    @parts.setter
+    def parts(self, parts: Parts) -> None:
+        self._parts, self._readiness = parts, Readiness(parts)
+
+    @property
+    def sessions(self) -> int:
+        return self.admission.running
+
+    def progress(self, share: float, phase: str) -> None:
+        if phase != self.loading.phase:
+            log.info("%3.0f %% %s", 100 * share, phase)
+        self.loading.progress, self.loading.phase = share, phase
+        self.on_progress(share, phase)
+
+    async def bring_up(self) -> None:
+        """Load the parts in a worker thread, so that the page can show how far they are."""
+        try:
+            parts = await _in_thread(lambda: self._load(self.config, self.progress))
+            await parts.pool.warm()
+            self.parts = parts
+            self.progress(1.0, "ready")
+        except PartFailed as failure:
+            log.error("%s", failure)
+            self._fail(str(failure))
+        except Exception:  # nobody awaits this task while the server runs: a bug here must not look like slowness
+            log.exception("loading ended by a bug")
+            self._fail("internal error while loading")
+
+    def _fail(self, reason: str) -> None:
+        self.loading.error = reason
+        self.on_failure()
+
+    # ── who may come in ────────────────────────────────────────────────────────────────
+
+    def refusal(self) -> Refusal | None:
+        """Why nobody gets a session now."""
+        if self.loading.error:
+            return Refusal("server_failed", self.loading.error)
+        if self.drain.begun.is_set():
+            return Refusal("server_draining", "The server is stopping; try again when it is back.")
+        if self.parts is None:
+            progress = f"{self.loading.phase} ({self.loading.progress:.0%})"
+            return Refusal("server_loading", f"The server is not ready yet: {progress}; try again soon.")
+        if not any(instance.healthy for instance in self.parts.pool.instances):
+            return Refusal("server_failed", "No engine is running any more; the operator has to restart the server.")
+        return None
+
+    def usage(self, key: str | None) -> Usage:
+        """What a key's sessions use together; those without a key use each their own."""
+        now = asyncio.get_running_loop().time()
+        if key is None:
+            return Usage.under(self.config.limits, now)
+        if key not in self._usages:
+            self._usages[key] = Usage.under(self.config.limits, now)
+        return self._usages[key]
+
+    def leave(self, ticket: Ticket) -> None:
+        """Give a place back, in a session or in the queue."""
+        self.admission.leave(ticket, asyncio.get_running_loop().time())
+        left, self._left = self._left, asyncio.Event()
+        left.set()
+
+    async def changed(self) -> None:
+        """Return when somebody has left."""
+        await self._left.wait()
+
+    # ── how it is ──────────────────────────────────────────────────────────────────────
+
+    async def readiness(self) -> tuple[bool, dict[str, bool]]:
+        """Whether sessions are served, and which parts work."""
+        if self._readiness is None:
+            return False, {}
+        await self._readiness.look()
+        return self._readiness.ready and not self.drain.begun.is_set(), self._readiness.found
+
+    def _state(self) -> ServerState:
+        return ServerState(
+            sessions=self.sessions,
+            waiting=self.admission.waiting,
+            draining=self.drain.begun.is_set(),
+            ready=self._readiness.found if self._readiness else {},
+            generators=self.parts.pool.generators if self.parts else {},
+        )
+
+
+async def _in_thread(work: Callable[[], Parts]) -> Parts:
+    """Run in a thread of its own that dies with the process: Ctrl-C while models load ends at once."""
+    done: Future[Parts] = Future()
+
+    def run() -> None:
+        done.set_running_or_notify_cancel()  # from here on nobody can cancel it: it is done even if nobody waits
+        try:
+            done.set_result(work())
+        except BaseException as error:
+            done.set_exception(error)
+
+    Thread(target=run, name="load", daemon=True).start()
+    return await asyncio.wrap_future(done)

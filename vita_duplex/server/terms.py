@@ -1,0 +1,25 @@
+"""On what terms a client has its session."""
+
+from dataclasses import dataclass
+
+from vita_duplex.server.client_events import SessionUpdateFields
+from vita_duplex.server.drain import Drain
+from vita_duplex.server.limits import AudioAllowance, Lifetime, TokenBucket
+from vita_duplex.server.watch import SessionWatch
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the server lays down for one session."""
+
+    session_id: str
+    lifetime: Lifetime
+    audio: AudioAllowance
+    bytes_in: TokenBucket
+    """Shared by all sessions of the key."""
+    drain: Drain
+    watch: SessionWatch
+    wanted: SessionUpdateFields | None = None
+    """Settings that came with the client's ephemeral key."""
+    early: tuple[str, ...] = ()
+    """Text frames the client sent while it waited for the session."""

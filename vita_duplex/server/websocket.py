@@ -1,0 +1,81 @@
+"""uvicorn's WebSocket, made fair: a client that floods the parser takes turns with everybody else, and is cut off."""
+
+from typing import Any
+
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame
+
+from vita_duplex.server.limits import TokenBucket
+
+SLICE = 2048
+"""Bytes parsed per turn of the event loop, at most 340 frames: a few milliseconds. A read holds up to 256 KiB; parsed
+at one go, a flood of empty fragments keeps everybody waiting for seconds."""
+SMALL = 64
+"""Bytes; a fragment below that moves no data."""
+WASTE_PER_S, WASTE_BURST = 100, 1000
+"""Pings, pongs and small fragments that a client may send. Decent ones send one ping in 20 s."""
+POLICY_VIOLATION = 1008  # RFC 6455 section 7.4.1
+
+
+class FairWebSocket(WebSocketsSansIOProtocol):
+    """Parses what came slice by slice, and reads on only when that is done."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._unparsed = bytearray()
+        self._waste = TokenBucket(WASTE_PER_S, WASTE_BURST, self.loop.time())
+
+    def data_received(self, data: bytes) -> None:
+        self._unparsed += data
+        self._parse()
+
+    def _parse(self) -> None:
+        if self.transport.is_closing():
+            self._unparsed.clear()
+        if not self._unparsed:
+            return
+        piece = bytes(self._unparsed[:SLICE])
+        del self._unparsed[:SLICE]
+        super().data_received(piece)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """The rest in the next turn of the loop, unless the application has messages to take first."""
+        if self.read_paused or self.transport.is_closing():
+            return
+        if self._unparsed:
+            self.transport.pause_reading()
+            self.loop.call_soon(self._parse)
+        else:
+            self.transport.resume_reading()
+
+    async def receive(self) -> Any:
+        message = await self.queue.get()
+        if self.read_paused and self.queue.empty():
+            self.read_paused = False
+            self._go_on()
+        return message
+
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if message["type"] == "websocket.close":
+            self._go_on()  # the answer to it may be among what is not parsed
+
+    def handle_ping(self) -> None:
+        super().handle_ping()
+        self._count_waste()
+
+    def handle_pong(self, event: Frame) -> None:
+        super().handle_pong(event)
+        self._count_waste()
+
+    def handle_cont(self, event: Frame) -> None:
+        super().handle_cont(event)
+        if len(event.data) < SMALL:
+            self._count_waste()
+
+    def _count_waste(self) -> None:
+        if self._waste.take(1, self.loop.time()) or self.close_sent:
+            return
+        self.conn.fail(POLICY_VIOLATION, "too many empty frames")
+        self.handle_parser_exception()
