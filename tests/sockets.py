@@ -15,7 +15,7 @@ from vita_duplex.engine.pool import Pool
 from vita_duplex.engine.scripted import ScriptedInstance, ScriptedReply
 from vita_duplex.engine.seams import Samples
 from vita_duplex.server.app import create_app
-from vita_duplex.server.client_events import encode_pcm16
+from vita_duplex.server.audio_formats import encode_pcm16
 from vita_duplex.server.parts import Parts
 from vita_duplex.server.server import Server
 from vita_duplex.tts.scripted import HummingVoice

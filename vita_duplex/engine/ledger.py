@@ -20,8 +20,10 @@ class Ledger:
     says nothing, the pacing clock goes on from there.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, separator: str = " ") -> None:
+        """`separator` stands between two pieces of text."""
         self.pieces: list[Piece] = []
+        self._separator = separator
         self._played = 0  # what the client said last …
         self._lag = 0  # … and how far the pacing clock was ahead of it
         self._end: int | None = None
@@ -67,7 +69,7 @@ class Ledger:
             elif heard > start:
                 words.append(_head(piece.text, (heard - start) / piece.samples))
             start += piece.sent
-        return " ".join(text for text in words if text)
+        return self._separator.join(text for text in words if text)
 
 
 def _head(text: str, share: float) -> str:

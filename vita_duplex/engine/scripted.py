@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from vita_duplex.engine.seams import Judgement, PartFailed, Query
+from vita_duplex.engine.seams import Judgement, Message, PartFailed, Query, Usage, UserMessage
 
 
 class ScriptedReply(BaseModel):
@@ -29,6 +29,8 @@ class ScriptedReply(BaseModel):
 class ScriptedInstance:
     """Answers a session's utterance n with the n-th reply, and goes round again."""
 
+    sees = True
+
     def __init__(self, name: str, replies: tuple[ScriptedReply, ...] = (ScriptedReply(),)) -> None:
         self.name = name
         self.healthy = True
@@ -38,7 +40,7 @@ class ScriptedInstance:
         """The latest."""
         self._replies = replies
 
-    async def answer(self, query: Query) -> AsyncGenerator[Judgement | str]:
+    async def answer(self, query: Query) -> AsyncGenerator[Judgement | str | Usage]:
         reply = self._replies[(query.utterances[-1].number - 1) % len(self._replies)]
         self.queries.append(query)
         self.running += 1
@@ -47,16 +49,21 @@ class ScriptedInstance:
             if reply.fails_after == 0:
                 raise PartFailed(self.name, "scripted to fail")
             yield self._judge(query, reply)
-            for number, word in enumerate(reply.text.split(" ")):
+            words = reply.text.split(" ")
+            for number, word in enumerate(words):
                 await asyncio.sleep(reply.token_s)
                 if number + 1 == reply.fails_after:
                     raise PartFailed(self.name, "scripted to fail")
                 yield word if number == 0 else f" {word}"
+            yield Usage(sum(map(_words, query.history)) + _words(self._heard(query, reply)), len(words))
         finally:
             self.running -= 1
 
     async def warm(self, query: Query) -> None:
         """Always warm."""
+
+    def _heard(self, query: Query, reply: ScriptedReply) -> UserMessage:
+        return UserMessage(" ".join(utterance.text or reply.transcript for utterance in query.utterances))
 
     def _judge(self, query: Query, reply: ScriptedReply) -> Judgement:
         transcripts = tuple(utterance.text or reply.transcript for utterance in query.utterances)
@@ -66,3 +73,7 @@ class ScriptedInstance:
 
     def close(self) -> None:
         self.healthy = False
+
+
+def _words(message: Message) -> int:
+    return len((message.text or "").split())
