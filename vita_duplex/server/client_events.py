@@ -319,7 +319,10 @@ def _explain(frame: str, error: ValidationError) -> ClientError:
             "unknown_event", f"Unknown or unsupported event type {kind!r}; this server takes {known}.",
             param="type", event_id=event_id,
         )  # fmt: skip
-    param = _path(fields, first["loc"][1:])
+    location = first["loc"][1:]
+    if first["type"].startswith("union_tag"):  # the error is where it is said what this is
+        location = (*location, first["ctx"]["discriminator"].strip("'"))
+    param = _path(fields, location)
     return ClientError("invalid_value", f"{param}: {first['msg']}", param=param, event_id=event_id)
 
 
@@ -336,7 +339,7 @@ def _path(fields: Any, location: tuple[int | str, ...]) -> str:
         known = isinstance(part, int) or (isinstance(fields, dict) and part in fields)
         if known:
             fields = fields[part]
-        if known or number == len(location) - 1:
+        if known or (number == len(location) - 1 and isinstance(fields, dict)):  # the latter: it is missing
             names.append(str(part))
     return ".".join(names)
 

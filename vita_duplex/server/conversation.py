@@ -206,7 +206,8 @@ class Conversation:
             message = f"Less than {MIN_COMMIT_MS} ms of audio were appended since the last commit."
             raise ClientError("input_audio_buffer_commit_empty", message, event_id=event_id)
         number = self._next_waiting(event_id)
-        self.session.say(Utterance(number, np.concatenate(self._recorded)))
+        self.session.say(Utterance(number, np.concatenate([*self._recorded, self._resampler.finish()])))
+        self._resampler = Resampler(self.settings.wire_in.rate, INPUT_RATE)
         self._forget_recording()
         self._send_all(self.events.committed(number))
 

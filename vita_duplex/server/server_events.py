@@ -325,7 +325,6 @@ class ServerEvents:
             "output_modalities": ["audio" if response.spoken else "text"],
             "max_output_tokens": response.asked.max_output_tokens or "inf",
             "metadata": response.asked.metadata,
-            "audio": {"output": {"format": response.wire.describe()}} if response.spoken else None,
             "usage": _usage(usage),
         }
 
