@@ -6,7 +6,7 @@ CONFIG ?= configs/cpu.yaml
 ARGS ?=
 BIN := $(VENV)/bin
 
-.PHONY: serve prepare test lint types bench bench-vita overlaps lock install clean
+.PHONY: serve prepare test stock lint types bench bench-vita overlaps lock install clean
 
 serve: install prepare  ## talk: http://127.0.0.1:8000 (ARGS="--port 9000" for another port)
 	@$(BIN)/vita-duplex serve --config $(CONFIG) $(ARGS)
@@ -17,6 +17,15 @@ prepare: install        ## unpack the small default models into the user's cache
 test: install           ## every test that needs no GPU: first the quick ones, then those with real models
 	@$(BIN)/pytest -m "not real and not gpu" $(ARGS)
 	@$(BIN)/pytest -m "real and not gpu" $(ARGS)
+
+# In an environment of their own: the Agents SDK wants websockets below 17, the lock has a newer one. No vLLM is needed.
+stock: .venv-stock/installed  ## the tests with clients made for OpenAI: its Agents SDK, pipecat
+	@.venv-stock/bin/python -m pytest tests/test_stock_clients.py $(ARGS)
+
+.venv-stock/installed: pyproject.toml
+	@python3 -m venv .venv-stock
+	@.venv-stock/bin/pip install --quiet -e ".[dev,stock]"
+	@touch $@
 
 lint: install           ## style
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -42,4 +51,4 @@ $(VENV)/installed: pyproject.toml requirements/cpu.lock requirements/models.lock
 	@VENV=$(VENV) PYTHON=$(PYTHON) requirements/install.sh
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) .venv-stock .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

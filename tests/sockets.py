@@ -15,7 +15,7 @@ from vita_duplex.engine.pool import Pool
 from vita_duplex.engine.scripted import ScriptedInstance, ScriptedReply
 from vita_duplex.engine.seams import Samples
 from vita_duplex.server.app import create_app
-from vita_duplex.server.client_events import encode_pcm16
+from vita_duplex.server.audio_formats import encode_pcm16
 from vita_duplex.server.parts import Parts
 from vita_duplex.server.server import Server
 from vita_duplex.tts.scripted import HummingVoice
@@ -37,6 +37,8 @@ class Socket:
 
     def __init__(self) -> None:
         self.events: list[Json] = []
+        self.frames: list[bytes] = []
+        """Binary ones."""
         self.times: list[float] = []
         self.closed: tuple[int, str] | None = None
         self.denied: int | None = None
@@ -61,7 +63,10 @@ class Socket:
             case "websocket.accept":
                 self.subprotocol = message.get("subprotocol")
             case "websocket.send":
-                self.events.append(json.loads(message["text"]))
+                if message.get("bytes") is not None:
+                    self.frames.append(message["bytes"])
+                else:
+                    self.events.append(json.loads(message["text"]))
                 self.times.append(asyncio.get_running_loop().time())
             case "websocket.http.response.start":
                 self.denied = message["status"]
@@ -80,8 +85,8 @@ class Socket:
             text = event if isinstance(event, str) else json.dumps(event)
             self._to_server.put_nowait({"type": "websocket.receive", "text": text})
 
-    def leave(self) -> None:
-        self._to_server.put_nowait({"type": "websocket.disconnect", "code": 1006})
+    def leave(self, code: int = 1006) -> None:
+        self._to_server.put_nowait({"type": "websocket.disconnect", "code": code})
 
     async def until(self, kind: str, number: int = 1, limit_s: float = 60) -> Json:
         """Wait for the `number`-th event of a kind."""
@@ -152,6 +157,6 @@ async def connected(
         yield socket
     finally:
         socket.leave()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):  # a session that can be resumed is kept for 30 s
             await handling
         at_end()

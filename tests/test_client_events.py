@@ -9,21 +9,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vita_duplex.server.audio_formats import decode_pcm16, encode_pcm16
 from vita_duplex.server.client_events import (
     SUPPORTED,
     AudioAppend,
     AudioClear,
+    AudioCommit,
     ClientError,
     ItemCreate,
+    ItemDelete,
+    ItemRetrieve,
     ItemTruncate,
+    OutputClear,
     PlaybackAck,
     ResponseCancel,
     ResponseCreate,
     SessionUpdate,
+    UserItem,
     decode,
     decode_base64,
-    decode_pcm16,
-    encode_pcm16,
 )
 
 Refusal = tuple[str, str | None, str | None]
@@ -59,14 +63,18 @@ def test_each_supported_event_is_understood() -> None:
     frames = {
         "session.update": (update(instructions="Be short."), SessionUpdate),
         "input_audio_buffer.append": (event("input_audio_buffer.append", audio="AAA="), AudioAppend),
+        "input_audio_buffer.commit": (event("input_audio_buffer.commit"), AudioCommit),
         "input_audio_buffer.clear": (event("input_audio_buffer.clear"), AudioClear),
         "conversation.item.create": (event("conversation.item.create", item=item()), ItemCreate),
+        "conversation.item.retrieve": (event("conversation.item.retrieve", item_id="a"), ItemRetrieve),
+        "conversation.item.delete": (event("conversation.item.delete", item_id="a"), ItemDelete),
         "conversation.item.truncate": (
             event("conversation.item.truncate", item_id="item_reply_1", content_index=0, audio_end_ms=1500),
             ItemTruncate,
         ),
         "response.create": (event("response.create"), ResponseCreate),
         "response.cancel": (event("response.cancel", response_id="resp_1"), ResponseCancel),
+        "output_audio_buffer.clear": (event("output_audio_buffer.clear"), OutputClear),
         "playback.ack": (
             event("playback.ack", response_id="resp_1", item_id="item_reply_1", played_ms=40, committed_ms=40),
             PlaybackAck,
@@ -86,7 +94,8 @@ def test_the_parts_of_a_typed_query_are_its_lines() -> None:
     content = [{"type": "input_text", "text": "one"}, {"type": "input_text", "text": "two"}]
     decoded = decode(event("conversation.item.create", item=item(content=content)))
     assert isinstance(decoded, ItemCreate)
-    assert decoded.text == "one\ntwo"
+    assert isinstance(decoded.item, UserItem)
+    assert decoded.item.text == "one\ntwo"
 
 
 def test_fields_without_effect_are_passed_over() -> None:
@@ -199,13 +208,14 @@ def test_a_huge_id_is_not_sent_back_whole() -> None:
         (event("session.update", session={"type": "transcription"}), "session.type"),
         (update(instructions=5), "session.instructions"),
         (update(instructions="x" * 20_001), "session.instructions"),
-        (update(tools=[{"type": "function"}]), "session.tools"),
-        (update(output_modalities=["text"]), "session.output_modalities.0"),
+        (update(tools="none"), "session.tools"),
+        (update(output_modalities=["text", "video"]), "session.output_modalities.1"),
+        (update(max_output_tokens="all"), "session.max_output_tokens"),
         (update(audio="loud"), "session.audio"),
         (update(audio={"input": {"format": {"type": "audio/opus"}}}), "session.audio.input.format.type"),
         (update(audio={"input": {"format": {"type": "audio/pcm", "rate": "x"}}}), "session.audio.input.format.rate"),
         (
-            update(audio={"input": {"turn_detection": {"type": "semantic_vad"}}}),
+            update(audio={"input": {"turn_detection": {"type": "no_vad"}}}),
             "session.audio.input.turn_detection.type",
         ),
         (
@@ -217,9 +227,9 @@ def test_a_huge_id_is_not_sent_back_whole() -> None:
             "session.audio.input.turn_detection.silence_duration_ms",
         ),
         (event("conversation.item.create"), "item"),
-        (event("conversation.item.create", item=item(role="system")), "item.role"),
+        (event("conversation.item.create", item=item(role="developer")), "item.role"),
         (event("conversation.item.create", item=item(content=[])), "item.content"),
-        (event("conversation.item.create", item=item(content=[{"type": "input_image"}])), "item.content.0.type"),
+        (event("conversation.item.create", item=item(content=[{"type": "input_film"}])), "item.content.0.type"),
         (
             event("conversation.item.create", item=item(content=[{"type": "input_text", "text": ""}])),
             "item.content.0.text",
@@ -247,13 +257,6 @@ def test_what_is_not_base64_is_refused(text: str) -> None:
     with pytest.raises(ClientError) as caught:
         decode_base64(text, "e1")
     assert (caught.value.code, caught.value.param, caught.value.event_id) == ("invalid_base64", "audio", "e1")
-
-
-def test_half_a_sample_is_refused() -> None:
-    for data in (b"a", b"abc", b"\x00" * 10_001):
-        with pytest.raises(ClientError) as caught:
-            decode_pcm16(data, "e1")
-        assert (caught.value.code, caught.value.param, caught.value.event_id) == ("invalid_audio", "audio", "e1")
 
 
 def test_no_audio_is_no_samples() -> None:
@@ -336,8 +339,5 @@ def test_random_json_is_an_event_or_an_error_with_its_id(
 def test_random_bytes_are_samples_or_an_error(data: bytes, text: str) -> None:
     if len(data) % 2 == 0:
         assert encode_pcm16(decode_pcm16(data)) == data
-    else:
-        with pytest.raises(ClientError):
-            decode_pcm16(data)
     with contextlib.suppress(ClientError):
         decode_base64(text)

@@ -60,6 +60,7 @@ def test_a_spoken_question_is_answered_with_the_events_of_the_reference_in_order
                 "conversation.item.done",
                 "conversation.item.input_audio_transcription.completed",
                 "response.created",
+                "rate_limits.updated",
                 "response.output_item.added",
                 "conversation.item.added",
                 "response.content_part.added",
@@ -238,14 +239,15 @@ BAD_FRAMES: list[tuple[str | bytes | Json, str, str | None]] = [
     ({"type": "input_audio_buffer.append", "event_id": "e6"}, "invalid_value", "e6"),
     (update(audio={"input": {"format": {"type": "audio/pcm", "rate": 44100}}}), "unsupported_rate", "mine"),
     (update(audio={"input": {"format": {"type": "audio/opus"}}}), "invalid_value", "mine"),
-    (update(audio={"input": {"turn_detection": None}}), "unsupported_value", "mine"),
-    (
-        update(audio={"input": {"turn_detection": {"type": "server_vad", "create_response": False}}}),
-        "invalid_value",
-        "mine",
-    ),
-    (update(tools=[{"type": "function", "name": "f"}]), "invalid_value", "mine"),
-    (update(output_modalities=["text"]), "invalid_value", "mine"),
+    (update(audio={"input": {"turn_detection": {"type": "no_vad"}}}), "invalid_value", "mine"),
+    (update(audio={"output": {"speed": 1.2}}), "unsupported_value", "mine"),
+    (update(tools=[{"type": "function", "name": "f"}]), "unsupported_value", "mine"),
+    (update(tool_choice="required"), "unsupported_value", "mine"),
+    (update(prompt={"id": "pmpt_1"}), "unsupported_value", "mine"),
+    (update(output_modalities=["video"]), "invalid_value", "mine"),
+    ({"type": "input_audio_buffer.commit", "event_id": "e7"}, "input_audio_buffer_commit_automatic", "e7"),
+    ({"type": "conversation.item.retrieve", "item_id": "x", "event_id": "e8"}, "item_not_found", "e8"),
+    ({"type": "conversation.item.delete", "item_id": "x", "event_id": "e9"}, "item_not_found", "e9"),
 ]
 
 

@@ -16,7 +16,7 @@ from virtual_time import InlineExecutor, run
 from vita_duplex.engine.scripted import ScriptedReply
 from vita_duplex.server.app import create_app
 from vita_duplex.server.cli import UNREAD_LIMIT_MS, listen
-from vita_duplex.server.gateway import TYPED_LIMIT
+from vita_duplex.server.conversation import WAITING_LIMIT
 from vita_duplex.server.parts import Parts
 from vita_duplex.server.server import Server
 
@@ -44,7 +44,7 @@ def item(content: list[Any]) -> Json:
         (typed(*["x" * 15_000] * 2), ("invalid_value", "item.content: Value error, more than 20000 characters")),
         (
             {"type": "session.update", "session": {"type": "realtime", "output_modalities": ["text"] * 1000}},
-            ("invalid_value", "session.output_modalities: List should have at most 16 items"),
+            ("invalid_value", "session.output_modalities: List should have at most 2 items"),
         ),
         ({"type": "response.create", "event_id": "x" * 10_000}, ("invalid_value", "event_id: String should have")),
         ({"type": 5, "event_id": ["x"]}, ("unknown_event", "Unknown or unsupported event type None")),
@@ -65,11 +65,11 @@ def test_long_lists_and_names_are_refused_in_one_short_error(frame: Json, told: 
 def test_typed_items_that_nobody_asks_about_are_bounded() -> None:
     async def script() -> None:
         async with connected(scripted_server(SHORT)) as client:
-            for _ in range(TYPED_LIMIT + 3):
+            for _ in range(WAITING_LIMIT + 3):
                 client.put(typed("and another thing"))
             client.put({"type": "response.create"})
             await client.until("response.done")
-            assert len(client.all("conversation.item.added")) == TYPED_LIMIT + 1  # and the reply
+            assert len(client.all("conversation.item.added")) == WAITING_LIMIT + 1  # and the reply
             assert [code for code, _ in errors(client)] == ["too_many_items"] * 3
             client.put(typed("after the answer there is room again"))
             client.put({"type": "response.create"})

@@ -32,7 +32,8 @@ from vita_duplex.engine.notices import (
 )
 from vita_duplex.engine.seams import Judgement, Samples
 from vita_duplex.engine.timeline import TurnRecord
-from vita_duplex.server.client_events import ClientError, decode_pcm16
+from vita_duplex.server.audio_formats import PCMU, AudioFormat, decode_pcm16, pcm
+from vita_duplex.server.client_events import ClientError
 from vita_duplex.server.server_events import ServerEvents
 
 RATE = 24_000
@@ -102,6 +103,7 @@ REPLY: tuple[Notice, ...] = (
 )
 BEGINNING = [
     "response.created",
+    "rate_limits.updated",
     "response.output_item.added",
     "conversation.item.added",
     "response.content_part.added",
@@ -214,7 +216,7 @@ def test_a_reply_that_was_heard_to_its_end_is_resampled_whole(
     voice_rate: int, rate_out: int, ending: tuple[Status, Cause | None]
 ) -> None:
     events = open_events(voice_rate=voice_rate)
-    events.rate_out = rate_out
+    assert list(events.use(pcm(rate_out))) == []
     sent = told(
         events,
         TurnStarted(1),
@@ -226,21 +228,22 @@ def test_a_reply_that_was_heard_to_its_end_is_resampled_whole(
 
 def test_a_cancelled_reply_sends_not_one_more_sample() -> None:
     events = open_events()
-    events.rate_out = 16_000  # the resampler keeps some back
+    assert list(events.use(pcm(16_000))) == []  # the resampler keeps some back
     told(events, *REPLY)
     assert len(audio(told(events, TurnEnded(7, "cancelled", "turn_detected", HEARD)))) == 0
 
 
-def test_a_new_rate_counts_from_the_next_reply_on() -> None:
-    events = open_events()
-    told(events, TurnStarted(1))
-    events.rate_out = 16_000
-    rest = told(events, TurnAudio(1, tone(480), None), TurnEnded(1, "completed", None, TEXT))
-    assert len(audio(rest)) == 480
-    assert (
-        len(audio(told(events, TurnStarted(2), TurnAudio(2, tone(480), None), TurnEnded(2, "completed", None, TEXT))))
-        == 320
+@pytest.mark.parametrize("wire", [pcm(16_000), PCMU], ids=["PCM", "G.711"])
+def test_a_new_format_counts_at_once_also_within_a_reply(wire: AudioFormat) -> None:
+    events = open_events(voice_rate=16_000)  # to 24 kHz: the resampler keeps something back
+    first = told(events, TurnStarted(1), TurnAudio(1, tone(4800), None))
+    first += [check(event) for event in events.use(wire)]
+    rest = told(events, TurnAudio(1, tone(4800), None), TurnEnded(1, "completed", None, TEXT))
+    assert len(audio(first)) == 7200, "all of it in the old format"
+    data = b"".join(
+        base64.b64decode(event["delta"]) for event in rest if event["type"] == "response.output_audio.delta"
     )
+    assert len(wire.decode(data)) == 4800 * wire.rate // 16_000
 
 
 def test_what_comes_late_of_an_ended_turn_is_not_told() -> None:
@@ -283,9 +286,14 @@ def test_an_utterance_without_words_has_no_transcription() -> None:
     ]
 
 
+def typed(events: ServerEvents, number: int) -> list[dict[str, Any]]:
+    content = [{"type": "input_text", "text": "Hello"}]
+    return [check(event) for event in events.created(("said", number), "user", content, None)]
+
+
 def test_a_typed_query_is_told_when_it_is_created_and_not_again() -> None:
     events = open_events()
-    created = [check(event) for event in events.typed_item(1, "Hello")]
+    created = typed(events, 1)
     assert types(created) == ["conversation.item.added", "conversation.item.done"]
     assert created[0]["item"]["content"] == [{"type": "input_text", "text": "Hello"}]
     assert told(events, UtteranceAccepted(1, "Hello", None)) == []
@@ -294,7 +302,7 @@ def test_a_typed_query_is_told_when_it_is_created_and_not_again() -> None:
 def test_each_item_names_the_one_before_it() -> None:
     events = open_events()
     sent = [
-        *events.typed_item(1, "Hello"),
+        *typed(events, 1),
         *told(events, *REPLY, TurnEnded(7, "completed", None, TEXT), UtteranceAccepted(2, "and now", 0.5)),
         *told(events, TurnStarted(8)),
     ]
@@ -453,7 +461,7 @@ anything = st.one_of(
 @given(st.lists(anything, max_size=25), st.booleans(), st.sampled_from([16_000, 24_000]))
 def test_whatever_happens_each_reply_begins_and_ends_once(script: list[Notice], vita: bool, rate_out: int) -> None:
     events = open_events(vita=vita)
-    events.rate_out = rate_out
+    assert list(events.use(pcm(rate_out))) == []
     started: list[int] = []
     sent: list[dict[str, Any]] = []
     for notice in script:

@@ -3,41 +3,20 @@
 import asyncio
 import gc
 import json
-import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import numpy as np
 import psutil
 import pytest
-import uvicorn
+from serving import serving
 from sockets import scripted_server
 from websockets.asyncio.client import ClientConnection, connect
 
 from vita_duplex.engine.scripted import ScriptedReply
-from vita_duplex.server.app import create_app
-from vita_duplex.server.server import Server
-from vita_duplex.server.websocket import FairWebSocket
 
 AT_ONCE = 16
 QUESTION = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "what is it?"}]}
 QUICK = ScriptedReply(text="One. " + "two " * 40, verdict_s=0.0, token_s=0.001)
 AUDIO = (0.3 * 32767 * np.sin(np.arange(4800))).astype("<i2").tobytes()
-
-
-@asynccontextmanager
-async def serving(server: Server) -> AsyncIterator[int]:
-    listening = socket.create_server(("127.0.0.1", 0), backlog=128)
-    config = uvicorn.Config(
-        create_app(server), ws=FairWebSocket, ws_per_message_deflate=False, lifespan="off", log_level="warning"
-    )
-    runner = uvicorn.Server(config)
-    running = asyncio.create_task(runner.serve(sockets=[listening]))
-    while not runner.started:  # noqa: ASYNC110 - uvicorn has no event for it
-        await asyncio.sleep(0.01)
-    yield listening.getsockname()[1]
-    runner.should_exit = True
-    await running
 
 
 async def visit(port: int, number: int) -> None:

@@ -22,6 +22,8 @@ from vita_duplex.engine.vllm_text import ChatMessage, VllmText
 class Cascade:
     """What VITA does in one model, done by three small ones after each other."""
 
+    sees = False
+
     def __init__(self, name: str, ears: Transcriber, judge: Judge, text: VllmText, executor: Executor) -> None:
         """The ears run in `executor`, off the event loop."""
         self.name = name

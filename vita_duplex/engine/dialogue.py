@@ -13,6 +13,15 @@ AUDIO_LIMIT_S = 180
 
 
 @dataclass(slots=True)
+class Said:
+    """What the user said or typed; `waiting` until it is asked about, if that takes a request of the client."""
+
+    message: UserMessage
+    numbers: tuple[int, ...] = ()
+    waiting: bool = False
+
+
+@dataclass(slots=True)
 class Reply:
     """A reply's place in the dialogue; `heard` grows until it is `cut` or complete."""
 
@@ -25,15 +34,57 @@ class Dialogue:
     """What was said and heard, in the order of speaking. A `<2>` utterance never gets here."""
 
     def __init__(self) -> None:
-        self._entries: deque[UserMessage | Reply] = deque(maxlen=HISTORY_LIMIT)
+        self._entries: deque[Said | Reply | AssistantMessage] = deque(maxlen=HISTORY_LIMIT)
 
-    def accept(self, message: UserMessage) -> None:
-        self._entries.append(message)
+    def accept(self, message: UserMessage, numbers: tuple[int, ...] = (), *, waiting: bool = False) -> None:
+        """Enter what the user said; `numbers` are those of its utterances.
+
+        What is answered at once answers what waited before it as well: it was shown it.
+        """
+        if not waiting:
+            for entry in self._entries:
+                if isinstance(entry, Said):
+                    entry.waiting = False
+        self._entries.append(Said(message, numbers, waiting))
         while len(self._entries) > 1 and self._audio_s() > AUDIO_LIMIT_S:
             self._entries.popleft()
 
+    def bring(self, message: AssistantMessage) -> None:
+        """Enter a reply of an earlier conversation."""
+        self._entries.append(message)
+
+    @property
+    def waiting(self) -> int:
+        """How much waits for an answer."""
+        return sum(isinstance(entry, Said) and entry.waiting for entry in self._entries)
+
+    def take_waiting(self) -> list[Said]:
+        """Remove and return what was said last and waits for an answer, oldest first."""
+        taken: list[Said] = []
+        while self._entries and isinstance(entry := self._entries[-1], Said) and entry.waiting:
+            taken.insert(0, entry)
+            self._entries.pop()
+        return taken
+
+    def put_words(self, numbers: tuple[int, ...], text: str) -> None:
+        """The words of utterances are known now; their sound is not needed any more."""
+        for entry in self._entries:
+            if isinstance(entry, Said) and entry.numbers == numbers:
+                entry.message = UserMessage(text)
+
+    def remove_said(self, number: int) -> None:
+        """Forget an utterance. What was judged together is one message; it goes with its last utterance."""
+        for entry in [entry for entry in self._entries if isinstance(entry, Said) and number in entry.numbers]:
+            entry.numbers = tuple(one for one in entry.numbers if one != number)
+            if not entry.numbers:
+                self._entries.remove(entry)
+
+    def remove_reply(self, turn: int) -> None:
+        for entry in [entry for entry in self._entries if isinstance(entry, Reply) and entry.turn == turn]:
+            self._entries.remove(entry)
+
     def _audio_s(self) -> float:
-        kept = [one for entry in self._entries if isinstance(entry, UserMessage) for one in entry.utterances]
+        kept = [one for entry in self._entries if isinstance(entry, Said) for one in entry.message.utterances]
         return sum(len(one.samples) for one in kept if one.samples is not None) / INPUT_RATE
 
     def begin_reply(self, turn: int) -> None:
@@ -50,5 +101,11 @@ class Dialogue:
         return tuple(_message(entry) for entry in self._entries if not isinstance(entry, Reply) or entry.heard)
 
 
-def _message(entry: UserMessage | Reply) -> Message:
-    return AssistantMessage(entry.heard, entry.cut) if isinstance(entry, Reply) else entry
+def _message(entry: Said | Reply | AssistantMessage) -> Message:
+    match entry:
+        case Said(message):
+            return message
+        case Reply():
+            return AssistantMessage(entry.heard, entry.cut)
+        case _:
+            return entry

@@ -1,9 +1,10 @@
 """What a session tells its client; the server turns each notice into wire events."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from vita_duplex.engine.events import Cause, Reason, Status
-from vita_duplex.engine.seams import Judgement, Samples
+from vita_duplex.engine.seams import Judgement, Samples, Usage
 from vita_duplex.engine.timeline import TurnRecord
 
 
@@ -59,13 +60,36 @@ class UtteranceAccepted:
 
 
 @dataclass(frozen=True, slots=True)
+class UtteranceCommitted:
+    """An utterance entered the dialogue without a verdict and waits to be asked about."""
+
+    utterance: int
+
+
+@dataclass(frozen=True, slots=True)
+class WordsKnown:
+    """The words of an utterance that entered the dialogue before they were known."""
+
+    utterance: int
+    transcript: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class TurnStarted:
     turn: int
+    answers: int = 0
+    """The last utterance it answers."""
+    spoken: bool = True
+    """False: its text is sent as it is generated, without sound."""
 
 
 @dataclass(frozen=True, slots=True)
 class TurnAudio:
-    """The next samples of a turn, at the synthesiser's rate; `text` comes with the first of its piece."""
+    """The next samples of a turn, at the synthesiser's rate; `text` comes with the first of its piece.
+
+    Of a turn that is not spoken: the next stretch of its text, without samples.
+    """
 
     turn: int
     samples: Samples
@@ -85,10 +109,32 @@ class TurnResumed:
 @dataclass(frozen=True, slots=True)
 class TurnEnded:
     turn: int
-    status: Status
-    cause: Cause | None
+    status: Status | Literal["incomplete"]
+    cause: Cause | Literal["max_output_tokens"] | None
     heard: str
     """The part of its text that was heard."""
+    usage: Usage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AsideStarted:
+    """A request beside the conversation; its answer is text and enters no dialogue."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class AsideText:
+    number: int
+    delta: str
+
+
+@dataclass(frozen=True, slots=True)
+class AsideEnded:
+    number: int
+    status: Status | Literal["incomplete"]
+    cause: Cause | Literal["max_output_tokens"] | None
+    usage: Usage | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +157,16 @@ Notice = (
     | UserStopped
     | Judged
     | UtteranceAccepted
+    | UtteranceCommitted
+    | WordsKnown
     | TurnStarted
     | TurnAudio
     | TurnHeld
     | TurnResumed
     | TurnEnded
+    | AsideStarted
+    | AsideText
+    | AsideEnded
     | PartTrouble
     | TurnRecorded
 )

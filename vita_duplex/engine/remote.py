@@ -87,6 +87,8 @@ class Served:
 class RemoteInstance:
     """One vLLM server."""
 
+    sees = True
+
     def __init__(self, name: str, address: str, config: RemoteConfig) -> None:
         """Nothing is sent yet: a server may come up later than we do."""
         self.name = name

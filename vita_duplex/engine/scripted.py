@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from vita_duplex.engine.seams import Judgement, PartFailed, Query
+from vita_duplex.engine.seams import Judgement, Message, PartFailed, Query, Usage, UserMessage
 
 
 class ScriptedReply(BaseModel):
@@ -32,6 +32,8 @@ class ScriptedReply(BaseModel):
 class ScriptedInstance:
     """Answers a session's utterance n with the n-th reply, and goes round again."""
 
+    sees = True
+
     def __init__(self, name: str, replies: tuple[ScriptedReply, ...] = (ScriptedReply(),)) -> None:
         self.name = name
         self.healthy = True
@@ -42,7 +44,7 @@ class ScriptedInstance:
         """The latest."""
         self._replies = replies
 
-    async def answer(self, query: Query) -> AsyncGenerator[Judgement | str]:
+    async def answer(self, query: Query) -> AsyncGenerator[Judgement | str | Usage]:
         reply = self._replies[(query.utterances[-1].number - 1) % len(self._replies)]
         self.queries.append(query)
         self.running += 1
@@ -53,10 +55,12 @@ class ScriptedInstance:
                 await self._work(reply.verdict_s)
                 await self._go_wrong(reply, 0)
                 yield self._judge(query, reply)
-            for number, word in enumerate(reply.text.split(" ")[said:], said + 1):
+            words = reply.text.split(" ")
+            for number, word in enumerate(words[said:], said + 1):
                 await self._work(reply.token_s)
                 await self._go_wrong(reply, number)
                 yield word if number == 1 else f" {word}"
+            yield Usage(sum(map(_words, query.history)) + _words(self._heard(query, reply)), len(words))
         finally:
             self.running -= 1
 
@@ -87,6 +91,9 @@ class ScriptedInstance:
         if number == reply.hangs_after:
             await asyncio.Event().wait()
 
+    def _heard(self, query: Query, reply: ScriptedReply) -> UserMessage:
+        return UserMessage(" ".join(utterance.text or reply.transcript for utterance in query.utterances))
+
     def _judge(self, query: Query, reply: ScriptedReply) -> Judgement:
         transcripts = tuple(utterance.text or reply.transcript for utterance in query.utterances)
         if any(utterance.text is not None for utterance in query.utterances):
@@ -95,3 +102,7 @@ class ScriptedInstance:
 
     def close(self) -> None:
         self.healthy = False
+
+
+def _words(message: Message) -> int:
+    return len((message.text or "").split())

@@ -80,14 +80,24 @@ class Judgement:
         return max(probabilities, key=probabilities.__getitem__)
 
 
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a request cost, in tokens of the engine."""
+
+    input_tokens: int
+    output_tokens: int
+
+
 class Instance(Protocol):
     """One running engine."""
 
     name: str
+    sees: bool
+    """Whether it looks at a query's frames."""
 
-    def answer(self, query: Query) -> AsyncGenerator[Judgement | str]:
-        """Yield one judgement, then text deltas; with `answer_so_far` only the deltas that follow it. Closing the
-        iterator aborts the request.
+    def answer(self, query: Query) -> AsyncGenerator[Judgement | str | Usage]:
+        """Yield one judgement, then text deltas, then the usage if it is known; with `answer_so_far` only what
+        follows it. Closing the iterator aborts the request.
 
         Errors: `PartFailed` when the engine cannot go on.
         """

@@ -5,7 +5,7 @@ import logging
 from collections.abc import AsyncGenerator, Callable, Collection
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
-from typing import Protocol, assert_never
+from typing import Literal, Protocol, assert_never
 
 from vita_duplex.engine.dialogue import HISTORY_LIMIT, Dialogue
 from vita_duplex.engine.duplex import Duplex, DuplexConfig
@@ -37,6 +37,9 @@ from vita_duplex.engine.events import (
 )
 from vita_duplex.engine.ledger import Ledger
 from vita_duplex.engine.notices import (
+    AsideEnded,
+    AsideStarted,
+    AsideText,
     Judged,
     Notice,
     PartTrouble,
@@ -50,12 +53,16 @@ from vita_duplex.engine.notices import (
     UserStarted,
     UserStopped,
     UtteranceAccepted,
+    UtteranceCommitted,
     VoiceActivity,
+    WordsKnown,
 )
 from vita_duplex.engine.pool import Seat
 from vita_duplex.engine.seams import (
     INPUT_RATE,
+    AssistantMessage,
     Chunk,
+    Frame,
     Instance,
     Judgement,
     Message,
@@ -63,9 +70,11 @@ from vita_duplex.engine.seams import (
     Query,
     Samples,
     Speech,
+    Usage,
     UserMessage,
     Utterance,
 )
+from vita_duplex.engine.text_reply import TextReply
 from vita_duplex.engine.timeline import Ending, TurnRecord
 
 log = logging.getLogger(__name__)
@@ -83,6 +92,16 @@ ABORT_LIMIT_S = 0.1
 Watch = Callable[[float, Event | None, list[Command]], None]
 """Told of each step of the core: the loop's time, the event (None: a deadline had passed), what it decided."""
 
+ASIDE_LIMIT = 4
+"""Requests beside the conversation at a time; further ones are refused."""
+
+_ASIDE_CAUSE: dict[str, Literal["client_cancelled", "instance_failed", "max_output_tokens"] | None] = {
+    "completed": None,
+    "cancelled": "client_cancelled",
+    "failed": "instance_failed",
+    "incomplete": "max_output_tokens",
+}
+
 SpeechEvent = SpeechStarted | SpeechSustained | SpeechPaused | SpeechResumed | SpeechEnded
 
 
@@ -99,6 +118,20 @@ class Heard:
     """Samples received by then."""
     samples: Samples | None = None
     """The utterance up to here, on a pause and at the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """How a reply should be made."""
+
+    instructions: str = ""
+    spoken: bool = True
+    max_tokens: int | None = None
+    """Text deltas, each of which is a token or a little more; None: the instance's own limit."""
+
+
+class NothingToAnswer(Exception):
+    """Nothing waits for an answer."""
 
 
 class Client(Protocol):
@@ -126,9 +159,15 @@ class Turn:
     answering: asyncio.Task[None] | None = None
     text: str = ""
     """What the model has said of it."""
+    deltas: int = 0
+    """How many pieces that came in."""
     ledger: Ledger = field(default_factory=Ledger)
     judgement: Judgement | None = None
     speaking: asyncio.Task[None] | None = None
+    wishes: Wishes = Wishes()
+    usage: Usage | None = None
+    limited: bool = False
+    """It ended because it was long enough."""
 
 
 @dataclass(slots=True)
@@ -163,7 +202,11 @@ class Session:
     ) -> None:
         self.duplex = Duplex(config)
         self.dialogue = Dialogue()
-        self.instructions = ""
+        self.wishes = Wishes()
+        self.answers_speech = True
+        """False: speech enters the dialogue without a verdict, and waits for `ask`."""
+        self.frames: tuple[Frame, ...] = ()
+        """What is seen now; every request is shown it."""
         self.swaps = 0
         self._seat = seat
         self._listener = listener
@@ -178,6 +221,10 @@ class Session:
         self._past: dict[int, tuple[Ledger, int]] = {}  # of replies that are over, with the pacing clock at their end
         self._warming: asyncio.Task[None] | None = None
         self._roles: Roles | None = None  # as last told
+        self._wanted: dict[int, Wishes] = {}  # of queries that were asked, by utterance
+        self._judged_speech: int | None = None  # the utterance whose events go to the core
+        self._asides: dict[int, asyncio.Task[None]] = {}
+        self._away = False
         self._loop_time = asyncio.get_running_loop().time
         self._began = self._loop_time()
 
@@ -189,9 +236,67 @@ class Session:
             self._tasks.create_task(self._listen(), name="listen")
             self._tasks.create_task(self._decide(), name="decide")
 
-    async def ask(self, number: int, text: str) -> None:
+    # ── what the client asks for ───────────────────────────────────────────────────────
+
+    def say(self, utterance: Utterance) -> None:
+        """Enter an utterance or a text into the dialogue, where it waits for `ask`."""
+        message = UserMessage(utterance.text) if utterance.text is not None else UserMessage(None, (utterance,))
+        self.dialogue.accept(message, (utterance.number,), waiting=True)
+
+    def bring(self, text: str) -> None:
+        """Enter a reply that the client knows from elsewhere."""
+        self.dialogue.bring(AssistantMessage(text))
+
+    async def answer_waiting(self, wishes: Wishes) -> int:
+        """Answer what waits in the dialogue; return the number of its last utterance. Errors: `NothingToAnswer`."""
+        utterance = self._take_question()
+        self._wanted[utterance.number] = wishes
+        await self._events.put(utterance)
+        return utterance.number
+
+    async def ask(self, number: int, text: str, wishes: Wishes | None = None) -> None:
         """Put a typed query; `number` is the next of the utterances' numbers."""
+        if wishes:
+            self._wanted[number] = wishes
         await self._events.put(Utterance(number, text=text))
+
+    def _take_question(self) -> Utterance:
+        """What waits: texts in a row are one question; before and between recordings they are messages of their own."""
+        waiting = self.dialogue.take_waiting()
+        if not waiting:
+            raise NothingToAnswer
+        newest = waiting[-1]
+        first = len(waiting) - 1
+        while newest.message.text is not None and first > 0 and waiting[first - 1].message.text is not None:
+            first -= 1
+        for said in waiting[:first]:
+            self.dialogue.accept(said.message, said.numbers)
+        if newest.message.text is None:
+            return newest.message.utterances[0]
+        return Utterance(newest.numbers[-1], text="\n".join(said.message.text or "" for said in waiting[first:]))
+
+    def aside(self, number: int, query: Query, wishes: Wishes) -> bool:
+        """Answer beside the conversation, as text. False: too many are under way."""
+        if len(self._asides) >= ASIDE_LIMIT:
+            return False
+        self._asides[number] = self._tasks.create_task(self._answer_aside(number, query, wishes), name="aside")
+        return True
+
+    def cancel_aside(self, number: int) -> bool:
+        """False: there is none."""
+        return number in self._asides and self._asides[number].cancel()
+
+    def leave(self) -> None:
+        """The client is away: what it has not heard waits for it."""
+        self._away = True
+        if self._floor is not None and not self.duplex.held:
+            self._turns[self._floor].speech.hold()
+
+    def come_back(self) -> None:
+        """The client is there again."""
+        self._away = False
+        if self._floor is not None and not self.duplex.held:
+            self._turns[self._floor].speech.resume()
 
     async def cancel_reply(self, turn: int) -> None:
         await self._events.put(CancelAsked(turn))
@@ -223,7 +328,27 @@ class Session:
     async def _listen(self) -> None:
         async with aclosing(self._listener.run()) as ears:
             async for heard in ears:
-                await self._events.put(heard)
+                if isinstance(heard.event, SpeechStarted) and self.answers_speech:
+                    self._judged_speech = heard.event.utterance
+                if heard.event.utterance == self._judged_speech:
+                    await self._events.put(heard)
+                else:
+                    self._commit(heard)
+
+    def _commit(self, heard: Heard) -> None:
+        """Speech that nobody judges: it is told at once, and waits in the dialogue when it is over."""
+        number = heard.event.utterance
+        match heard.event:
+            case SpeechStarted():
+                self._client.tell(VoiceActivity(True))
+                self._client.tell(UserStarted(number, _ms(heard.start)))
+            case SpeechEnded():
+                self._client.tell(VoiceActivity(False))
+                self._client.tell(UserStopped(number, _ms(heard.end)))
+                self.say(Utterance(number, heard.samples))
+                self._client.tell(UtteranceCommitted(number))
+            case _:
+                pass
 
     async def _answer(self, number: int, turn: Turn, query: Query) -> None:
         """Take one request to its end, wherever it can be. Cancelled, it closes the stream, which aborts the request.
@@ -264,17 +389,22 @@ class Session:
             ):
                 async for item in stream:
                     self._seat.progressed(instance)
-                    if isinstance(item, Judgement):
-                        waiting.reschedule(patience(limits.first_limit_s))
-                        turn.judgement = item
-                        turn.record.verdict = self._clock()
-                        await self._events.put(Verdict(number, item.p1, item.p2, item.p3))
-                    else:
-                        waiting.reschedule(patience(limits.stall_limit_s))
-                        if turn.record.first_token is None:
-                            turn.record.first_token = self._clock()
-                        turn.text += item
-                        turn.speech.write(item)
+                    match item:
+                        case Judgement():
+                            waiting.reschedule(patience(limits.first_limit_s))
+                            await self._note_verdict(number, turn, item)
+                        case Usage():
+                            turn.usage = item
+                        case _ if turn.deltas == turn.wishes.max_tokens:
+                            turn.limited = True
+                            break
+                        case _:
+                            waiting.reschedule(patience(limits.stall_limit_s))
+                            turn.deltas += 1
+                            if turn.record.first_token is None:
+                                turn.record.first_token = self._clock()
+                            turn.text += item
+                            turn.speech.write(item)
         except PartFailed as failure:
             return failure
         except TimeoutError:
@@ -287,6 +417,49 @@ class Session:
             await self._seat.changed.wait()
             self._seat.changed.clear()
             self._tell_roles()
+
+    async def _note_verdict(self, number: int, turn: Turn, judgement: Judgement) -> None:
+        turn.judgement = judgement
+        turn.record.verdict = self._clock()
+        await self._events.put(Verdict(number, judgement.p1, judgement.p2, judgement.p3))
+        if number == self._floor and judgement.transcripts and turn.utterances[-1].text is None:
+            self._tell_words(turn, judgement.transcripts)
+
+    def _tell_words(self, turn: Turn, transcripts: tuple[str, ...]) -> None:
+        """Of a recording that was asked about: it entered the dialogue before anybody had heard it."""
+        self.dialogue.put_words(turn.record.utterances, " ".join(transcripts))
+        for utterance, transcript in zip(turn.utterances, transcripts, strict=True):
+            seconds = len(utterance.samples) / INPUT_RATE if utterance.samples is not None else 0.0
+            self._client.tell(WordsKnown(utterance.number, transcript, seconds))
+
+    async def _answer_aside(self, number: int, query: Query, wishes: Wishes) -> None:
+        status: Literal["completed", "cancelled", "failed", "incomplete"] = "completed"
+        usage, deltas = None, 0
+        self._client.tell(AsideStarted(number))
+        instance = self._seat.serving(self.duplex.monitor)
+        try:
+            async with aclosing(instance.answer(query)) as stream, asyncio.timeout(STALL_LIMIT_S) as patience:
+                async for item in stream:
+                    patience.reschedule(self._loop_time() + STALL_LIMIT_S)
+                    if isinstance(item, Usage):
+                        usage = item
+                    elif isinstance(item, str):
+                        if deltas == wishes.max_tokens:
+                            status = "incomplete"
+                            break
+                        deltas += 1
+                        self._client.tell(AsideText(number, item))
+        except PartFailed as failure:
+            status = "failed"
+            self._client.tell(PartTrouble(failure.part, failure.message))
+        except TimeoutError:
+            status = "failed"
+        except asyncio.CancelledError:
+            status = "cancelled"
+            raise
+        finally:
+            del self._asides[number]
+            self._client.tell(AsideEnded(number, status, _ASIDE_CAUSE[status], usage))
 
     async def _speak(self, number: int, turn: Turn) -> None:
         def send(chunk: Chunk) -> None:
@@ -348,7 +521,9 @@ class Session:
                 turn, self._floor = self._turns[number], number
                 turn.record.floor = self._clock()
                 self.dialogue.begin_reply(number)
-                self._client.tell(TurnStarted(number))
+                self._client.tell(TurnStarted(number, turn.record.utterances[-1], turn.wishes.spoken))
+                if self._away:
+                    turn.speech.hold()
                 turn.speaking = self._tasks.create_task(self._speak(number, turn), name=f"speak {number}")
             case Hold(number):
                 turn = self._turns[number]
@@ -357,7 +532,8 @@ class Session:
                 self._client.tell(TurnHeld(number))
             case Resume(number):
                 turn = self._turns[number]
-                turn.speech.resume()
+                if not self._away:
+                    turn.speech.resume()
                 self._end_hold(turn)
                 self._client.tell(TurnResumed(number))
             case Finish():
@@ -367,7 +543,7 @@ class Session:
 
     def _warm(self, slot: Slot) -> None:
         self._stop_warming()
-        query = Query(self._history(), (), self.instructions)
+        query = Query(self._history(), (), self.wishes.instructions, self.frames)
         self._warming = self._tasks.create_task(self._compute(self._seat.serving(slot), query), name="warm")
 
     async def _compute(self, instance: Instance, query: Query) -> None:
@@ -397,8 +573,10 @@ class Session:
         utterances = tuple(self._utterances[number] for number in command.utterances)
         record = TurnRecord(command.turn, command.utterances, command.slot, instance.name, self._clock())
         record.abstained = command.abstained
-        query = Query(self._history(), utterances, self.instructions)
-        turn = Turn(self._open_speech(), record, utterances, command.slot, instance)
+        wishes = self._wanted.pop(command.utterances[-1], self.wishes)
+        query = Query(self._history(), utterances, wishes.instructions, self.frames)
+        speech = self._open_speech() if wishes.spoken else TextReply()
+        turn = Turn(speech, record, utterances, command.slot, instance, ledger=Ledger(wishes.spoken), wishes=wishes)
         self._turns[command.turn] = turn
         turn.answering = self._tasks.create_task(self._answer(command.turn, turn, query), name=f"answer {command.turn}")
 
@@ -423,9 +601,9 @@ class Session:
             self._client.tell(UtteranceAccepted(utterance.number, transcript, seconds))
         known = [text for text in words if text is not None]
         if len(known) == len(words):
-            self.dialogue.accept(UserMessage(" ".join(known)))
+            self.dialogue.accept(UserMessage(" ".join(known)), numbers)
         else:
-            self.dialogue.accept(UserMessage(None, turn.utterances))
+            self.dialogue.accept(UserMessage(None, turn.utterances), numbers)
         self._note_span(turn)
         self._note_judgement(turn)
 
@@ -438,7 +616,10 @@ class Session:
         if len(self._past) > HISTORY_LIMIT:
             del self._past[next(iter(self._past))]
         self._end_hold(turn)
-        self._client.tell(TurnEnded(command.turn, command.status, command.cause, heard))
+        if turn.limited and command.status == "completed":
+            self._client.tell(TurnEnded(command.turn, "incomplete", "max_output_tokens", heard, turn.usage))
+        else:
+            self._client.tell(TurnEnded(command.turn, command.status, command.cause, heard, turn.usage))
         self._record(turn, command.status, command.cause)
 
     # ── notes ──────────────────────────────────────────────────────────────────────────

@@ -98,6 +98,8 @@ class Names:
 class VitaInstance:
     """One engine with a VITA checkpoint."""
 
+    sees = True
+
     def __init__(self, name: str, config: VitaInstanceConfig, engine: VllmEngine) -> None:
         self.name = name
         self.engine = engine

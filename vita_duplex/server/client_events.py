@@ -7,19 +7,16 @@ import base64
 import binascii
 from typing import Annotated, Any, Literal
 
-import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
-from vita_duplex.engine.seams import Samples
-
-RATES = (24_000, 16_000)
-"""PCM sample rates on the wire: 24 kHz is OpenAI's only one, 16 kHz saves a third."""
 TEXT_LIMIT = 20_000
-"""Characters of instructions or of one typed item: more than any model's budget for them."""
+"""Characters of instructions or of one item: more than any model's budget for them."""
 AUDIO_LIMIT_MS = 86_400_000
 """No reply lasts longer than a day."""
 PARTS_LIMIT = 16
 """Elements of a list. Without a limit the list of a million mistakes takes half a minute to write."""
+METADATA_LIMIT = 16
+"""Pairs, as in the reference; their names and values are as short as identifiers."""
 
 Name = Annotated[str, Field(max_length=512)]
 """An identifier; the client's own are sent back with an error, so they are short."""
@@ -53,23 +50,45 @@ class PcmFormat(_Part):
     rate: int = 24_000
 
 
+class G711Format(_Part):
+    type: Literal["audio/pcmu", "audio/pcma"]
+
+
+Format = Annotated[PcmFormat | G711Format, Field(discriminator="type")]
+
+
 class ServerVad(_Part):
     type: Literal["server_vad"]
     threshold: float | None = Field(None, ge=0, le=1)
     prefix_padding_ms: int | None = Field(None, ge=0, le=5000)
     silence_duration_ms: int | None = Field(None, ge=64, le=10_000)
-    create_response: Literal[True] | None = None
-    interrupt_response: Literal[True] | None = None
-    """False for these two would be push to talk, which is not there yet; an error is better than silence."""
+    create_response: bool | None = None
+    interrupt_response: bool | None = None
+
+
+class SemanticVad(_Part):
+    type: Literal["semantic_vad"]
+    eagerness: Literal["low", "medium", "high", "auto"] | None = None
+    create_response: bool | None = None
+    interrupt_response: bool | None = None
+
+
+TurnDetection = Annotated[ServerVad | SemanticVad, Field(discriminator="type")]
+
+
+def _false_is_none(value: object) -> object:
+    """pipecat says false where the reference says null."""
+    return None if value is False else value
 
 
 class AudioInput(_Part):
-    format: PcmFormat | None = None
-    turn_detection: ServerVad | None = None
+    format: Format | None = None
+    turn_detection: Annotated[TurnDetection | None, BeforeValidator(_false_is_none)] = None
 
 
 class AudioOutput(_Part):
-    format: PcmFormat | None = None
+    format: Format | None = None
+    speed: float | None = Field(None, ge=0.25, le=1.5)
 
 
 class Audio(_Part):
@@ -77,12 +96,25 @@ class Audio(_Part):
     output: AudioOutput | None = None
 
 
-class SessionUpdateFields(_Part):
-    type: Literal["realtime"]
+Modalities = Annotated[list[Literal["audio", "text"]], Field(min_length=1, max_length=2)]
+MaxTokens = Annotated[int, Field(ge=1)] | Literal["inf"]
+
+
+class _Wishes(_Part):
+    """What a session and a single response may be asked for."""
+
     instructions: str | None = Field(None, max_length=TEXT_LIMIT)
+    output_modalities: Modalities | None = None
+    max_output_tokens: MaxTokens | None = None
+    tools: list[Any] | None = None
+    tool_choice: Any = None
+    prompt: Any = None
+    """The last three are there to be refused in words."""
+
+
+class SessionUpdateFields(_Wishes):
+    type: Literal["realtime"]
     audio: Audio | None = None
-    output_modalities: list[Literal["audio"]] | None = Field(None, max_length=PARTS_LIMIT)
-    tools: list[Any] | None = Field(None, max_length=0)
 
 
 class SessionUpdate(_Event):
@@ -95,6 +127,10 @@ class AudioAppend(_Event):
     audio: str
 
 
+class AudioCommit(_Event):
+    type: Literal["input_audio_buffer.commit"]
+
+
 class AudioClear(_Event):
     type: Literal["input_audio_buffer.clear"]
 
@@ -104,26 +140,95 @@ class InputText(_Part):
     text: str = Field(min_length=1, max_length=TEXT_LIMIT)
 
 
-class UserItem(_Part):
+class InputAudio(_Part):
+    type: Literal["input_audio"]
+    audio: str = Field(min_length=1)
+    """Base64, in the session's input format."""
+
+
+class InputImage(_Part):
+    type: Literal["input_image"]
+    image_url: str = Field(min_length=1)
+    """A data URL with a PNG or JPEG; nothing is fetched."""
+
+
+class OutputText(_Part):
+    type: Literal["output_text", "text"]
+    text: str = Field(max_length=TEXT_LIMIT)
+
+
+class OutputAudio(_Part):
+    """A past reply that a client brings along; its sound is not needed."""
+
+    type: Literal["output_audio", "audio"]
+    transcript: str = Field(max_length=TEXT_LIMIT)
+
+    @property
+    def text(self) -> str:
+        return self.transcript
+
+
+UserPart = Annotated[InputText | InputAudio | InputImage, Field(discriminator="type")]
+
+
+class _Item(_Part):
     type: Literal["message"]
+    id: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+
+
+class UserItem(_Item):
     role: Literal["user"]
-    content: list[InputText] = Field(min_length=1, max_length=PARTS_LIMIT)
+    content: list[UserPart] = Field(min_length=1, max_length=PARTS_LIMIT)
 
     @field_validator("content")
     @classmethod
-    def _limited(cls, content: list[InputText]) -> list[InputText]:
-        if sum(len(part.text) for part in content) > TEXT_LIMIT:
+    def _limited(cls, content: list[UserPart]) -> list[UserPart]:
+        if sum(len(part.text) for part in content if isinstance(part, InputText)) > TEXT_LIMIT:
             raise ValueError(f"more than {TEXT_LIMIT} characters of text")
         return content
+
+    @property
+    def text(self) -> str:
+        return "\n".join(part.text for part in self.content if isinstance(part, InputText))
+
+
+class SystemItem(_Item):
+    role: Literal["system"]
+    content: list[InputText] = Field(min_length=1, max_length=PARTS_LIMIT)
+
+    @property
+    def text(self) -> str:
+        return "\n".join(part.text for part in self.content)
+
+
+class AssistantItem(_Item):
+    role: Literal["assistant"]
+    content: list[Annotated[OutputText | OutputAudio, Field(discriminator="type")]] = Field(
+        min_length=1, max_length=PARTS_LIMIT
+    )
+
+    @property
+    def text(self) -> str:
+        return " ".join(part.text for part in self.content)
+
+
+Item = Annotated[UserItem | SystemItem | AssistantItem, Field(discriminator="role")]
 
 
 class ItemCreate(_Event):
     type: Literal["conversation.item.create"]
-    item: UserItem
+    item: Item
+    previous_item_id: Name | None = None
 
-    @property
-    def text(self) -> str:
-        return "\n".join(part.text for part in self.item.content)
+
+class ItemRetrieve(_Event):
+    type: Literal["conversation.item.retrieve"]
+    item_id: Name
+
+
+class ItemDelete(_Event):
+    type: Literal["conversation.item.delete"]
+    item_id: Name
 
 
 class ItemTruncate(_Event):
@@ -143,8 +248,15 @@ class PlaybackAck(_Event):
     played_ms: int = Field(ge=0, le=AUDIO_LIMIT_MS)
 
 
+class ResponseFields(_Wishes):
+    conversation: Literal["auto", "none"] | None = None
+    input: list[Item] | None = Field(None, max_length=PARTS_LIMIT)
+    metadata: dict[Annotated[str, Field(max_length=64)], Name] | None = Field(None, max_length=METADATA_LIMIT)
+
+
 class ResponseCreate(_Event):
     type: Literal["response.create"]
+    response: ResponseFields | None = None
 
 
 class ResponseCancel(_Event):
@@ -152,17 +264,36 @@ class ResponseCancel(_Event):
     response_id: Name | None = None
 
 
+class OutputClear(_Event):
+    type: Literal["output_audio_buffer.clear"]
+
+
 ClientEvent = (
-    SessionUpdate | AudioAppend | AudioClear | ItemCreate | ItemTruncate | ResponseCreate | ResponseCancel | PlaybackAck
+    SessionUpdate
+    | AudioAppend
+    | AudioCommit
+    | AudioClear
+    | ItemCreate
+    | ItemRetrieve
+    | ItemDelete
+    | ItemTruncate
+    | ResponseCreate
+    | ResponseCancel
+    | OutputClear
+    | PlaybackAck
 )
 SUPPORTED = (
     "session.update",
     "input_audio_buffer.append",
+    "input_audio_buffer.commit",
     "input_audio_buffer.clear",
     "conversation.item.create",
+    "conversation.item.retrieve",
+    "conversation.item.delete",
     "conversation.item.truncate",
     "response.create",
     "response.cancel",
+    "output_audio_buffer.clear",
     "playback.ack",
 )
 _client_event = TypeAdapter[ClientEvent](Annotated[ClientEvent, Field(discriminator="type")])
@@ -180,25 +311,37 @@ def _explain(frame: str, error: ValidationError) -> ClientError:
     first = error.errors(include_url=False, include_input=False)[0]
     if first["type"] in ("json_invalid", "string_unicode"):  # the latter: a lone surrogate, which is no text
         return ClientError("invalid_json", "The frame is not valid JSON; audio goes into binary frames or base64.")
-    event_id, kind = _identify(frame)
-    if first["type"].startswith("union_tag") or kind is None:
+    fields = TypeAdapter(Any).validate_json(frame)
+    event_id, kind = _text(fields, "event_id"), _text(fields, "type")
+    if not first["loc"] or kind is None:
         known = ", ".join(SUPPORTED)
         return ClientError(
             "unknown_event", f"Unknown or unsupported event type {kind!r}; this server takes {known}.",
             param="type", event_id=event_id,
         )  # fmt: skip
-    param = ".".join(str(part) for part in first["loc"][1:])
+    location = first["loc"][1:]
+    if first["type"].startswith("union_tag"):  # the error is where it is said what this is
+        location = (*location, first["ctx"]["discriminator"].strip("'"))
+    param = _path(fields, location)
     return ClientError("invalid_value", f"{param}: {first['msg']}", param=param, event_id=event_id)
 
 
-def _identify(frame: str) -> tuple[str | None, str | None]:
-    """The event's id and type, as far as they can be made out."""
-    fields = TypeAdapter(Any).validate_json(frame)
-    if not isinstance(fields, dict):
-        return None, None
-    values = fields.get("event_id"), fields.get("type")
-    event_id, kind = (value[:200] if isinstance(value, str) else None for value in values)
-    return event_id, kind
+def _text(fields: Any, name: str) -> str | None:
+    """The event's id or type, as far as it can be made out."""
+    value = fields.get(name) if isinstance(fields, dict) else None
+    return value[:200] if isinstance(value, str) else None
+
+
+def _path(fields: Any, location: tuple[int | str, ...]) -> str:
+    """Where the error is, by the names in the event; pydantic also names the alternatives it went into."""
+    names: list[str] = []
+    for number, part in enumerate(location):
+        known = isinstance(part, int) or (isinstance(fields, dict) and part in fields)
+        if known:
+            fields = fields[part]
+        if known or (number == len(location) - 1 and isinstance(fields, dict)):  # the latter: it is missing
+            names.append(str(part))
+    return ".".join(names)
 
 
 def decode_base64(text: str, event_id: str | None = None) -> bytes:
@@ -207,16 +350,3 @@ def decode_base64(text: str, event_id: str | None = None) -> bytes:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
         raise ClientError("invalid_base64", "audio is not base64", param="audio", event_id=event_id) from error
-
-
-def decode_pcm16(data: bytes, event_id: str | None = None) -> Samples:
-    """Little-endian 16 bit samples as float32 in [-1, 1). Errors: `ClientError`."""
-    if len(data) % 2:
-        message = f"{len(data)} bytes are no whole number of 16 bit samples"
-        raise ClientError("invalid_audio", message, param="audio", event_id=event_id)
-    return np.frombuffer(data, "<i2").astype(np.float32) / np.float32(32768)
-
-
-def encode_pcm16(samples: Samples) -> bytes:
-    """Float32 in [-1, 1] as little-endian 16 bit samples; louder is clipped."""
-    return (np.clip(samples, -1, 32767 / 32768) * 32768).round().astype("<i2").tobytes()

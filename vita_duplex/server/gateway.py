@@ -1,123 +1,71 @@
-"""One WebSocket connection: client events in, a session, server events out."""
+"""A session and its connection; when that breaks, the next one of the same client."""
 
 import asyncio
-import json
 import logging
-from dataclasses import dataclass
-from itertools import count
-from typing import assert_never
 
-from fastapi import WebSocket, WebSocketDisconnect
+from fastapi import WebSocket
 
-from vita_duplex.engine.notices import Notice
-from vita_duplex.engine.seams import INPUT_RATE, Samples
-from vita_duplex.engine.session import Session
-from vita_duplex.server.client_events import (
-    RATES,
-    AudioAppend,
-    AudioClear,
-    AudioInput,
-    AudioOutput,
-    ClientError,
-    ClientEvent,
-    ItemCreate,
-    ItemTruncate,
-    PlaybackAck,
-    ResponseCancel,
-    ResponseCreate,
-    ServerVad,
-    SessionUpdate,
-    decode,
-    decode_base64,
-    decode_pcm16,
-)
+from vita_duplex.server.client_events import ClientError, PlaybackAck, SessionUpdate, decode
+from vita_duplex.server.connection import NORMAL, Connection, End, Farewell, TooSlow
+from vita_duplex.server.conversation import Conversation
+from vita_duplex.server.items import Json
 from vita_duplex.server.parts import Parts
-from vita_duplex.server.resample import Resampler
-from vita_duplex.server.server_events import Json, ServerEvents, turn_of
+from vita_duplex.server.resume import RESUME_S, Missed
+from vita_duplex.server.server_events import Frame, ServerEvents
 from vita_duplex.server.terms import Terms
 
 log = logging.getLogger(__name__)
 
-OUTGOING_LIMIT = 500
-"""Events that may wait for a slow reader: some twenty seconds of speech. When it is full the connection is closed;
-nobody else notices."""
-TYPED_LIMIT = 32
-"""Typed items that may wait for `response.create`. When it is full further ones are refused with an error."""
-
-TURN_DETECTION = "session.audio.input.turn_detection"
-
 DRAIN_LOOK_S = 0.1
 """How often a session looks whether its turn is over while the server is stopping."""
 
-# WebSocket close codes, RFC 6455 section 7.4.1 and its IANA registry.
-NORMAL = 1000
+# WebSocket close codes, RFC 6455 section 7.4.1 and its IANA registry; from 4000 on they are an application's own.
 POLICY_VIOLATION = 1008
 INTERNAL_ERROR = 1011
 SERVICE_RESTART = 1012
+REPLACED = 4001
 
 
 class ClientGone(Exception):
-    """The connection is over; raised in its task group to end the other tasks."""
-
-
-class TooSlow(Exception):
-    """The client does not read what it is sent."""
-
-
-@dataclass(frozen=True, slots=True)
-class Farewell:
-    """Goes out after everything else; closes the connection."""
-
-    code: int
-    reason: str
+    """The session is over; raised in its task group to end the other tasks."""
 
 
 class Gateway:
-    """Serves one client until it leaves."""
+    """Serves one client until it leaves for good."""
 
     def __init__(self, socket: WebSocket, parts: Parts, model: str, terms: Terms) -> None:
         """`model`: one of `parts.pools`."""
-        self._socket = socket
         self._parts = parts
-        self._model = model
         self._terms = terms
-        self._vita_events = socket.query_params.get("vita_events") == "true"
-        self._events = ServerEvents(terms.session_id, voice_rate=parts.voice.rate, vita_events=self._vita_events)
-        logs = parts.session_logs
-        self._log = logs.open(terms.session_id, parts.config.duplex, parts.voice.rate) if logs else None
-        self._outgoing: asyncio.Queue[Json | Farewell] = asyncio.Queue(OUTGOING_LIMIT)
-        self._typed: list[tuple[int, str]] = []  # typed items that wait for `response.create`
-        self._rate_in = 24_000
-        self._resampler = Resampler(self._rate_in, INPUT_RATE)
-        self._overflowing = False
+        query = socket.query_params
+        vita_events = query.get("vita_events") == "true"
+        events = ServerEvents(
+            terms.session_id,
+            voice_rate=parts.voice.rate,
+            vita_events=vita_events,
+            binary_audio=query.get("binary_audio") == "true",
+        )
+        self._events = events
+        self._connection: Connection | None = Connection(socket)
+        self._arrived = asyncio.Event()
+        self._missed = Missed() if terms.resume_token else None
         self._throttled = False
         self._clock = asyncio.get_running_loop().time
-        self._numbers = count(1)  # of utterances, spoken and typed
-        self._listener = parts.listener(self._numbers)
-        self._pool = parts.pools[model]
-        self._seat = self._pool.seat()
-        self._session = Session(
-            parts.config.duplex,
-            self._seat,
-            self._listener,
-            lambda: parts.speech(client_pauses=self._vita_events),
-            self,
-            self._log.step if self._log else None,
-        )
+        self._conversation = Conversation(parts, model, events, terms, self._send, client_pauses=vita_events)
+        self._session = self._conversation.session
 
     async def serve(self) -> None:
         """Run until the client is gone. The one place where our own bugs are caught: logged, closed with 1011."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 if self._terms.wanted:
-                    self._apply(SessionUpdate(type="session.update", session=self._terms.wanted))
-                self._send(self._session_event("session.created"))
-                tasks.create_task(self._write(), name="write")
+                    self._conversation.update(SessionUpdate(type="session.update", session=self._terms.wanted))
+                self._send(self._conversation.describe("session.created", **self._resume_fields()))
                 tasks.create_task(self._session.run(), name="session")
-                tasks.create_task(self._read(), name="read")
+                tasks.create_task(self._attend(), name="attend")
                 tasks.create_task(self._expire(), name="expire")
                 tasks.create_task(self._drain(), name="drain")
-        except* (ClientGone, WebSocketDisconnect):
+        except* ClientGone:
             pass
         except* TooSlow:
             await self._close(POLICY_VIOLATION, "too slow: the client does not read what it is sent")
@@ -125,41 +73,76 @@ class Gateway:
             log.exception("a session ended by a bug", exc_info=bug)
             await self._close(INTERNAL_ERROR, "internal error")
         finally:
-            self._pool.leave(self._seat)
-
-    def tell(self, notice: Notice) -> None:
-        """What the session says, on its way to the client."""
-        self._terms.watch.see(notice)
-        if self._log:
-            self._log.note(notice)
-        for event in self._events.translate(notice):
-            self._send(event)
+            self._conversation.leave()
+            if self._connection:
+                self._connection.closed.set()
 
     # ── out ────────────────────────────────────────────────────────────────────────────
 
-    def _send(self, event: Json | Farewell) -> None:
-        try:
-            self._outgoing.put_nowait(event)
-        except asyncio.QueueFull:
-            raise TooSlow from None
-
-    async def _write(self) -> None:
-        while True:
-            event = await self._outgoing.get()
-            if isinstance(event, Farewell):
-                await self._close(event.code, event.reason)
-                raise ClientGone
-            try:
-                await self._socket.send_text(json.dumps(event, ensure_ascii=False))
-            except RuntimeError as closed:  # by the web server itself: no pong came, or a broken frame
-                raise ClientGone from closed
+    def _send(self, frame: Frame) -> None:
+        if self._missed:
+            self._missed.note(frame, self._conversation.settings.wire_out)
+        if self._connection:
+            self._connection.send(frame)
 
     async def _close(self, code: int, reason: str) -> None:
+        if self._connection:
+            await self._connection.close(code, reason)
+
+    # ── connections ────────────────────────────────────────────────────────────────────
+
+    def _resume_fields(self) -> Json:
+        return {"resume_token": self._terms.resume_token, "resume_s": RESUME_S} if self._missed else {}
+
+    def take_over(self, socket: WebSocket, last_event: int) -> Connection | None:
+        """Go on with another connection of the same client, which has seen the events up to `last_event`.
+
+        None if some that it has not seen are not kept any more. The old connection, if it still seems to be there,
+        is closed, and nothing more is taken from it. The caller has to wait until the new one is `closed`.
+        """
+        assert self._missed is not None
+        frames = self._missed.since(last_event)
+        if frames is None:
+            return None
+        if self._connection:
+            self._connection.replace()
+            if not self._connection.started:
+                self._connection.closed.set()
+        self._connection = Connection(socket)
+        more = {**self._resume_fields(), "replayed": len(frames)}
+        resumed = self._conversation.describe("session.resumed", **more)
+        resumed["event_id"] = resumed["event_id"].replace("event", "resumed")  # it is none of those that can be missed
+        for frame in (resumed, *frames):
+            self._connection.send(frame, limited=False)
+        self._arrived.set()
+        return self._connection
+
+    async def _attend(self) -> None:
+        """One connection after the other."""
+        for text in self._terms.early:
+            await self._take(text)
+        while (connection := self._connection) is not None:
+            end = await connection.run(self._receive)
+            if end is End.REPLACED:
+                await connection.close(REPLACED, "the session goes on in another connection")
+            connection.closed.set()
+            if self._connection is not connection:
+                continue
+            self._connection = None
+            if end is End.LEFT or self._missed is None:
+                break
+            await self._wait_for_return()
+        raise ClientGone
+
+    async def _wait_for_return(self) -> None:
+        self._session.leave()
+        self._arrived.clear()
         try:
-            async with asyncio.timeout(1):  # the other side may be the reason why we close
-                await self._socket.close(code, reason)
-        except (TimeoutError, RuntimeError, WebSocketDisconnect):
-            pass
+            async with asyncio.timeout(RESUME_S):
+                await self._arrived.wait()
+        except TimeoutError:
+            raise ClientGone from None
+        self._session.come_back()
 
     # ── the end ────────────────────────────────────────────────────────────────────────
 
@@ -169,7 +152,7 @@ class Gateway:
         while (reason := lifetime.over(self._clock())) is None:  # noqa: ASYNC110 - a time is waited for
             await asyncio.sleep(lifetime.deadline - self._clock())
         self._send(self._events.server_error(reason.code, reason.message))
-        self._send(Farewell(NORMAL, reason.code))
+        self._dismiss(NORMAL, reason.code)
 
     async def _drain(self) -> None:
         """When the server is stopping, let the turn under way finish."""
@@ -180,22 +163,19 @@ class Gateway:
         duplex = self._session.duplex
         while duplex.floor or duplex.judging or duplex.undecided:  # noqa: ASYNC110 - the core is pure, it has no events
             await asyncio.sleep(DRAIN_LOOK_S)
-        self._send(Farewell(SERVICE_RESTART, "server_draining"))
+        self._dismiss(SERVICE_RESTART, "server_draining")
+
+    def _dismiss(self, code: int, reason: str) -> None:
+        if self._connection is None:
+            raise ClientGone
+        self._connection.send(Farewell(code, reason), limited=False)
 
     # ── in ─────────────────────────────────────────────────────────────────────────────
 
-    async def _read(self) -> None:
-        for text in self._terms.early:
-            await self._take(text)
-        while True:
-            message = await self._socket.receive()
-            await asyncio.sleep(0)  # when frames come in a flood, `receive` never waits: let others have their turn
-            if message["type"] == "websocket.disconnect":
-                raise ClientGone
-            frame = message["bytes"] if message.get("bytes") is not None else message.get("text") or ""
-            self._terms.lifetime.heard(self._clock())
-            await self._throttle(len(frame))
-            await self._take(frame)
+    async def _receive(self, frame: str | bytes) -> None:
+        self._terms.lifetime.heard(self._clock())
+        await self._throttle(len(frame))
+        await self._take(frame)
 
     async def _throttle(self, size: int) -> None:
         """Who sends more than its key may is read more slowly, so that its own network connection fills up."""
@@ -211,144 +191,11 @@ class Gateway:
     async def _take(self, frame: str | bytes) -> None:
         try:
             if isinstance(frame, bytes):
-                self._hear(decode_pcm16(frame))
-            else:
-                await self._receive(decode(frame))
+                self._conversation.hear(frame)
+                return
+            event = decode(frame)
+            if self._missed and isinstance(event, PlaybackAck):
+                self._missed.forget(event.item_id, event.played_ms)
+            await self._conversation.take(event)
         except ClientError as error:
             self._send(self._events.client_error(error))
-
-    async def _receive(self, event: ClientEvent) -> None:
-        match event:
-            case SessionUpdate():
-                self._update(event)
-            case AudioAppend(event_id=event_id, audio=audio):
-                self._hear(decode_pcm16(decode_base64(audio, event_id), event_id))
-            case AudioClear():
-                self._listener.forget()
-                self._send(self._events.cleared())
-            case ItemCreate():
-                self._create_item(event)
-            case ItemTruncate():
-                await self._truncate(event)
-            case PlaybackAck(event_id=event_id, item_id=item_id, played_ms=played_ms):
-                self._session.acknowledge(_turn(item_id, event_id), self._samples(played_ms))
-            case ResponseCreate(event_id=event_id):
-                await self._create_response(event_id)
-            case ResponseCancel(event_id=event_id, response_id=response_id):
-                response = self._events.responding
-                if response is None or response_id not in (None, response.id):
-                    message = "There is no such reply to cancel."
-                    raise ClientError("response_cancel_not_active", message, event_id=event_id)
-                await self._session.cancel_reply(response.turn)
-            case _:
-                assert_never(event)
-
-    def _create_item(self, event: ItemCreate) -> None:
-        if len(self._typed) >= TYPED_LIMIT:
-            message = f"{TYPED_LIMIT} typed items wait for their answer already; ask for it."
-            raise ClientError("too_many_items", message, event_id=event.event_id)
-        number = next(self._numbers)
-        self._typed.append((number, event.text))
-        for reply in self._events.typed_item(number, event.text):
-            self._send(reply)
-
-    async def _create_response(self, event_id: str | None) -> None:
-        if not self._typed:
-            message = "Nothing to answer: create a user message with input_text first; speech is answered by itself."
-            raise ClientError("nothing_to_answer", message, event_id=event_id)
-        number, text = self._typed[-1][0], "\n".join(text for _, text in self._typed)
-        self._typed = []
-        await self._session.ask(number, text)
-
-    async def _truncate(self, event: ItemTruncate) -> None:
-        turn = _turn(event.item_id, event.event_id)
-        if not await self._session.truncate(turn, self._samples(event.audio_end_ms)):
-            raise _no_reply(event.item_id, event.event_id)
-        self._send(self._events.truncated(turn, event.audio_end_ms))
-
-    def _samples(self, ms: int) -> int:
-        """Of the voice, whatever the rate on the wire."""
-        return ms * self._parts.voice.rate // 1000
-
-    def _hear(self, samples: Samples) -> None:
-        heard = self._resampler.push(samples)
-        fits = self._terms.audio.take(len(heard) / INPUT_RATE, self._clock()) and self._listener.hear(heard)
-        if not fits and not self._overflowing:  # told once per overflow, not once per frame
-            message = "Audio came far faster than real time; it is dropped. Send it at about the pace of speech."
-            self._send(self._events.server_error("input_audio_overflow", message))
-        self._overflowing = not fits
-
-    def _update(self, event: SessionUpdate) -> None:
-        self._apply(event)
-        self._send(self._session_event("session.updated"))
-
-    def _apply(self, event: SessionUpdate) -> None:
-        audio = event.session.audio
-        rate_in = _rate(audio.input if audio else None, "session.audio.input.format.rate", event)
-        rate_out = _rate(audio.output if audio else None, "session.audio.output.format.rate", event)
-        if audio and audio.input and "turn_detection" in audio.input.model_fields_set:
-            self._update_turn_detection(audio.input.turn_detection, event.event_id)
-        if rate_in is not None and rate_in != self._rate_in:
-            self._rate_in, self._resampler = rate_in, Resampler(rate_in, INPUT_RATE)
-        if rate_out is not None:
-            self._events.rate_out = rate_out
-        if event.session.instructions is not None:
-            self._session.instructions = event.session.instructions
-
-    def _update_turn_detection(self, wanted: ServerVad | None, event_id: str | None) -> None:
-        if wanted is None:
-            message = "turn_detection null (push to talk) is not supported; this server listens all the time."
-            raise ClientError("unsupported_value", message, param=TURN_DETECTION, event_id=event_id)
-        fields = {
-            "threshold": wanted.threshold,
-            "pre_roll_ms": wanted.prefix_padding_ms,
-            "silence_ms": wanted.silence_duration_ms,
-        }
-        given = {name: value for name, value in fields.items() if value is not None}
-        self._listener.configure(self._listener.config.model_copy(update=given))
-
-    def _session_event(self, kind: str) -> Json:
-        endpoint = self._listener.config
-        turn_detection = {
-            "type": "server_vad",
-            "threshold": endpoint.threshold,
-            "prefix_padding_ms": endpoint.pre_roll_ms,
-            "silence_duration_ms": endpoint.silence_ms,
-            "create_response": True,
-            "interrupt_response": self._parts.config.duplex.barge_in != "off",
-        }
-        fields = {
-            "type": "realtime",
-            "model": self._model,
-            "instructions": self._session.instructions,
-            "output_modalities": ["audio"],
-            "tools": [],
-            "audio": {
-                "input": {"format": {"type": "audio/pcm", "rate": self._rate_in}, "turn_detection": turn_detection},
-                "output": {"format": {"type": "audio/pcm", "rate": self._events.rate_out}},
-            },
-        }
-        return self._events.session(kind, fields)
-
-
-def _turn(item_id: str, event_id: str | None) -> int:
-    """The turn of a reply's item. Errors: `ClientError` if it is no reply's."""
-    turn = turn_of(item_id)
-    if turn is None:
-        raise _no_reply(item_id, event_id)
-    return turn
-
-
-def _no_reply(item_id: str, event_id: str | None) -> ClientError:
-    return ClientError("item_not_found", f"{item_id!r} is no reply.", param="item_id", event_id=event_id)
-
-
-def _rate(audio: AudioInput | AudioOutput | None, param: str, event: SessionUpdate) -> int | None:
-    """The sample rate asked for, if any. Errors: `ClientError` if it is none of ours."""
-    if audio is None or audio.format is None:
-        return None
-    rate = audio.format.rate
-    if rate not in RATES:
-        message = f"audio/pcm at {rate} Hz is not supported; use {' or '.join(map(str, RATES))} Hz."
-        raise ClientError("unsupported_rate", message, param=param, event_id=event.event_id)
-    return rate

@@ -17,9 +17,12 @@ from vita_duplex.server.limits import Refusal, Usage
 from vita_duplex.server.metrics import Metrics, ServerState
 from vita_duplex.server.parts import Loading, Parts, load_parts
 from vita_duplex.server.readiness import Readiness
+from vita_duplex.server.resume import Resumables
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
+
+    from vita_duplex.server.gateway import Gateway
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +39,7 @@ class Server:
         self.admission = Admission(config.server.max_sessions, config.server.max_waiting)
         self.drain = Drain(config.server.grace_s)
         self.metrics = Metrics(self._state)
+        self.resumables: Resumables[Gateway] = Resumables()
         self.tracer: Tracer | None = None
         self.on_failure: Callable[[], None] = lambda: None
         self.on_progress: Progress = lambda share, phase: None

@@ -19,6 +19,8 @@ class Terms:
     """Shared by all sessions of the key."""
     drain: Drain
     watch: SessionWatch
+    resume_token: str | None = None
+    """With which the client may come back; None if it did not ask for one."""
     wanted: SessionUpdateFields | None = None
     """Settings that came with the client's ephemeral key."""
     early: tuple[str, ...] = ()

@@ -11,8 +11,9 @@ from fastapi.responses import JSONResponse
 from vita_duplex.server import logs
 from vita_duplex.server.admission import Ticket
 from vita_duplex.server.auth import Caller, Denied, credentials
-from vita_duplex.server.gateway import Gateway
+from vita_duplex.server.gateway import POLICY_VIOLATION, Gateway
 from vita_duplex.server.limits import AudioAllowance, Lifetime, Refusal, Usage
+from vita_duplex.server.resume import new_token
 from vita_duplex.server.server import Server
 from vita_duplex.server.server_events import error_body, refusal
 from vita_duplex.server.terms import Terms
@@ -35,6 +36,9 @@ async def visit(server: Server, socket: WebSocket) -> None:
         )
         return
     await socket.accept("realtime" if "realtime" in offered else None)
+    if token := socket.query_params.get("resume_token"):
+        await _resume(server, socket, caller, token)
+        return
     clock = get_running_loop().time
     usage = server.usage(caller.key)
     may_wait = socket.query_params.get("vita_events") == "true"
@@ -67,6 +71,7 @@ async def _seat(server: Server, socket: WebSocket, caller: Caller, usage: Usage,
     session_id = f"sess_{secrets.token_hex(8)}"
     logs.session_id.set(session_id)
     lifetime = Lifetime(limits, usage.session_time, clock())
+    token = new_token() if socket.query_params.get("resume") == "true" else None
     terms = Terms(
         session_id,
         lifetime,
@@ -74,16 +79,36 @@ async def _seat(server: Server, socket: WebSocket, caller: Caller, usage: Usage,
         usage.bytes_in,
         server.drain,
         SessionWatch(server.metrics, server.tracer, session_id),
+        token,
         caller.session,
         tuple(early),
     )
     try:
-        await Gateway(socket, server.parts, chosen, terms).serve()
+        gateway = Gateway(socket, server.parts, chosen, terms)
+        with server.resumables.holding(token, caller.key, gateway):
+            await gateway.serve()
     finally:
         lifetime.charge(clock())
 
 
-async def _refuse(server: Server, socket: WebSocket, reason: Refusal) -> None:
+async def _resume(server: Server, socket: WebSocket, caller: Caller, token: str) -> None:
+    """Hand the connection to the session it belongs to; that one's first connection keeps the session running."""
+    gateway = server.resumables.find(token, caller.key)
+    if gateway is None:
+        reason = Refusal("session_not_found", "There is no such session, or not any more; begin a new one.")
+        await _refuse(server, socket, reason, POLICY_VIOLATION)
+        return
+    last = socket.query_params.get("last_event_id", "").removeprefix("event_")
+    number = int(last) if last.isascii() and last.isdigit() and len(last) < 10 else 0
+    connection = gateway.take_over(socket, number)
+    if connection is None:
+        reason = Refusal("resume_gap", "What came after that event is not kept any more; begin a new session.")
+        await _refuse(server, socket, reason, POLICY_VIOLATION)
+        return
+    await connection.closed.wait()
+
+
+async def _refuse(server: Server, socket: WebSocket, reason: Refusal, close_code: int = TRY_AGAIN_LATER) -> None:
     server.metrics.refusal(reason.code)
     await socket.send_text(json.dumps(refusal(reason.code, reason.message, reason.retry_after_s)))
-    await socket.close(TRY_AGAIN_LATER, reason.code)
+    await socket.close(close_code, reason.code)

@@ -1,0 +1,27 @@
+"""A server with scripted parts on a real port, in this process."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import uvicorn
+
+from vita_duplex.server.app import create_app
+from vita_duplex.server.server import Server
+from vita_duplex.server.websocket import FairWebSocket
+
+
+@asynccontextmanager
+async def serving(server: Server) -> AsyncIterator[int]:
+    listening = socket.create_server(("127.0.0.1", 0), backlog=128)
+    config = uvicorn.Config(
+        create_app(server), ws=FairWebSocket, ws_per_message_deflate=False, lifespan="off", log_level="warning"
+    )
+    runner = uvicorn.Server(config)
+    running = asyncio.create_task(runner.serve(sockets=[listening]))
+    while not runner.started:  # noqa: ASYNC110 - uvicorn has no event for it
+        await asyncio.sleep(0.01)
+    yield listening.getsockname()[1]
+    runner.should_exit = True
+    await running

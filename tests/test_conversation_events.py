@@ -1,0 +1,507 @@
+"""What a client may do with a conversation, over an in-process WebSocket on virtual time; each event typed."""
+
+import asyncio
+import base64
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from openai.types.realtime import RealtimeServerEvent
+from PIL import Image
+from pydantic import TypeAdapter
+from sockets import Json, Socket, connected, scripted_server
+from virtual_time import run
+
+from vita_duplex.engine.scripted import ScriptedReply
+from vita_duplex.engine.seams import AssistantMessage, Query, UserMessage
+from vita_duplex.server.audio_formats import PCMA, PCMU, AudioFormat, pcm
+from vita_duplex.server.server import Server
+from vita_duplex.server.server_events import AUDIO_HEADER
+
+SHORT = ScriptedReply(transcript="what is it", text="It is short, and this is its end.")
+LONG = ScriptedReply(transcript="tell me more", text=" ".join(f"word{n}" for n in range(80)) + ".")
+NOISE = ScriptedReply(p1=0.1, transcript="secret words", text="secret answer")
+MANUAL = {"audio": {"input": {"turn_detection": None}}}
+reference = TypeAdapter[Any](RealtimeServerEvent)
+
+
+def update(**session: Any) -> Json:
+    return {"type": "session.update", "event_id": "mine", "session": {"type": "realtime", **session}}
+
+
+def item(text: str, **fields: Any) -> Json:
+    content = [{"type": "input_text", "text": text}]
+    return {
+        "type": "conversation.item.create",
+        "event_id": "mine",
+        "item": {"type": "message", "role": "user", "content": content, **fields},
+    }
+
+
+def respond(**response: Any) -> Json:
+    return {"type": "response.create", "event_id": "mine", "response": response}
+
+
+def append(data: bytes) -> Json:
+    return {"type": "input_audio_buffer.append", "audio": base64.b64encode(data).decode()}
+
+
+def tone(seconds: float, rate: int = 24_000) -> bytes:
+    return pcm(rate).encode((0.3 * np.sin(np.arange(int(seconds * rate)) / 20)).astype(np.float32))
+
+
+def errors(socket: Socket) -> list[str]:
+    return [event["error"]["code"] for event in socket.all("error")]
+
+
+def check_types(socket: Socket) -> None:
+    """Every event the reference knows has the reference's shape."""
+    for event in socket.events:
+        if not event["type"].startswith("vita."):
+            assert reference.validate_python(event).type == event["type"]
+
+
+def queries(server: Server) -> list[Query]:
+    assert server.parts is not None
+    return [query for instance in server.parts.pool.instances for query in instance.queries]  # type: ignore[attr-defined]
+
+
+# ── push to talk ───────────────────────────────────────────────────────────────────────
+
+
+def test_push_to_talk_commits_on_request_and_answers_on_request() -> None:
+    async def script() -> None:
+        server = scripted_server(NOISE)  # a verdict of "not for us" does not count: the button says it is
+        async with connected(server, "") as socket:
+            socket.put(update(**MANUAL))
+            socket.put(append(tone(1.0)))
+            await asyncio.sleep(3)
+            assert socket.kinds() == ["session.created", "session.updated"]
+            socket.put({"type": "input_audio_buffer.commit"})
+            await socket.until("conversation.item.done")
+            await asyncio.sleep(3)
+            assert socket.kinds()[2:] == [
+                "input_audio_buffer.committed", "conversation.item.added", "conversation.item.done",
+            ]  # fmt: skip
+            socket.put(respond())
+            done = await socket.until("response.done")
+            check_types(socket)
+            assert done["response"]["status"] == "completed"
+            [words] = socket.all("conversation.item.input_audio_transcription.completed")
+            assert (words["item_id"], words["transcript"]) == ("item_user_1", "secret words")
+            assert words["usage"] == {"type": "duration", "seconds": 1.0}
+            [query] = queries(server)
+            assert query.utterances[0].samples is not None
+            assert len(query.utterances[0].samples) == pytest.approx(16_000, rel=0.01)
+            for event in (item("and now?"), respond()):
+                socket.put(event)
+            await socket.until("response.done", 2)
+            assert queries(server)[-1].history == (UserMessage("secret words"), AssistantMessage("secret answer"))
+
+    run(script())
+
+
+def test_an_empty_or_cleared_buffer_cannot_be_committed() -> None:
+    async def script() -> None:
+        async with connected(scripted_server(SHORT)) as socket:
+            socket.put(update(**MANUAL))
+            for data in (tone(0.05), tone(0.5)):
+                socket.put(append(data))
+            socket.put({"type": "input_audio_buffer.clear"})
+            socket.put({"type": "input_audio_buffer.commit"})
+            await socket.until("error")
+            assert errors(socket) == ["input_audio_buffer_commit_empty"]
+
+    run(script())
+
+
+def test_a_held_button_is_bounded() -> None:
+    async def script() -> None:
+        async with connected(scripted_server(SHORT)) as socket:
+            socket.put(update(**MANUAL))
+            for _ in range(31):
+                socket.put(append(tone(1.0)))
+                await asyncio.sleep(1)
+            await socket.until("error")
+            assert errors(socket) == ["input_audio_overflow"]
+
+    run(script())
+
+
+def test_switching_to_push_to_talk_in_mid_speech_ends_that_utterance() -> None:
+    async def script() -> None:
+        async with connected(scripted_server(SHORT)) as socket:
+            await socket.say(np.sin(np.arange(24_000) / 20).astype(np.float32))
+            await socket.until("input_audio_buffer.speech_started")
+            socket.put(update(**MANUAL))
+            await socket.until("response.done")
+            assert socket.all("session.updated")[0]["session"]["audio"]["input"]["turn_detection"] is None
+
+    run(script())
+
+
+def test_detected_speech_may_wait_for_response_create() -> None:
+    async def script() -> None:
+        server = scripted_server(NOISE)
+        async with connected(server, "") as socket:
+            detection = {"type": "server_vad", "create_response": False}
+            socket.put(update(audio={"input": {"turn_detection": detection}}))
+            await socket.speak()
+            await socket.until("input_audio_buffer.committed")
+            await asyncio.sleep(3)
+            assert queries(server) == []
+            socket.put(respond())
+            done = await socket.until("response.done")
+            check_types(socket)
+            assert done["response"]["status"] == "completed"
+
+    run(script())
+
+
+def test_without_interrupting_what_is_said_into_a_reply_is_ignored() -> None:
+    async def script() -> None:
+        async with connected(scripted_server(LONG, SHORT)) as socket:
+            detection = {"type": "semantic_vad", "eagerness": "low", "interrupt_response": False}
+            socket.put(update(audio={"input": {"turn_detection": detection}}))
+            shown = (await socket.until("session.updated"))["session"]["audio"]["input"]["turn_detection"]
+            assert shown == {**detection, "create_response": True}
+            await socket.speak()
+            await socket.say(np.zeros(12_000, np.float32))  # `low` waits for a second of silence
+            await socket.until("response.output_audio.delta", 10)
+            await socket.speak()
+            done = await socket.until("response.done")
+            assert done["response"]["status"] == "completed"
+            assert len(socket.all("response.created")) == 1
+
+    run(script())
+
+
+# ── items ──────────────────────────────────────────────────────────────────────────────
+
+
+def test_items_are_retrieved_and_deleted_and_the_dialogue_knows() -> None:
+    async def script() -> None:
+        server = scripted_server(SHORT)
+        async with connected(server) as socket:
+            for event in (item("one", id="mine-1"), respond()):
+                socket.put(event)
+            await socket.until("response.done")
+            for item_id in ("mine-1", "item_reply_1"):
+                socket.put({"type": "conversation.item.retrieve", "item_id": item_id})
+            await socket.until("conversation.item.retrieved", 2)
+            first, second = (event["item"] for event in socket.all("conversation.item.retrieved"))
+            assert (first["id"], first["content"]) == ("mine-1", [{"type": "input_text", "text": "one"}])
+            assert second["content"] == [{"type": "output_audio", "transcript": SHORT.text}]
+            socket.put({"type": "conversation.item.delete", "item_id": "item_reply_1"})
+            for event in (item("two"), respond()):
+                socket.put(event)
+            await socket.until("response.done", 2)
+            assert queries(server)[-1].history == (UserMessage("one"),)
+            socket.put({"type": "conversation.item.delete", "item_id": "mine-1"})
+            socket.put({"type": "conversation.item.delete", "item_id": "mine-1", "event_id": "again"})
+            await socket.until("error")
+            check_types(socket)
+            assert [event["item_id"] for event in socket.all("conversation.item.deleted")] == ["item_reply_1", "mine-1"]
+            assert errors(socket) == ["item_not_found"]
+
+    run(script())
+
+
+def test_an_id_is_used_once_and_not_one_of_the_servers() -> None:
+    async def script() -> None:
+        async with connected(scripted_server(SHORT)) as socket:
+            for wanted in ("a", "a", "item_reply_7"):
+                socket.put(item("x", id=wanted))
+            socket.put({**item("y"), "previous_item_id": "root"})
+            await socket.until("error", 3)
+            assert errors(socket) == ["item_exists", "item_exists", "unsupported_value"]
+
+    run(script())
+
+
+def test_an_earlier_conversation_can_be_brought_along() -> None:
+    async def script() -> None:
+        server = scripted_server(SHORT)
+        async with connected(server) as socket:
+            socket.put(update(instructions="Be kind."))
+            socket.put(item("Speak like a pirate.", role="system"))
+            socket.put(item("Who are you?"))
+            content = [{"type": "output_text", "text": "A pirate."}]
+            said = {"type": "message", "role": "assistant", "content": content}
+            socket.put({"type": "conversation.item.create", "item": said})
+            for event in (item("Really?"), respond()):
+                socket.put(event)
+            await socket.until("response.done")
+            check_types(socket)
+            [query] = queries(server)
+            assert query.instructions == "Be kind.\n\nSpeak like a pirate."
+            assert query.history == (UserMessage("Who are you?"), AssistantMessage("A pirate."))
+            assert [utterance.text for utterance in query.utterances] == ["Really?"]
+
+    run(script())
+
+
+def test_a_recording_in_a_message_is_asked_about_like_a_spoken_one() -> None:
+    async def script() -> None:
+        server = scripted_server(SHORT)
+        async with connected(server) as socket:
+            content = [{"type": "input_audio", "audio": base64.b64encode(tone(1.5)).decode()}]
+            socket.put(item("", content=content))
+            socket.put(respond())
+            await socket.until("response.done")
+            check_types(socket)
+            [query] = queries(server)
+            assert query.utterances[0].samples is not None
+            assert len(query.utterances[0].samples) == 24_000
+
+    run(script())
+
+
+def png(size: tuple[int, int] = (40, 30)) -> str:
+    data = io.BytesIO()
+    Image.new("RGB", size, (200, 10, 10)).save(data, "PNG")
+    return "data:image/png;base64," + base64.b64encode(data.getvalue()).decode()
+
+
+def see(url: str, text: str = "What is this?") -> Json:
+    return item("", content=[{"type": "input_image", "image_url": url}, {"type": "input_text", "text": text}])
+
+
+def test_a_picture_is_shown_to_the_model_until_it_is_deleted() -> None:
+    async def script() -> None:
+        server = scripted_server(SHORT)
+        async with connected(server) as socket:
+            for event in (see(png()), respond(), item("and its colour?"), respond()):
+                socket.put(event)
+                await asyncio.sleep(5)
+            await socket.speak()
+            await socket.until("response.done", 3)
+            check_types(socket)
+            assert [[frame.shape for frame in query.frames] for query in queries(server)] == [[(30, 40, 3)]] * 3
+            assert (queries(server)[0].frames[0] == [200, 10, 10]).all()
+            socket.put({"type": "conversation.item.delete", "item_id": "item_user_1"})
+            for event in (item("and now?"), respond()):
+                socket.put(event)
+            await socket.until("response.done", 4)
+            assert min(len(query.frames) for query in queries(server)) == 0
+
+    run_threads(script())
+
+
+def run_threads(main: Any) -> None:
+    """On virtual time, with the work of threads done in place: pictures are decoded in one."""
+
+    async def inline(work: Any, *arguments: Any) -> Any:
+        return work(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(asyncio, "to_thread", inline)
+        run(main)
+
+
+@pytest.mark.parametrize(
+    "url", ["https://example.org/cat.png", "data:image/gif;base64,R0lGODlhAQABAAAAACw=", "data:image/png;base64,AAAA",
+            "data:image/png;base64,!", "data:image/png;base64," + "A" * 100, "data:,", "x" * 100_000],
+    ids=lambda url: url[:30],
+)  # fmt: skip
+def test_what_is_no_picture_is_refused(url: str) -> None:
+    async def script() -> None:
+        async with connected(scripted_server(SHORT)) as socket:
+            socket.put(see(url))
+            await socket.until("error")
+            assert errors(socket) == ["invalid_image"]
+            assert socket.all("conversation.item.added") == []
+
+    run_threads(script())
+
+
+def test_a_picture_with_too_many_pixels_is_refused_before_it_is_unpacked() -> None:
+    async def script() -> None:
+        async with connected(scripted_server(SHORT)) as socket:
+            socket.put(see(png((5000, 5000))))
+            await socket.until("error")
+            assert errors(socket) == ["invalid_image"]
+            assert "pixels" in socket.all("error")[0]["error"]["message"]
+
+    run_threads(script())
+
+
+def test_a_model_that_cannot_see_says_so() -> None:
+    async def script() -> None:
+        server = scripted_server(SHORT)
+        assert server.parts is not None
+        for instance in server.parts.pool.instances:
+            instance.sees = False
+        async with connected(server) as socket:
+            socket.put(see(png()))
+            await socket.until("error")
+            assert errors(socket) == ["image_not_supported"]
+
+    run_threads(script())
+
+
+# ── responses ──────────────────────────────────────────────────────────────────────────
+
+
+def test_a_reply_can_be_text_only_with_instructions_of_its_own() -> None:
+    async def script() -> None:
+        server = scripted_server(SHORT)
+        async with connected(server) as socket:
+            socket.put(update(instructions="Be kind."))
+            socket.put(item("what is it?"))
+            socket.put(respond(output_modalities=["text"], instructions="Be rude.", metadata={"for": "me"}))
+            done = (await socket.until("response.done"))["response"]
+            check_types(socket)
+            assert queries(server)[0].instructions == "Be rude."
+            assert (done["output_modalities"], done["metadata"]) == (["text"], {"for": "me"})
+            assert done["output"][0]["content"] == [{"type": "output_text", "text": SHORT.text}]
+            assert done["usage"] == {"total_tokens": 11, "input_tokens": 3, "output_tokens": 8}
+            kinds = socket.kinds()
+            assert kinds[kinds.index("response.created") :] == [
+                "response.created", "rate_limits.updated", "response.output_item.added", "conversation.item.added",
+                "response.content_part.added", *["response.output_text.delta"] * 8, "response.output_text.done",
+                "response.content_part.done", "response.output_item.done", "conversation.item.done", "response.done",
+                "vita.timeline",
+            ]  # fmt: skip
+            assert "".join(event["delta"] for event in socket.all("response.output_text.delta")) == SHORT.text
+            for event in (item("and now?"), respond()):
+                socket.put(event)
+            second = (await socket.until("response.done", 2))["response"]
+            assert second["output_modalities"] == ["audio"]
+            assert queries(server)[-1].instructions == "Be kind."
+            assert queries(server)[-1].history[-1] == AssistantMessage(SHORT.text)
+
+    run(script())
+
+
+def test_a_session_can_be_text_only() -> None:
+    async def script() -> None:
+        async with connected(scripted_server(SHORT)) as socket:
+            socket.put(update(output_modalities=["text"]))
+            await socket.speak()
+            await socket.until("response.done")
+            check_types(socket)
+            assert socket.all("response.output_audio.delta") == []
+            assert "".join(event["delta"] for event in socket.all("response.output_text.delta")) == SHORT.text
+
+    run(script())
+
+
+def test_a_reply_has_a_maximum_length() -> None:
+    async def script() -> None:
+        async with connected(scripted_server(SHORT)) as socket:
+            socket.put(item("what is it?"))
+            socket.put(respond(max_output_tokens=3, output_modalities=["text"]))
+            done = (await socket.until("response.done"))["response"]
+            check_types(socket)
+            assert (done["status"], done["status_details"]) == (
+                "incomplete", {"type": "incomplete", "reason": "max_output_tokens"},
+            )  # fmt: skip
+            assert done["output"][0]["content"][0]["text"] == "It is short,"
+            assert done["max_output_tokens"] == 3
+
+    run(script())
+
+
+def test_a_reply_can_be_asked_for_by_instructions_alone() -> None:
+    async def script() -> None:
+        server = scripted_server(SHORT)
+        async with connected(server) as socket:
+            socket.put(respond(instructions="Greet the user."))
+            await socket.until("response.done")
+            check_types(socket)
+            assert [utterance.text for utterance in queries(server)[0].utterances] == ["Greet the user."]
+
+    run(script())
+
+
+def test_beside_the_conversation_a_question_is_answered_in_text_and_leaves_no_trace() -> None:
+    async def script() -> None:
+        server = scripted_server(LONG)
+        async with connected(server) as socket:
+            await socket.speak()
+            await socket.until("response.output_audio.delta")
+            question = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Classify."}]}
+            socket.put(respond(conversation="none", input=[question], metadata={"topic": "yes"}))
+            done = (await socket.until("response.done"))["response"]
+            assert (done["id"], done["metadata"]) == ("resp_aside_2", {"topic": "yes"})
+            assert (done["conversation_id"], done["output_modalities"]) == (None, ["text"])
+            assert done["output"][0]["content"][0]["text"] == LONG.text
+            spoken = (await socket.until("response.done", 2))["response"]
+            check_types(socket)
+            assert spoken["status"] == "completed", "it went on meanwhile"
+            assert [event["item"]["id"] for event in socket.all("conversation.item.added")] == [
+                "item_user_1", "item_reply_1",
+            ]  # fmt: skip
+            socket.put(respond(conversation="none", input=[question], output_modalities=["audio"]))
+            await socket.until("error")
+            assert errors(socket) == ["unsupported_value"]
+
+    run(script())
+
+
+def test_a_response_beside_the_conversation_can_be_cancelled_and_there_are_only_so_many() -> None:
+    async def script() -> None:
+        async with connected(scripted_server(LONG)) as socket:
+            for _ in range(5):
+                socket.put(respond(conversation="none", instructions="Count."))
+            await socket.until("error")
+            assert errors(socket) == ["too_many_responses"]
+            socket.put({"type": "response.cancel", "response_id": "resp_aside_1"})
+            done = (await socket.until("response.done"))["response"]
+            assert done["status_details"] == {"type": "cancelled", "reason": "client_cancelled"}
+            await socket.until("response.done", 4)
+            check_types(socket)
+
+    run(script())
+
+
+def test_clearing_the_output_stops_the_reply() -> None:
+    async def script() -> None:
+        async with connected(scripted_server(LONG)) as socket:
+            await socket.speak()
+            await socket.until("response.output_audio.delta")
+            socket.put({"type": "output_audio_buffer.clear"})
+            done = await socket.until("response.done")
+            check_types(socket)
+            assert done["response"]["status_details"]["reason"] == "client_cancelled"
+            assert socket.all("output_audio_buffer.cleared")[0]["response_id"] == "resp_1"
+
+    run(script())
+
+
+# ── formats ────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("binary", [False, True])
+@pytest.mark.parametrize("wire", [PCMU, PCMA, pcm(16_000)], ids=lambda wire: wire.type)
+def test_audio_in_any_format_and_either_kind_of_frame(wire: AudioFormat, binary: bool) -> None:
+    async def script() -> None:
+        wanted = {"format": wire.describe()}
+        async with connected(scripted_server(SHORT), "binary_audio=true" if binary else "") as socket:
+            socket.put(update(audio={"input": wanted, "output": wanted}))
+            shown = (await socket.until("session.updated"))["session"]["audio"]
+            assert (shown["input"]["format"], shown["output"]["format"]) == (wire.describe(), wire.describe())
+            loud = (0.3 * np.sin(np.arange(wire.rate) / 8)).astype(np.float32)
+            speech = np.concatenate([loud, np.zeros(wire.rate, np.float32)])
+            for start in range(0, len(speech), wire.rate // 50):
+                data = wire.encode(speech[start : start + wire.rate // 50])
+                socket.put(data if binary else append(data))
+                await asyncio.sleep(0.02)
+            done = await socket.until("response.done")
+            stopped = socket.all("input_audio_buffer.speech_stopped")[0]
+            assert stopped["audio_end_ms"] == pytest.approx(1000, abs=64)
+            if binary:
+                assert socket.all("response.output_audio.delta") == []
+                heads = [AUDIO_HEADER.unpack_from(frame) for frame in socket.frames]
+                assert {turn for turn, _ in heads} == {1}
+                audio = b"".join(frame[AUDIO_HEADER.size :] for frame in socket.frames)
+            else:
+                deltas = socket.all("response.output_audio.delta")
+                audio = b"".join(base64.b64decode(event["delta"]) for event in deltas)
+            seconds = len(audio) / wire.width / wire.rate
+            assert done["response"]["status"] == "completed"
+            assert seconds == pytest.approx((len(SHORT.text) - 1) / 15, rel=0.01)
+
+    run(script())

@@ -1,0 +1,147 @@
+"""What a client has set for its session: checked, kept, and shown as the reference shows it. Pure."""
+
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+from vita_duplex.engine.duplex import DuplexConfig
+from vita_duplex.engine.session import Wishes
+from vita_duplex.server.audio_formats import DEFAULT, PCM_RATES, PCMA, PCMU, AudioFormat, pcm
+from vita_duplex.server.client_events import (
+    ClientError,
+    Format,
+    MaxTokens,
+    PcmFormat,
+    ResponseFields,
+    SemanticVad,
+    ServerVad,
+    SessionUpdateFields,
+)
+from vita_duplex.server.items import Json
+from vita_duplex.vad.endpoint import EndpointConfig
+
+EAGERNESS_SILENCE_MS = {"low": 1000, "high": 350}
+"""`semantic_vad`: the silence that ends an utterance; the server's own for `medium` and `auto`. OpenAI's waits of up to
+8, 4 and 2 s are those of a model that hears whether a sentence is complete; here it is the silence alone. Below
+300 ms people get cut off."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSettings:
+    """The effective settings of one session; `endpoint` and `barge_in` begin as the server's."""
+
+    endpoint: EndpointConfig
+    barge_in: str
+    turn_detection: ServerVad | SemanticVad | None = field(default_factory=lambda: ServerVad(type="server_vad"))
+    wire_in: AudioFormat = DEFAULT
+    wire_out: AudioFormat = DEFAULT
+    instructions: str = ""
+    spoken: bool = True
+    max_output_tokens: MaxTokens = "inf"
+
+    def updated(self, fields: SessionUpdateFields, server: Self, event_id: str | None) -> Self:
+        """With what a client wants; all of it or nothing. `server`: those without a client. Errors: `ClientError`."""
+        refuse_what_nobody_can(fields, "session", event_id)
+        settings = self
+        if fields.instructions is not None:
+            settings = replace(settings, instructions=fields.instructions)
+        if fields.output_modalities is not None:
+            settings = replace(settings, spoken="audio" in fields.output_modalities)
+        if fields.max_output_tokens is not None:
+            settings = replace(settings, max_output_tokens=fields.max_output_tokens)
+        heard, said = (fields.audio.input, fields.audio.output) if fields.audio else (None, None)
+        if heard and heard.format:
+            settings = replace(settings, wire_in=_wire(heard.format, "session.audio.input.format.rate", event_id))
+        if said and said.format:
+            settings = replace(settings, wire_out=_wire(said.format, "session.audio.output.format.rate", event_id))
+        if said and said.speed not in (None, 1):
+            message = "The voice has one speed, 1.0."
+            raise ClientError("unsupported_value", message, param="session.audio.output.speed", event_id=event_id)
+        if heard and "turn_detection" in heard.model_fields_set:
+            settings = settings._detecting(heard.turn_detection, server)
+        return settings
+
+    def _detecting(self, wanted: ServerVad | SemanticVad | None, server: Self) -> Self:
+        match wanted:
+            case None:
+                return replace(self, turn_detection=None)
+            case ServerVad():
+                endpoint, fields = (
+                    self.endpoint,
+                    {
+                        "threshold": wanted.threshold,
+                        "pre_roll_ms": wanted.prefix_padding_ms,
+                        "silence_ms": wanted.silence_duration_ms,
+                    },
+                )
+            case SemanticVad():
+                endpoint, fields = server.endpoint, {"silence_ms": EAGERNESS_SILENCE_MS.get(wanted.eagerness or "auto")}
+        given = {name: value for name, value in fields.items() if value is not None}
+        barge_in = "off" if wanted.interrupt_response is False else server.barge_in
+        return replace(self, turn_detection=wanted, endpoint=endpoint.model_copy(update=given), barge_in=barge_in)
+
+    @property
+    def wishes(self) -> Wishes:
+        limit = self.max_output_tokens
+        return Wishes(self.instructions, self.spoken, None if isinstance(limit, str) else limit)
+
+    @property
+    def answers_speech(self) -> bool:
+        return self.turn_detection is not None and self.turn_detection.create_response is not False
+
+    def duplex(self, config: DuplexConfig) -> DuplexConfig:
+        return config.model_copy(update={"barge_in": self.barge_in})
+
+    def describe(self, model: str) -> Json:
+        """As in `session.created` and `session.updated`."""
+        return {
+            "type": "realtime",
+            "model": model,
+            "instructions": self.instructions,
+            "output_modalities": ["audio"] if self.spoken else ["text"],
+            "max_output_tokens": self.max_output_tokens,
+            "tools": [],
+            "tool_choice": "none",
+            "audio": {
+                "input": {"format": self.wire_in.describe(), "turn_detection": self._describe_detection()},
+                "output": {"format": self.wire_out.describe(), "speed": 1.0},
+            },
+        }
+
+    def _describe_detection(self) -> Json | None:
+        if self.turn_detection is None:
+            return None
+        fields: Json = {
+            "type": self.turn_detection.type,
+            "create_response": self.answers_speech,
+            "interrupt_response": self.barge_in != "off",
+        }
+        if isinstance(self.turn_detection, SemanticVad):
+            return {**fields, "eagerness": self.turn_detection.eagerness or "auto"}
+        return {
+            **fields,
+            "threshold": self.endpoint.threshold,
+            "prefix_padding_ms": self.endpoint.pre_roll_ms,
+            "silence_duration_ms": self.endpoint.silence_ms,
+        }
+
+
+def refuse_what_nobody_can(fields: SessionUpdateFields | ResponseFields, path: str, event_id: str | None) -> None:
+    """Errors: `ClientError` for tools and stored prompts: an answer without them would be a wrong one."""
+    refused: str | None = None
+    if fields.tools:
+        refused, message = "tools", "The models here cannot call tools; leave `tools` empty."
+    elif fields.tool_choice not in (None, "auto", "none"):
+        refused, message = "tool_choice", "The models here cannot call tools; nothing can be required of them."
+    elif fields.prompt is not None:
+        refused, message = "prompt", "There are no stored prompts here; send `instructions`."
+    if refused:
+        raise ClientError("unsupported_value", message, param=f"{path}.{refused}", event_id=event_id)
+
+
+def _wire(wanted: Format, param: str, event_id: str | None) -> AudioFormat:
+    if not isinstance(wanted, PcmFormat):
+        return PCMU if wanted.type == "audio/pcmu" else PCMA
+    if wanted.rate not in PCM_RATES:
+        message = f"audio/pcm at {wanted.rate} Hz is not supported; use {' or '.join(map(str, PCM_RATES))} Hz."
+        raise ClientError("unsupported_rate", message, param=param, event_id=event_id)
+    return pcm(wanted.rate)
