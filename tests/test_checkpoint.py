@@ -4,14 +4,14 @@ import json
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
-from tiny_vita import CHECKPOINT, GOLDEN, weights
+from tiny_vita import CHECKPOINT, GOLDEN, unfilled_model, weights
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
 
 from vita_duplex.models.checkpoint import (
@@ -199,18 +199,6 @@ def test_a_process_of_expert_parallelism_reads_its_own_experts_only() -> None:
         some.load(tiny())
 
 
-def test_a_quantised_text_model_has_tensors_of_its_own_and_the_towers_have_not() -> None:
-    config = tiny()
-    config.quantization_config = {"quant_method": "awq", "bits": 4, "group_size": 128}
-    packed = Tensors({name: shape for name, shape in IN_SHARDS.items() if name != K_PROJ})
-    packed |= {"model.layers.0.self_attn.k_proj.qweight": (128, 8), K_PROJ: (1, 1)}
-    packed.load(config)
-    with pytest.raises(CheckpointMismatch, match=r"mm_projector.0.qweight"):
-        Tensors(packed | {f"{PROJECTOR}0.qweight": (1,)}).load(config)
-    with pytest.raises(CheckpointMismatch, match=r"bn2"):
-        Tensors({name: shape for name, shape in packed.items() if "bn2" not in name}).load(config)
-
-
 def test_a_tied_text_model_may_have_a_copy_of_its_embeddings() -> None:
     config = tiny()
     config.text_config.tie_word_embeddings = True
@@ -253,43 +241,18 @@ def test_the_folder_of_another_model_is_not_looked_at(tmp_path: Path) -> None:
     check_folder(tmp_path)
 
 
-@pytest.fixture
-def released_model(tmp_path: Path) -> Iterator[Any]:
-    """The model that serves the release, at its size, on no device."""
-    from vllm.config import set_current_vllm_config
-    from vllm.distributed import (
-        cleanup_dist_env_and_memory,
-        ensure_model_parallel_initialized,
-        init_distributed_environment,
-    )
-    from vllm.engine.arg_utils import EngineArgs
-    from vllm.model_executor.model_loader.utils import initialize_model
-    from vllm.utils.torch_utils import set_default_torch_dtype
-
-    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
-        shutil.copy(CHECKPOINT / name, tmp_path)
-    shutil.copy(GOLDEN / "released_config.json", tmp_path / "config.json")
-    engine = EngineArgs(model=str(tmp_path), dtype="bfloat16", enforce_eager=True, kv_cache_memory_bytes=2**26)
-    settings = engine.create_engine_config()
-    with set_current_vllm_config(settings):
-        init_distributed_environment(1, 0, f"file://{tmp_path}/meet", 0, "gloo")
-        ensure_model_parallel_initialized(1, 1)
-        with set_default_torch_dtype(torch.bfloat16), torch.device("meta"):
-            yield initialize_model(settings)
-    cleanup_dist_env_and_memory()
-
-
 @pytest.mark.real
-def test_every_tensor_of_the_release_fills_its_part_of_the_real_model(released_model: Any) -> None:
+def test_every_tensor_of_the_release_fills_its_part_of_the_real_model(tmp_path: Path) -> None:
     shapes = expected_shapes(RELEASED) | dict.fromkeys(UNUSED, (80,))
-    filled = released_model.load_weights((name, torch.empty(shape, device="meta")) for name, shape in shapes.items())
-    inside = dict(released_model.named_parameters())
-    assert filled == set(inside)
-    padding = 2 * 16 * 4096  # of the vocabulary, to a multiple of 64
-    assert sum(one.numel() for one in inside.values()) == parameters(RELEASED) + padding
-    with pytest.raises(CheckpointMismatch, match=r"lacks .*layers\.31\.self_attn\.v_proj"):
-        released_model.load_weights(
-            (name, torch.empty(shape, device="meta"))
-            for name, shape in shapes.items()
-            if name != "model.layers.31.self_attn.v_proj.weight"
-        )
+    with unfilled_model(tmp_path, json.loads((GOLDEN / "released_config.json").read_text())) as model:
+        filled = model.load_weights((name, torch.empty(shape, device="meta")) for name, shape in shapes.items())
+        inside = dict(model.named_parameters())
+        assert filled == set(inside)
+        padding = 2 * 16 * 4096  # of the vocabulary, to a multiple of 64
+        assert sum(one.numel() for one in inside.values()) == parameters(RELEASED) + padding
+        with pytest.raises(CheckpointMismatch, match=r"lacks .*layers\.31\.self_attn\.v_proj"):
+            model.load_weights(
+                (name, torch.empty(shape, device="meta"))
+                for name, shape in shapes.items()
+                if name != "model.layers.31.self_attn.v_proj.weight"
+            )

@@ -7,27 +7,28 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
-from tiny_vita import CASES, CHECKPOINT, TOLERANCE, Case, check, engine, greedy, logits, weights
-from torch import Tensor
+from tiny_vita import (
+    CASES,
+    CHECKPOINT,
+    SIZES,
+    TOLERANCE,
+    check,
+    engine,
+    greedy,
+    logits,
+    random_weights,
+    text_logits,
+    weights,
+    with_towers,
+    written,
+)
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-from vita_duplex.models.checkpoint import AUDIO, PROJECTOR, VISION, CheckpointMismatch
+from vita_duplex.models.checkpoint import AUDIO, CheckpointMismatch
 
 pytestmark = pytest.mark.real
 
-TOWERS = (VISION, PROJECTOR, AUDIO)
 HEARD_AND_SEEN = [CASES[name] for name in ("text", "image_tiled", "audio", "history_two_audios")]
-
-
-def written(folder: Path, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Path:
-    """A checkpoint with the tiny one's tokenizer."""
-    folder.mkdir()
-    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json"):
-        shutil.copy(CHECKPOINT / name, folder)
-    (folder / "config.json").write_text(json.dumps(settings))
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    return folder
 
 
 def settings() -> dict[str, Any]:
@@ -35,50 +36,20 @@ def settings() -> dict[str, Any]:
     return found
 
 
-SIZES = {
-    "vocab_size": 512,
-    "hidden_size": 128,
-    "intermediate_size": 160,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 4096,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "tie_word_embeddings": False,
-}
-
-
 @pytest.mark.parametrize(
     ("config", "build"), [(Qwen2Config, Qwen2ForCausalLM), (LlamaConfig, LlamaForCausalLM)], ids=["qwen2", "llama"]
 )
 def test_another_text_model_gives_what_transformers_gives(tmp_path: Path, config: Any, build: Any) -> None:
     """Random weights, so that all that both have in common is the definition of the model."""
-    torch.manual_seed(0)
-    text = build(config(**SIZES)).eval()
-    for parameter in text.parameters():
-        parameter.data.normal_(std=0.3) if parameter.ndim > 1 else parameter.data.uniform_(0.5, 1.5)
-    towers = {name: tensor for name, tensor in weights().items() if name.startswith(TOWERS)}
-    own = {name: tensor.contiguous() for name, tensor in text.state_dict().items()}
-    folder = written(tmp_path / "vita", settings() | {"text_config": text.config.to_dict()}, towers | own)
-    with engine(folder) as llm:
+    text = random_weights(build(config(**SIZES)))
+    described = settings() | {"text_config": text.config.to_dict()}
+    with engine(written(tmp_path / "vita", described, with_towers(text.state_dict().items()))) as llm:
         for case in HEARD_AND_SEEN:
             [output] = llm.generate(case.request(), greedy(all_logits=True), use_tqdm=False)
             assert output.prompt_token_ids == case.ids("expanded_ids")
-            with torch.inference_mode():
-                reference = text(inputs_embeds=embedded(text, case)).logits[0, -16:]
+            reference = text_logits(text, case)
             assert float((logits(output, 16) - reference).abs().max()) <= TOLERANCE
             assert output.outputs[0].token_ids[0] == int(reference[-1].argmax())
-
-
-def embedded(text: Any, case: Case) -> Tensor:
-    """A prompt with the recorded embeddings of its media, [1, tokens, hidden]; they hang on the towers alone."""
-    ids = torch.tensor(case.ids("expanded_ids"))
-    embeds = text.get_input_embeddings()(ids)
-    for modality, placeholder in (("image", 500), ("audio", 501)):
-        if modality in case.media():
-            embeds[ids == placeholder] = case.tensor(f"{modality}_embeds").flatten(0, -2)
-    return embeds[None]
 
 
 def test_the_flat_layout_of_the_release_gives_the_same(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """The tiny checkpoint, and what the original made of it: `tests/golden/full_model` and its media."""
 
 import json
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -11,11 +12,12 @@ from typing import Any
 
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vita_duplex.engine.vita import VitaInstanceConfig
 from vita_duplex.engine.vllm_engine import set_environment
+from vita_duplex.models.checkpoint import AUDIO, PROJECTOR, VISION
 from vita_duplex.models.tiling import mirror
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -108,6 +110,60 @@ CASES = {
 }
 
 
+def written(folder: Path, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Path:
+    """A checkpoint with the tiny one's tokenizer."""
+    folder.mkdir()
+    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json"):
+        shutil.copy(CHECKPOINT / name, folder)
+    (folder / "config.json").write_text(json.dumps(settings))
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+SIZES = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 128,
+    "intermediate_size": 160,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 4096,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "tie_word_embeddings": False,
+}
+"""Of another text model behind the same towers."""
+
+
+def random_weights(text: Any) -> Any:
+    """A text model of `transformers` with weights none of which is too small to be seen."""
+    torch.manual_seed(0)
+    for parameter in text.eval().parameters():
+        parameter.data.normal_(std=0.3) if parameter.ndim > 1 else parameter.data.uniform_(0.5, 1.5)
+    return text
+
+
+def with_towers(text: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
+    """The tensors of another text model, and the tiny checkpoint's others."""
+    towers = {name: tensor for name, tensor in weights().items() if name.startswith((VISION, PROJECTOR, AUDIO))}
+    return towers | {name: tensor.contiguous() for name, tensor in text}
+
+
+def text_logits(text: Any, case: Case) -> Tensor:
+    """What another text model makes of a prompt and the recorded embeddings of its media, [16, VOCABULARY].
+
+    These hang on the towers alone.
+    """
+    ids = torch.tensor(case.ids("expanded_ids"))
+    with torch.inference_mode():
+        embeds = text.get_input_embeddings()(ids)
+        for modality, placeholder in (("image", 500), ("audio", 501)):
+            if modality in case.media():
+                embeds[ids == placeholder] = case.tensor(f"{modality}_embeds").flatten(0, -2)
+        found: Tensor = text(inputs_embeds=embeds[None]).logits[0, -16:]
+    return found
+
+
 @contextmanager
 def engine(checkpoint: Path = CHECKPOINT, **settings: Any) -> Iterator[Any]:
     """A `vllm.LLM` in this process. Its "logprobs" are logits, of every token when asked for `VOCABULARY`.
@@ -137,6 +193,32 @@ def engine(checkpoint: Path = CHECKPOINT, **settings: Any) -> Iterator[Any]:
         yield llm
     finally:
         llm.llm_engine.engine_core.shutdown()
+
+
+@contextmanager
+def unfilled_model(folder: Path, config: dict[str, Any], device: str = "meta", **settings: Any) -> Iterator[Any]:
+    """The model of a `config.json` as vLLM builds it, of its size, without an engine and without weights."""
+    set_environment(VitaInstanceConfig(model=str(CHECKPOINT)))
+    from vllm.config import set_current_vllm_config
+    from vllm.distributed import (
+        cleanup_dist_env_and_memory,
+        ensure_model_parallel_initialized,
+        init_distributed_environment,
+    )
+    from vllm.engine.arg_utils import EngineArgs
+    from vllm.model_executor.model_loader.utils import initialize_model
+    from vllm.utils.torch_utils import set_default_torch_dtype
+
+    arguments = {"dtype": "bfloat16", "enforce_eager": True, "kv_cache_memory_bytes": 2**26} | settings
+    built = EngineArgs(model=str(written(folder / "unfilled", config, {})), **arguments).create_engine_config()
+    try:
+        with set_current_vllm_config(built):
+            init_distributed_environment(1, 0, f"file://{folder}/meet", 0, "gloo")
+            ensure_model_parallel_initialized(1, 1)
+            with set_default_torch_dtype(built.model_config.dtype), torch.device(device):
+                yield initialize_model(built)
+    finally:
+        cleanup_dist_env_and_memory()
 
 
 def greedy(max_tokens: int = 12, *, all_logits: bool = False) -> Any:

@@ -64,7 +64,7 @@ class VitaInstanceConfig(VllmConfig):
     gpu_memory_utilization: float = Field(0.9, gt=0, le=1)
     """Share of each of its GPUs that an instance takes for weights and tokens together."""
     quantization: str | None = None
-    """Of the text model, as vLLM names it (fp8, awq …); None is what the checkpoint says."""
+    """Of the text model, as vLLM names it (fp8_per_tensor …); None is what the checkpoint says."""
     max_dynamic_patch: int | None = Field(None, ge=1, le=40)
     """Most tiles of a picture, a thumbnail is one more; None is what the checkpoint says. Live talk wants 1."""
     dither: float = Field(0.0, ge=0)

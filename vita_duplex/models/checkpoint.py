@@ -25,7 +25,7 @@ PREFIXES: dict[str, str | None] = {
     f"{PROJECTOR}2.": "vision_projector.linear_2.",
     **{AUDIO + name: None for name in audio_encoder.CHECKPOINT_UNUSED},
     **{AUDIO + theirs: f"audio_tower.{ours}" for theirs, ours in audio_encoder.CHECKPOINT_PREFIXES.items()},
-    "lm_head.": "language_model.lm_head.",
+    "lm_head": "language_model.lm_head",  # without a dot: a list of modules that stay unquantised has it, too
     "model.": "language_model.model.",
 }
 """From a tensor's name to the parameter it fills, by its first part; None fills nothing. The first that fits counts."""
@@ -144,8 +144,12 @@ def is_text(name: str) -> bool:
 
 
 def is_quantised(config: Any) -> bool:
-    """Whether the checkpoint's language model is quantised; one that vLLM quantises while loading is not."""
-    return any(getattr(part, "quantization_config", None) for part in (config, config.text_config))
+    """Whether the checkpoint's language model is quantised; one that vLLM quantises while loading is not.
+
+    The places where vLLM looks; the second name is that of older compressed-tensors.
+    """
+    names = "quantization_config", "compression_config"
+    return any(getattr(part, name, None) for part in (config, config.text_config) for name in names)
 
 
 def parameters(config: Any) -> int:

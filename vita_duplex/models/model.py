@@ -7,7 +7,7 @@ Written for vLLM 0.32; source of the architecture: https://github.com/VITA-MLLM/
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,10 +37,6 @@ class VitaForConditionalGeneration(nn.Module, SupportsMultiModal, SupportsPP, Su
     """The whole model, tensor- and pipeline-parallel where its language model is."""
 
     hf_to_vllm_mapper = WeightsMapper(orig_to_new_prefix=PREFIXES)
-    packed_modules_mapping: ClassVar[dict[str, list[str]]] = {
-        "qkv_proj": ["q_proj", "k_proj", "v_proj"],
-        "gate_up_proj": ["gate_proj", "up_proj"],
-    }
 
     @classmethod
     def get_placeholder_str(cls, modality: str, i: int) -> str | None:
