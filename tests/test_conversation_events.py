@@ -20,7 +20,7 @@ from vita_duplex.server.server import Server
 from vita_duplex.server.server_events import AUDIO_HEADER
 
 SHORT = ScriptedReply(transcript="what is it", text="It is short, and this is its end.")
-LONG = ScriptedReply(transcript="tell me more", text=" ".join(f"word{n}" for n in range(80)) + ".")
+LONG = ScriptedReply(transcript="tell me more", text=" ".join("abcdefghij"[n % 10] * 5 for n in range(80)) + ".")
 NOISE = ScriptedReply(p1=0.1, transcript="secret words", text="secret answer")
 MANUAL = {"audio": {"input": {"turn_detection": None}}}
 reference = TypeAdapter[Any](RealtimeServerEvent)

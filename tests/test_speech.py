@@ -495,7 +495,8 @@ def test_holds_at_any_moment_lose_and_repeat_nothing(
         speech.finish()
         speech.resume()
         await playing
-        assert_whole(sent, voice.made)
+        # A part that comes while the client has next to nothing left is faded at both ends, in time or not.
+        assert_whole(sent, voice.made, cuts=2 * (voice.made // part + 1) if part_s else 0)
         assert speech.heard() == voice.made
         assert sent.texts == [f"Text {number}." for number in range(written)]
         assert max(sent.leads, default=0) <= lead_ms
