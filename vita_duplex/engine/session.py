@@ -222,7 +222,8 @@ class Session:
         self._warming: asyncio.Task[None] | None = None
         self._roles: Roles | None = None  # as last told
         self._wanted: dict[int, Wishes] = {}  # of queries that were asked, by utterance
-        self._judged_speech: int | None = None  # the utterance whose events go to the core
+        self._newest_speech = 0
+        self._unjudged_speech: int | None = None  # the utterance whose events do not go to the core
         self._asides: dict[int, asyncio.Task[None]] = {}
         self._away = False
         self._loop_time = asyncio.get_running_loop().time
@@ -328,12 +329,14 @@ class Session:
     async def _listen(self) -> None:
         async with aclosing(self._listener.run()) as ears:
             async for heard in ears:
-                if isinstance(heard.event, SpeechStarted) and self.answers_speech:
-                    self._judged_speech = heard.event.utterance
-                if heard.event.utterance == self._judged_speech:
-                    await self._events.put(heard)
-                else:
+                number = heard.event.utterance
+                if isinstance(heard.event, SpeechStarted) and number > self._newest_speech:
+                    self._newest_speech = number
+                    self._unjudged_speech = None if self.answers_speech else number
+                if number == self._unjudged_speech:
                     self._commit(heard)
+                else:
+                    await self._events.put(heard)  # the core knows what is late or repeated
 
     def _commit(self, heard: Heard) -> None:
         """Speech that nobody judges: it is told at once, and waits in the dialogue when it is over."""
@@ -345,6 +348,7 @@ class Session:
             case SpeechEnded():
                 self._client.tell(VoiceActivity(False))
                 self._client.tell(UserStopped(number, _ms(heard.end)))
+                self._unjudged_speech = None
                 self.say(Utterance(number, heard.samples))
                 self._client.tell(UtteranceCommitted(number))
             case _:
