@@ -43,7 +43,7 @@ GROUPS = {
     "reading": "reading aloud, radio, cards",
     "sound": "coughs, clicks, knocks, music, noise",
 }
-STORY = " ".join(f"word{number:03}" for number in range(20)) + "."
+STORY = " ".join(f"word{chr(97 + number)}xx" for number in range(20)) + "."
 STORY_S = len(STORY) / 15
 """The voice speaks 15 letters a second."""
 AFTER_S = 1.0
@@ -99,7 +99,7 @@ def read() -> list[Overlap]:
 class Storyteller:
     """In the place of the language model: always the same reply."""
 
-    async def reply(self, messages: Sequence[ChatMessage]) -> AsyncGenerator[str]:
+    async def reply(self, messages: Sequence[ChatMessage], begun: str = "") -> AsyncGenerator[str]:
         for word in STORY.split(" "):
             await asyncio.sleep(0.02)
             yield f"{word} "
