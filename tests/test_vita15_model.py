@@ -71,6 +71,8 @@ def test_logits_and_tokens_are_the_recorded_ones(llm: Any, name: str) -> None:
     found = torch.tensor([output.outputs[0].logprobs[0][one].logprob for one in range(ROWS)])
     error = float((found - RECORDED[f"{name}.logits_last16"][-1]).abs().max())
     assert error <= TOLERANCE
+    states = [found.log_softmax(0)[one].item() for one in (315, 291, 267)]
+    assert states == pytest.approx(list(case["state_token_logprobs"].values()), abs=TOLERANCE)
     assert min(case["greedy_margins"]) > 10 * error
     assert list(output.outputs[0].token_ids) == case["greedy_ids"]
 

@@ -1,7 +1,7 @@
 """VITA 1.0 and VITA-1.5 in one server, each with its own state tokens; two engines of 1.5 under the duplex core.
 
-Both tiny checkpoints have random weights: what they judge is arbitrary, but always the same. At a threshold of 0.1
-VITA-1.5 takes a chirp (0.75; 0.13 into its answer) and turns down a tone into its answer (0.04).
+Both tiny checkpoints have random weights and judge arbitrarily; here every utterance is taken (threshold 0). What
+VITA-1.5 judges is held against the original's numbers in test_vita15_model.py.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ vad: {{kind: level}}
 voice: {{kind: humming}}
 """
 
-CHIRP, TONE = sounds.chirp(1.6), sounds.tone(440.0, 1.0)
+CHIRP = sounds.chirp(1.6)
 
 
 @pytest.fixture(scope="module")
@@ -78,10 +78,3 @@ def test_a_query_into_an_answer_of_vita15_is_answered_by_its_other_engine(port: 
     first, second = [record.instance for record in conversation.records if record.is_reply]
     assert {first, second} == {"vita15 a", "vita15 b"}
     assert (conversation.swaps, conversation.stale_samples) == (1, 0)
-
-
-def test_noise_into_an_answer_of_vita15_lets_it_go_on(port: int) -> None:
-    conversation = talk(port, "vita15", CHIRP, TONE)
-    assert [(verdict.accepted, verdict.state) for verdict in conversation.verdicts] == [(True, "<1>"), (False, "<2>")]
-    assert conversation.statuses == ["completed"]
-    assert conversation.swaps == 0
