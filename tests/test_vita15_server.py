@@ -27,7 +27,7 @@ CONFIG = f"""
 engine: {{kind: vita, vita: {{model: {TESTS / "golden" / "tiny_vita"}, {TINY}}}}}
 models:
   vita15: {{kind: vita, instances: 2, vita: {{model: {TESTS / "golden15" / "tiny_vita15"}, {TINY}}}}}
-duplex: {{verdict_deadline_ms: 6000, hold_limit_s: 60}}
+duplex: {{verdict_threshold: 0, verdict_deadline_ms: 20000, hold_limit_s: 80, first_limit_s: 20, stall_limit_s: 20}}
 vad: {{kind: level}}
 voice: {{kind: humming}}
 """
