@@ -69,12 +69,3 @@ def test_each_model_answers_what_it_takes_for_a_query(port: int, model: str) -> 
 def test_a_model_that_is_not_there_is_refused_by_name(port: int) -> None:
     with pytest.raises(TalkError, match="no model 'vita2' here; there are tiny_vita, vita15"):
         talk(port, "vita2", CHIRP)
-
-
-def test_a_query_into_an_answer_of_vita15_is_answered_by_its_other_engine(port: int) -> None:
-    conversation = talk(port, "vita15", CHIRP, CHIRP)
-    assert [verdict.accepted for verdict in conversation.verdicts] == [True, True]
-    assert conversation.statuses == ["cancelled", "completed"]
-    first, second = [record.instance for record in conversation.records if record.is_reply]
-    assert {first, second} == {"vita15 a", "vita15 b"}
-    assert (conversation.swaps, conversation.stale_samples) == (1, 0)
