@@ -1,4 +1,4 @@
-"""VITA 1.0 and VITA-1.5 in one server, each with its own state tokens; two engines of 1.5 under the duplex core.
+"""VITA 1.0 and VITA-1.5 in one server, each with its own state tokens.
 
 Both tiny checkpoints have random weights and judge arbitrarily; here every utterance is taken (threshold 0). What
 VITA-1.5 judges is held against the original's numbers in test_vita15_model.py.
