@@ -100,6 +100,13 @@ def test_what_happened_in_a_conversation_is_in_the_metrics() -> None:
     run(script())
 
 
+def test_verdicts_that_did_not_decide_are_counted() -> None:
+    metrics = Metrics(ServerState)
+    metrics.turn(record(1, status="completed"))
+    metrics.turn(record(2, status="completed", abstained=True))
+    assert samples(metrics)["abstained_total",] == 1
+
+
 def test_failures_and_refusals_are_counted() -> None:
     async def script() -> None:
         server = scripted_server(

@@ -9,6 +9,7 @@ from conversations import NOISE, QUERY, Conversation, conversation
 from virtual_time import run
 
 from vita_duplex.engine.duplex import DuplexConfig
+from vita_duplex.engine.events import SpeechSustained
 from vita_duplex.engine.notices import (
     Judged,
     Notice,
@@ -23,12 +24,15 @@ from vita_duplex.engine.notices import (
     UserStarted,
     UserStopped,
     UtteranceAccepted,
+    UtteranceCommitted,
     VoiceActivity,
 )
 from vita_duplex.engine.scripted import ScriptedInstance, ScriptedReply
 from vita_duplex.engine.seams import AssistantMessage, Judgement, PartFailed, Query, Samples, UserMessage
+from vita_duplex.engine.session import Heard
 from vita_duplex.tts.normalise import normalise
 from vita_duplex.tts.scripted import HummingVoice
+from vita_duplex.vad.listener import MicrophoneListener
 
 LONG = ScriptedReply(
     transcript="a long story", text=" ".join("abcdefghij"[n % 10] * 5 for n in range(60)) + ".", token_s=0.01
@@ -611,3 +615,35 @@ def test_nothing_more_is_sent_while_an_engine_takes_its_time_to_abort() -> None:
             assert last <= ended - 0.09
 
     run(script())
+
+
+class ForgetfulEars(MicrophoneListener):
+    """Say everything of an utterance again in the middle of the next one."""
+
+    async def run(self) -> AsyncGenerator[Heard]:
+        earlier: list[Heard] = []
+        async for heard in super().run():
+            yield heard
+            if isinstance(heard.event, SpeechSustained):
+                for again in [one for one in earlier if one.event.utterance < heard.event.utterance]:
+                    yield again
+            earlier.append(heard)
+
+
+@pytest.mark.parametrize("judged", [True, False])
+def test_what_the_ears_say_again_of_an_older_utterance_changes_nothing(judged: bool) -> None:
+    async def script(ears: type[MicrophoneListener]) -> tuple[list[str], list[str | int]]:
+        async with conversation(NOISE, QUERY, ears=ears) as talk:
+            talk.session.answers_speech = judged
+            await ask(talk)
+            await ask(talk)
+            await talk.be_silent(8.0)
+            committed = [notice.utterance for notice in talk.all(UtteranceCommitted)]
+            answered = [notice.transcript for notice in talk.all(UtteranceAccepted)]
+            return [type(notice).__name__ for _, notice in talk.told if not isinstance(notice, TurnAudio)], [
+                *committed, *answered,
+            ]  # fmt: skip
+
+    told, entered = run(script(ForgetfulEars))
+    assert (told, entered) == run(script(MicrophoneListener))
+    assert entered == (["a query"] if judged else [1, 2])

@@ -75,6 +75,9 @@ class AccessConfig(BaseModel):
     """A YAML file with the same."""
     open: bool = False
     """Serve other machines without keys."""
+    operators: tuple[str, ...] = ()
+    """Names of the keys that may drain instances. On a server without keys that is not
+    `open` whoever reaches it may: they are on this machine."""
     origins: tuple[str, ...] = ()
     """Origins of web pages that may connect, for example https://app.example; "*" for all. Pages of this server's own
     may, if it has keys or is reached by address."""

@@ -100,6 +100,10 @@ class Pool:
         self.settle()
 
     @property
+    def draining(self) -> frozenset[str]:
+        return frozenset(self._draining)
+
+    @property
     def generators(self) -> dict[str, int]:
         """Sessions whose generator slot is bound to an instance, by its name."""
         return self._loads(seat.bound for seat in self._seats.values())

@@ -329,14 +329,16 @@ class Session:
     async def _listen(self) -> None:
         async with aclosing(self._listener.run()) as ears:
             async for heard in ears:
-                number = heard.event.utterance
-                if isinstance(heard.event, SpeechStarted) and number > self._newest_speech:
+                number, starts = heard.event.utterance, isinstance(heard.event, SpeechStarted)
+                if number < self._newest_speech or (starts and number == self._newest_speech):
+                    continue  # late or repeated
+                if starts:
                     self._newest_speech = number
                     self._unjudged_speech = None if self.answers_speech else number
                 if number == self._unjudged_speech:
                     self._commit(heard)
                 else:
-                    await self._events.put(heard)  # the core knows what is late or repeated
+                    await self._events.put(heard)
 
     def _commit(self, heard: Heard) -> None:
         """Speech that nobody judges: it is told at once, and waits in the dialogue when it is over."""

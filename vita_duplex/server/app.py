@@ -14,7 +14,7 @@ from fastapi.security import HTTPBearer
 from fastapi.staticfiles import StaticFiles
 
 from vita_duplex import __version__
-from vita_duplex.server import client_secrets
+from vita_duplex.server import client_secrets, instances
 from vita_duplex.server.auth import Caller, Denied, credentials
 from vita_duplex.server.body_limit import BodyLimit
 from vita_duplex.server.server import Server
@@ -108,5 +108,6 @@ def create_app(server: Server) -> FastAPI:
         await visit(server, socket)
 
     app.include_router(client_secrets.router(server, caller))
+    app.include_router(instances.router(server, caller))
     app.mount("/static", FreshFiles(directory=STATIC), name="static")
     return app

@@ -73,6 +73,7 @@ class Metrics:
         )
         self._turns = self._counter("turns", "Turns by how they ended", "status", "reason")
         self._verdicts = self._counter("verdicts", "Verdicts by state token", "state", "accepted")
+        self._abstained = self._counter("abstained", "Early verdicts too close to the threshold to decide")
         self._holds = self._counter("holds", "Holds of replies: resumed ones were false alarms", "outcome")
         self._failures = self._counter("failures", "Failures of parts", "part")
         self._refusals = self._counter("refusals", "Requests and sessions refused, by code", "code")
@@ -86,6 +87,7 @@ class Metrics:
         self._turns.labels(record.status, record.reason or "").inc()
         if record.state is not None:
             self._verdicts.labels(record.state, str(record.status != "rejected").lower()).inc()
+        self._abstained.inc(record.abstained)
         for _, end in record.holds:
             ended_it = record.reason is not None and end == record.finished
             self._holds.labels("cancelled" if ended_it else "resumed").inc()
