@@ -19,6 +19,7 @@ from vita_duplex.engine.session import Session
 from vita_duplex.server.session_logs import SessionWriter
 from vita_duplex.tts.scripted import HummingVoice
 from vita_duplex.tts.speech import PacedSpeech, SpeechConfig
+from vita_duplex.vad.detector import Detector
 from vita_duplex.vad.endpoint import EndpointConfig
 from vita_duplex.vad.listener import MicrophoneListener
 from vita_duplex.vad.scripted import LevelVad
@@ -100,7 +101,7 @@ async def conversation(
     pool = pool or Pool(scripted)
     voice = voice or HummingVoice()
     numbers = count(1)
-    listener = ears(vad or LevelVad(), EndpointConfig(), InlineExecutor(), numbers)
+    listener = ears(Detector(vad or LevelVad(), InlineExecutor()), EndpointConfig(), numbers)
 
     class Teller:
         def tell(self, notice: Notice) -> None:

@@ -32,7 +32,7 @@ from vita_duplex.engine.seams import Transcriber
 from vita_duplex.engine.vllm_text import ChatMessage
 from vita_duplex.server.roc import Share
 from vita_duplex.vad.moonshine import Moonshine
-from vita_duplex.vad.silero import SileroModel
+from vita_duplex.vad.silero import Silero
 
 TABLE = Path(__file__).with_name("overlaps.tsv")
 GROUPS = {
@@ -110,13 +110,13 @@ class Storyteller:
         healthy = True
 
 
-def overlap(one: Overlap, ears: Transcriber, judge: Judge, model: SileroModel) -> Outcome:
+def overlap(one: Overlap, ears: Transcriber, judge: Judge, model: Silero) -> Outcome:
     samples = one.event.samples()
 
     async def script() -> Outcome:
         teller, executor, voice = Storyteller(), InlineExecutor(), NumberedVoice()
         instances = [Cascade(name, ears, judge, teller, executor) for name in "ab"]  # type: ignore[arg-type]
-        async with conversation(instances=instances, voice=voice, vad=model.open()) as talk:  # type: ignore[arg-type]
+        async with conversation(instances=instances, voice=voice, vad=model) as talk:  # type: ignore[arg-type]
             await talk.session.ask(next(talk.numbers), "Tell me a story.")
             await talk.silent_until(TurnAudio)
             await talk.be_silent(AFTER_S)
@@ -134,7 +134,7 @@ def overlap(one: Overlap, ears: Transcriber, judge: Judge, model: SileroModel) -
 
 
 def measure(overlaps: Iterable[Overlap]) -> list[Outcome]:
-    ears, judge, model = Moonshine(), Judge(), SileroModel()
+    ears, judge, model = Moonshine(), Judge(), Silero()
     return [overlap(one, ears, judge, model) for one in overlaps]
 
 

@@ -19,6 +19,8 @@ from vita_duplex.server.cli import UNREAD_LIMIT_MS, listen
 from vita_duplex.server.conversation import WAITING_LIMIT
 from vita_duplex.server.parts import Parts
 from vita_duplex.server.server import Server
+from vita_duplex.vad.detector import Detector
+from vita_duplex.vad.scripted import LevelVad
 
 SHORT = ScriptedReply(text="It is short, and this is its end.")
 LONG = ScriptedReply(text=" ".join("abcdefghij"[n % 10] * 5 for n in range(80)) + ".")
@@ -135,7 +137,7 @@ def test_a_flood_of_frames_does_not_keep_others_from_being_served() -> None:
 
 
 class SlowExecutor(InlineExecutor):
-    """Takes a second for what it is given."""
+    """Takes half a second for what it is given."""
 
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
         future: Future[Any] = Future()
@@ -145,7 +147,7 @@ class SlowExecutor(InlineExecutor):
             if not future.cancelled():
                 future.set_result(result)
 
-        asyncio.get_running_loop().call_later(1.0, finish)
+        asyncio.get_running_loop().call_later(0.5, finish)
         return future
 
 
@@ -153,7 +155,7 @@ def test_a_file_pushed_in_too_fast_is_cut_a_few_times_and_not_in_every_word() ->
     async def script() -> None:
         server = scripted_server(SHORT)
         assert server.parts is not None
-        server.parts = replace(server.parts, vad_executor=SlowExecutor())  # twice the pace of speech
+        server.parts = replace(server.parts, detector=Detector(LevelVad(), SlowExecutor()))  # twice the pace of speech
         async with connected(server) as client:
             frame = np.zeros(480, np.int16).tobytes()
             for _ in range(10 * 60 * 50):  # ten minutes at ten times the pace of speech

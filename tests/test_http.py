@@ -4,13 +4,14 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
 from openai.types.realtime import ClientSecretCreateResponse
 from sockets import connected, scripted_server
-from virtual_time import run
+from virtual_time import InlineExecutor, run
 
 from vita_duplex.engine.seams import PartFailed
 from vita_duplex.server import body_limit
@@ -18,6 +19,8 @@ from vita_duplex.server.app import create_app
 from vita_duplex.server.auth import hashed, new_key
 from vita_duplex.server.readiness import FRESH_S
 from vita_duplex.server.server import Server
+from vita_duplex.vad.detector import Detector
+from vita_duplex.vad.scripted import LevelVad
 
 KEY = new_key()
 KEYS = {"keys": {"laptop": hashed(KEY)}}
@@ -199,7 +202,8 @@ def test_a_voice_that_fails_or_hangs_is_seen_and_so_is_its_recovery(monkeypatch:
 def test_ears_whose_worker_is_gone_are_seen() -> None:
     server = scripted_server()
     assert server.parts is not None
-    executor = server.parts.vad_executor
+    executor = InlineExecutor()
+    server.parts = replace(server.parts, detector=Detector(LevelVad(), executor))
 
     def gone(*_: object) -> None:
         raise RuntimeError("cannot schedule new futures after shutdown")

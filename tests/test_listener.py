@@ -15,6 +15,7 @@ from virtual_time import InlineExecutor, run
 from vita_duplex.engine.events import SpeechEnded, SpeechPaused, SpeechResumed, SpeechStarted, SpeechSustained
 from vita_duplex.engine.seams import INPUT_RATE, Samples
 from vita_duplex.engine.session import Heard
+from vita_duplex.vad.detector import Detector
 from vita_duplex.vad.endpoint import WINDOW, EndpointConfig
 from vita_duplex.vad.listener import WAITING_LIMIT, MicrophoneListener
 from vita_duplex.vad.scripted import LevelVad
@@ -33,7 +34,7 @@ CONVERSATION = sound(20_000, 30_000, 6000, 8000, 24_001, 2000, 16_000, 700, 16_0
 
 
 def open_listener(config: EndpointConfig | None = None) -> MicrophoneListener:
-    return MicrophoneListener(LevelVad(), config or EndpointConfig(), InlineExecutor(), count(1))
+    return MicrophoneListener(Detector(LevelVad(), InlineExecutor()), config or EndpointConfig(), count(1))
 
 
 async def listen(

@@ -16,7 +16,7 @@ from virtual_time import run
 from vita_duplex.engine.events import SpeechPaused, SpeechResumed
 from vita_duplex.engine.notices import Judged, Notice, TurnAudio, TurnEnded, TurnHeld, TurnRecorded, TurnResumed
 from vita_duplex.engine.scripted import ScriptedReply
-from vita_duplex.engine.seams import INPUT_RATE, Samples
+from vita_duplex.engine.seams import INPUT_RATE, Probabilities, Samples, VadState, Windows
 from vita_duplex.engine.session import Heard
 from vita_duplex.vad.listener import MicrophoneListener
 
@@ -29,8 +29,11 @@ LETTER = RATE // 15
 class ShareVad:
     """The probability of speech is the share of the window that is no silence."""
 
-    def probability(self, window: Samples) -> float:
-        return float(np.mean(window != 0))
+    def start(self) -> VadState:
+        return np.zeros(0, np.float32)
+
+    def probabilities(self, windows: Windows, states: VadState) -> tuple[Probabilities, VadState]:
+        return np.mean(windows != 0, axis=1, dtype=np.float32), states
 
 
 class NumberedVoice:

@@ -12,8 +12,8 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import AsyncGenerator, Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import AsyncGenerator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from itertools import count
@@ -25,15 +25,16 @@ from vita_duplex.engine.events import SpeechPaused
 from vita_duplex.engine.notices import Notice, TurnEnded, TurnRecorded
 from vita_duplex.engine.pool import Pool
 from vita_duplex.engine.scripted import ScriptedInstance, ScriptedReply
-from vita_duplex.engine.seams import INPUT_RATE, Judgement, Query, Samples, Vad
+from vita_duplex.engine.seams import INPUT_RATE, Judgement, Query, Samples
 from vita_duplex.engine.session import Heard, Session
 from vita_duplex.server.server_events import ServerEvents
 from vita_duplex.tts.normalise import normalise
 from vita_duplex.tts.speech import PacedSpeech, SpeechConfig
+from vita_duplex.vad.detector import Detector
 from vita_duplex.vad.endpoint import EndpointConfig
 from vita_duplex.vad.listener import MicrophoneListener
 from vita_duplex.vad.scripted import LevelVad
-from vita_duplex.vad.silero import SileroModel
+from vita_duplex.vad.silero import Silero
 
 FRAME = INPUT_RATE // 50
 ADDED_BAR_MS = 20.0
@@ -63,8 +64,8 @@ class Seen:
 class NotingListener(MicrophoneListener):
     """Notes when the frame came in that completed a pause."""
 
-    def __init__(self, vad: Vad, executor: Executor, seen: Seen) -> None:
-        super().__init__(vad, EndpointConfig(), executor, count(1))
+    def __init__(self, detector: Detector, seen: Seen) -> None:
+        super().__init__(detector, EndpointConfig(), count(1))
         self._seen = seen
         self._came: list[float] = []
 
@@ -145,8 +146,8 @@ async def measure(sessions: int, seconds: float, vad: str) -> Seen:
     seen = Seen()
     pool = Pool([NotingInstance(name, seen) for name in "ab"])
     executor = ThreadPoolExecutor(1)
-    open_vad: Callable[[], Vad] = LevelVad if vad == "level" else SileroModel().open
-    users = [User(n, pool, NotingListener(open_vad(), executor, seen), seen) for n in range(sessions)]
+    detector = Detector(LevelVad() if vad == "level" else Silero(), executor)
+    users = [User(n, pool, NotingListener(detector, seen), seen) for n in range(sessions)]
     running = [asyncio.create_task(user.session.run()) for user in users]
     until = asyncio.get_running_loop().time() + seconds
     await asyncio.gather(*(user.talk(until) for user in users))

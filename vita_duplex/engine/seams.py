@@ -125,11 +125,25 @@ class Instance(Protocol):
         ...
 
 
-class Vad(Protocol):
-    """One session's voice activity detector; keeps its own state between windows."""
+Windows = NDArray[np.float32]
+"""Stretches of 512 samples (32 ms at 16 kHz), shape [n, 512]."""
 
-    def probability(self, window: Samples) -> float:
-        """Probability of speech in the next 512 samples (32 ms at 16 kHz)."""
+Probabilities = NDArray[np.float32]
+"""Of speech, one per window, shape [n]."""
+
+VadState = NDArray[np.float32]
+"""What a detector remembers of one session between windows, shape [s] with its own s; of n sessions [n, s]."""
+
+
+class Vad(Protocol):
+    """A voice activity detector for any number of sessions; it keeps nothing of them itself."""
+
+    def start(self) -> VadState:
+        """The state before a session's first window."""
+        ...
+
+    def probabilities(self, windows: Windows, states: VadState) -> tuple[Probabilities, VadState]:
+        """Hear the next window of each of n sessions: [n, 512] and [n, s] to [n] and [n, s]. Blocks."""
         ...
 
 

@@ -16,7 +16,7 @@ from vita_duplex.models import layouts, smollm2
 from vita_duplex.server.parts import BUNDLED, settings_of
 from vita_duplex.server.voices import load_voice
 from vita_duplex.vad.moonshine import Moonshine
-from vita_duplex.vad.silero import SileroModel
+from vita_duplex.vad.silero import Silero
 
 Finding = tuple[bool, str]
 """Whether it is all right, and what was found."""
@@ -77,7 +77,7 @@ def _loads(load: Callable[[], object], name: str) -> Finding:
 def _vad(config: Config) -> Finding:
     if config.vad.kind == "level":
         return True, "by level, no model"
-    return _loads(SileroModel, f"silero-vad {_version('silero-vad')}")
+    return _loads(Silero, f"silero-vad {_version('silero-vad')}")
 
 
 def _ears(config: Config) -> Finding:

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from vita_duplex.engine.judge import Judge
 from vita_duplex.engine.pool import Pool
 from vita_duplex.engine.remote import RemoteInstance
 from vita_duplex.engine.scripted import ScriptedInstance
-from vita_duplex.engine.seams import Instance, PartFailed, Progress, Synthesiser, Vad
+from vita_duplex.engine.seams import Instance, PartFailed, Progress, Synthesiser
 from vita_duplex.engine.vita import VitaInstance
 from vita_duplex.engine.vllm_text import VllmText
 from vita_duplex.models import smollm2
@@ -22,10 +22,11 @@ from vita_duplex.server.session_logs import SessionLogs
 from vita_duplex.server.voices import load_voice
 from vita_duplex.tts.seats import Seats
 from vita_duplex.tts.speech import PacedSpeech
+from vita_duplex.vad.detector import Detector
 from vita_duplex.vad.listener import MicrophoneListener
 from vita_duplex.vad.moonshine import Moonshine
 from vita_duplex.vad.scripted import LevelVad
-from vita_duplex.vad.silero import SileroModel
+from vita_duplex.vad.silero import Silero
 
 BUNDLED = "smollm2"
 """The model name that means the one from the package."""
@@ -49,8 +50,7 @@ class Parts:
     voice: Synthesiser
     seats: Seats | None
     """Who may use the voice next, if it serves only so many at a time."""
-    open_vad: Callable[[], Vad]
-    vad_executor: Executor
+    detector: Detector
     further: Mapping[str, Pool] = field(default_factory=dict)
     """Of the models beside `pool`'s, by name."""
     session_logs: SessionLogs | None = None
@@ -68,7 +68,7 @@ class Parts:
         return model if model in self.pools else (None if model and self.further else self.config.model_name)
 
     def listener(self, numbers: Iterator[int]) -> MicrophoneListener:
-        return MicrophoneListener(self.open_vad(), self.config.endpoint, self.vad_executor, numbers)
+        return MicrophoneListener(self.detector, self.config.endpoint, numbers)
 
     def speech(self, *, client_pauses: bool) -> PacedSpeech:
         return PacedSpeech(self.voice, self.config.speech, client_pauses=client_pauses, seats=self.seats)
@@ -90,7 +90,7 @@ class Parts:
     def close(self) -> None:
         for pool in self.pools.values():
             pool.close()
-        self.vad_executor.shutdown(wait=False, cancel_futures=True)
+        self.detector.close()
         if self.session_logs:
             self.session_logs.close()
 
@@ -99,14 +99,14 @@ def load_parts(config: Config, progress: Progress) -> Parts:
     """Load everything; blocks for as long as the models take. Errors: `PartFailed`."""
     progress(0.0, "loading the ears")
     session_logs = SessionLogs(config.server.session_logs) if config.server.session_logs else None
-    open_vad: Callable[[], Vad] = LevelVad if config.vad.kind == "level" else SileroModel().open
+    vad = LevelVad() if config.vad.kind == "level" else Silero()
     progress(0.05, "loading the voice")
     voice, seats = load_voice(config)
     pool, *others = _pools(config, _part(progress, 0.1, 0.85))
     progress(0.95, "warming up")
-    executor = ThreadPoolExecutor(1, thread_name_prefix="vad")
+    detector = Detector(vad, ThreadPoolExecutor(1, thread_name_prefix="vad"))
     further = dict(zip(config.models, others, strict=True))
-    return Parts(config, pool, voice, seats, open_vad, executor, further, session_logs)
+    return Parts(config, pool, voice, seats, detector, further, session_logs)
 
 
 def prepare(config: EngineConfig, progress: Progress) -> str:

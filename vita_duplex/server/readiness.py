@@ -44,9 +44,8 @@ class Readiness:
                 self._looked = clock()
 
     async def _hear(self) -> None:
-        silence = np.zeros(WINDOW, np.float32)
-        executor = self._parts.vad_executor
-        await asyncio.get_running_loop().run_in_executor(executor, self._parts.open_vad().probability, silence)
+        detector = self._parts.detector
+        await detector.probabilities(np.zeros((1, WINDOW), np.float32), detector.start())
 
     async def _speak(self) -> None:
         async with aclosing(self._parts.voice.synthesise("Yes.")) as pieces:

@@ -3,7 +3,6 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Iterator
-from concurrent.futures import Executor
 
 import numpy as np
 
@@ -14,16 +13,17 @@ from vita_duplex.engine.events import (
     SpeechStarted,
     SpeechSustained,
 )
-from vita_duplex.engine.seams import INPUT_RATE, Samples, Vad
+from vita_duplex.engine.seams import INPUT_RATE, Samples, Windows
 from vita_duplex.engine.session import Heard, SpeechEvent
+from vita_duplex.vad.detector import Detector
 from vita_duplex.vad.endpoint import WINDOW, Endpoint, EndpointConfig, Kind, Mark
 
 WAITING_LIMIT = 60 * INPUT_RATE
 """Samples that may wait to be listened to. When it is full `hear` refuses more until half of them are listened to:
 the client sends far faster than speech, or the machine is far too slow. Either way old audio is worth more than new,
 and one long gap is better than a syllable here and there."""
-BATCH = 64
-"""Windows (2 s) per trip to the worker thread, so that a long backlog does not keep others waiting."""
+BATCH = 32
+"""Windows (1 s) per run of the detector, so that a long backlog does not keep others waiting."""
 
 _EVENTS: dict[Kind, type[SpeechEvent]] = {
     "started": SpeechStarted,
@@ -35,13 +35,13 @@ _EVENTS: dict[Kind, type[SpeechEvent]] = {
 
 
 class MicrophoneListener:
-    """Voice activity detection and endpointing. The detector runs in `executor`, off the event loop."""
+    """Voice activity detection and endpointing."""
 
-    def __init__(self, vad: Vad, config: EndpointConfig, executor: Executor, numbers: Iterator[int]) -> None:
+    def __init__(self, detector: Detector, config: EndpointConfig, numbers: Iterator[int]) -> None:
         self.config = config
-        self._vad = vad
+        self._detector = detector
+        self._vad_state = detector.start()
         self._endpoint = Endpoint(config)
-        self._executor = executor
         self._numbers = numbers
         self._utterance = 0
         self._waiting: deque[Samples] = deque()
@@ -78,20 +78,19 @@ class MicrophoneListener:
         self._rest = np.zeros(0, np.float32)
 
     async def run(self) -> AsyncGenerator[Heard]:
-        loop = asyncio.get_running_loop()
         while True:
             await self._arrived.wait()
-            while windows := self._take():
-                probabilities = await loop.run_in_executor(self._executor, self._probabilities, windows)
+            while len(windows := self._take()):
+                probabilities, self._vad_state = await self._detector.probabilities(windows, self._vad_state)
                 for window, probability in zip(windows, probabilities, strict=True):
                     self._kept.append(window)
-                    for mark in self._endpoint.push(probability):
+                    for mark in self._endpoint.push(float(probability)):
                         yield self._heard(mark)
                     self._trim()
             self._arrived.clear()
 
-    def _take(self) -> list[Samples]:
-        """The next whole windows; what is left over waits for more."""
+    def _take(self) -> Windows:
+        """The next whole windows, if there are any; what is left over waits for more."""
         parts = [self._rest]
         count = len(self._rest)
         while self._waiting and count < BATCH * WINDOW:
@@ -106,10 +105,7 @@ class MicrophoneListener:
             self._waiting.appendleft(self._rest)
             self._waiting_samples += len(self._rest)
             self._rest = np.zeros(0, np.float32)
-        return np.split(samples[:whole], whole // WINDOW) if whole else []
-
-    def _probabilities(self, windows: list[Samples]) -> list[float]:
-        return [self._vad.probability(window) for window in windows]
+        return samples[:whole].reshape(-1, WINDOW)
 
     def _heard(self, mark: Mark) -> Heard:
         if mark.kind == "started":

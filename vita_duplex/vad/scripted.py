@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from vita_duplex.engine.seams import Samples
+from vita_duplex.engine.seams import Probabilities, VadState, Windows
 
 LOUD = 0.01
 """Root mean square from which a window counts as speech (−40 dBFS)."""
@@ -11,5 +11,9 @@ LOUD = 0.01
 class LevelVad:
     """Speech is what is loud."""
 
-    def probability(self, window: Samples) -> float:
-        return float(np.sqrt(np.mean(np.square(window))) >= LOUD)
+    def start(self) -> VadState:
+        return np.zeros(0, np.float32)
+
+    def probabilities(self, windows: Windows, states: VadState) -> tuple[Probabilities, VadState]:
+        loud = np.sqrt(np.mean(np.square(windows), axis=1)) >= LOUD
+        return loud.astype(np.float32), states

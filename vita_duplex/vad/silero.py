@@ -1,8 +1,8 @@
 """Silero VAD v6 on plain onnxruntime, without torch.
 
 Inputs and outputs of the model as in silero-vad 6.2.3, `utils_vad.py` (class OnnxWrapper):
-`input` [1, 64 + 512] float32 — the last 64 samples of the previous window come first, without them the
-probabilities are wrong —, `state` [2, 1, 128], `sr` int64; outputs probability [1, 1] and the new state.
+`input` [n, 64 + 512] float32 — the last 64 samples of the previous window come first, without them the
+probabilities are wrong —, `state` [2, n, 128], `sr` int64; outputs probability [n, 1] and the new state.
 """
 
 import hashlib
@@ -12,16 +12,16 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
-from vita_duplex.engine.seams import INPUT_RATE, PartFailed, Samples
-from vita_duplex.vad.endpoint import WINDOW
+from vita_duplex.engine.seams import INPUT_RATE, PartFailed, Probabilities, VadState, Windows
 
 CONTEXT = 64
+HIDDEN = 128
 FILE = "data/silero_vad_op18_ifless.onnx"
 SHA256 = "7671cd04b004e9076da0d4a7b1a5aec36adf161c39230c1cb94a4fd5db6bbd28"
 
 
-class SileroModel:
-    """The weights, loaded once and shared by all sessions. Calls are thread-safe (onnxruntime)."""
+class Silero:
+    """The detector; its weights are loaded once. Calls are thread-safe (onnxruntime)."""
 
     def __init__(self) -> None:
         options = ort.SessionOptions()
@@ -29,28 +29,24 @@ class SileroModel:
         options.log_severity_level = 3  # it warns of unused initialisers in Silero's own file
         # Spinning threads would burn a core between windows.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self.session = ort.InferenceSession(str(_path()), options, providers=["CPUExecutionProvider"])
-        self.rate = np.array(INPUT_RATE, np.int64)
+        self._session = ort.InferenceSession(str(_path()), options, providers=["CPUExecutionProvider"])
+        self._rate = np.array(INPUT_RATE, np.int64)
 
-    def open(self) -> "Silero":
-        return Silero(self)
+    def start(self) -> VadState:
+        return np.zeros(2 * HIDDEN + CONTEXT, np.float32)
 
-
-class Silero:
-    """One session's voice activity detector."""
-
-    def __init__(self, model: SileroModel) -> None:
-        self._model = model
-        self._state = np.zeros((2, 1, 128), np.float32)
-        self._input = np.zeros((1, CONTEXT + WINDOW), np.float32)
-
-    def probability(self, window: Samples) -> float:
-        """Probability of speech in the next 512 samples at 16 kHz."""
-        self._input[0, :CONTEXT] = self._input[0, -CONTEXT:]
-        self._input[0, CONTEXT:] = window
-        inputs = {"input": self._input, "state": self._state, "sr": self._model.rate}
-        probability, self._state = self._model.session.run(None, inputs)
-        return float(probability[0, 0])
+    def probabilities(self, windows: Windows, states: VadState) -> tuple[Probabilities, VadState]:
+        """The state of a session is the model's own two vectors and the end of its last window, shape [320]."""
+        n = len(windows)
+        hidden = states[:, : 2 * HIDDEN].reshape(n, 2, HIDDEN).swapaxes(0, 1)
+        inputs = {
+            "input": np.concatenate([states[:, 2 * HIDDEN :], windows], axis=1),
+            "state": np.ascontiguousarray(hidden),
+            "sr": self._rate,
+        }
+        probabilities, hidden = self._session.run(None, inputs)
+        after = np.concatenate([hidden.swapaxes(0, 1).reshape(n, 2 * HIDDEN), windows[:, -CONTEXT:]], axis=1)
+        return probabilities[:, 0], after
 
 
 def _path() -> Path:
