@@ -1,20 +1,20 @@
 """A server with scripted parts on a real port, in this process."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import uvicorn
 
 from vita_duplex.server.app import create_app
+from vita_duplex.server.cli import listen
 from vita_duplex.server.server import Server
 from vita_duplex.server.websocket import FairWebSocket
 
 
 @asynccontextmanager
 async def serving(server: Server) -> AsyncIterator[int]:
-    listening = socket.create_server(("127.0.0.1", 0), backlog=128)
+    listening = listen("127.0.0.1", 0)
     config = uvicorn.Config(
         create_app(server), ws=FairWebSocket, ws_per_message_deflate=False, lifespan="off", log_level="warning"
     )

@@ -145,13 +145,19 @@ def test_fields_without_effect_are_passed_over() -> None:
         '{"type": "response.cancel", "event_id": "\\ud800"}',
         '{"type": "response.cancel", "event_id": "\\udfff\\ud800"}',
         "\ud800",
-        '{"type": "response.cancel", "event_id": "e1", "x": "\udfff"}',
         '{"type": "response.cancel", "x": ' + "9" * 5000 + "}",
     ],
     ids=lambda frame: repr(frame[:40]),
 )
 def test_what_is_not_json_is_refused(frame: str) -> None:
     assert refusal(frame) == ("invalid_json", None, None)
+
+
+@pytest.mark.parametrize(
+    "rest", ['"x": "\udfff"}', '"x": "\\ud800"}', '"x": ' + "[" * 300 + "]" * 300 + "}", '"x": "cut o']
+)
+def test_what_is_not_json_is_still_named_where_it_says_its_name(rest: str) -> None:
+    assert refusal('{"type": "response.cancel", "event_id": "e1", ' + rest) == ("invalid_json", None, "e1")
 
 
 @pytest.mark.parametrize("frame", ["null", "true", "1", "-1.5e300", '"response.cancel"', "[]", '[{"type": "x"}]', "{}"])

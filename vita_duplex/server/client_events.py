@@ -5,6 +5,7 @@ Reference: the GA event schema as in the `openai` Python package, `openai/types/
 
 import base64
 import binascii
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
@@ -17,6 +18,9 @@ PARTS_LIMIT = 16
 """Elements of a list. Without a limit the list of a million mistakes takes half a minute to write."""
 METADATA_LIMIT = 16
 """Pairs, as in the reference; their names and values are as short as identifiers."""
+
+_EVENT_ID = re.compile(r'"event_id"\s*:\s*"([^"\\\x00-\x1f]{0,200}+)[^\\\x00-\x1f]')
+"""Of a frame that cannot be read: what stands there as plain text."""
 
 Name = Annotated[str, Field(max_length=512)]
 """An identifier; the client's own are sent back with an error, so they are short."""
@@ -300,7 +304,7 @@ _client_event = TypeAdapter[ClientEvent](Annotated[ClientEvent, Field(discrimina
 
 
 def decode(frame: str) -> ClientEvent:
-    """Parse a text frame. Errors: `ClientError` with the event's own id where it has one."""
+    """Parse a text frame. Errors: `ClientError` with the event's own id where it can be made out."""
     try:
         return _client_event.validate_json(frame)
     except ValidationError as error:
@@ -310,7 +314,9 @@ def decode(frame: str) -> ClientEvent:
 def _explain(frame: str, error: ValidationError) -> ClientError:
     first = error.errors(include_url=False, include_input=False)[0]
     if first["type"] in ("json_invalid", "string_unicode"):  # the latter: a lone surrogate, which is no text
-        return ClientError("invalid_json", "The frame is not valid JSON; audio goes into binary frames or base64.")
+        message = "The frame is not valid JSON, or nested too deeply; audio goes into binary frames or base64."
+        named = _EVENT_ID.search(frame)
+        return ClientError("invalid_json", message, event_id=named[1] if named else None)
     fields = TypeAdapter(Any).validate_json(frame)
     event_id, kind = _text(fields, "event_id"), _text(fields, "type")
     if not first["loc"] or kind is None:

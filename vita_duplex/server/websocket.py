@@ -14,7 +14,7 @@ SMALL = 64
 """Bytes; a fragment below that moves no data."""
 WASTE_PER_S, WASTE_BURST = 100, 1000
 """Pings, pongs and small fragments that a client may send. Decent ones send one ping in 20 s."""
-POLICY_VIOLATION = 1008  # RFC 6455 section 7.4.1
+NO_TEXT, POLICY_VIOLATION = 1007, 1008  # RFC 6455 section 7.4.1
 
 
 class FairWebSocket(WebSocketsSansIOProtocol):
@@ -48,6 +48,19 @@ class FairWebSocket(WebSocketsSansIOProtocol):
             self.loop.call_soon(self._parse)
         else:
             self.transport.resume_reading()
+
+    def send_receive_event_to_app(self) -> None:
+        """uvicorn writes a traceback into the log for each text that is none; it is the client's mistake, not ours."""
+        if self.curr_msg_data_type == "text" and not self.close_sent:
+            self.frames = [b"".join(self.frames)]
+            try:
+                str(self.frames[0], "utf-8")
+            except UnicodeDecodeError:
+                self.frames = []
+                self.conn.fail(NO_TEXT, "not UTF-8")
+                self.handle_parser_exception()
+                return
+        super().send_receive_event_to_app()
 
     async def receive(self) -> Any:
         message = await self.queue.get()
