@@ -710,7 +710,9 @@ class World:
         if duplex.held or duplex.judging or duplex._ended:
             assert duplex.deadline is not None, "invariant 9: it waits for ever"
             # One step of the core ends two requests at most, and the session sees each of them end before it goes on.
-            assert now - 2 * ABORT_LIMIT_S <= duplex.deadline <= now + HOLD_LIMIT_S, "invariant 9: a deadline has passed"
+            assert now - 2 * ABORT_LIMIT_S <= duplex.deadline <= now + HOLD_LIMIT_S, (
+                "invariant 9: a deadline has passed"
+            )
 
 
 def session_1_at_most_one_turn_is_audible(world: World) -> None:
