@@ -8,11 +8,18 @@ from contextlib import aclosing
 from vita_duplex.engine.judge import Judge
 from vita_duplex.engine.seams import (
     INPUT_RATE,
+    Chat,
+    Film,
+    Finished,
     Judgement,
     Message,
+    Picture,
     Query,
+    Sound,
     Transcriber,
     Transcript,
+    Unanswerable,
+    Usage,
     UserMessage,
     Utterance,
 )
@@ -43,18 +50,36 @@ class Cascade:
         self._text.engine.restart()
 
     async def warm(self, query: Query) -> None:
-        await self._text.warm(chat(query, ""))
+        await self._text.warm(dialogue(query, ""))
 
-    async def answer(self, query: Query) -> AsyncGenerator[Judgement | str]:
+    async def answer(self, query: Query) -> AsyncGenerator[Judgement | str | Usage]:
         now = asyncio.get_running_loop().time
         asked = now()
         transcripts = [await self._hear(utterance) for utterance in query.utterances]
         if query.answer_so_far is None:
             yield self._verdict(query.utterances, transcripts, now() - asked)
         question = " ".join(transcript.text for transcript in transcripts)
-        async with aclosing(self._text.reply(chat(query, question), query.answer_so_far or "")) as deltas:
-            async for delta in deltas:
-                yield delta
+        async with aclosing(self._text.reply(dialogue(query, question), query.answer_so_far or "")) as items:
+            async for item in items:
+                yield item
+
+    async def chat(self, chat: Chat) -> AsyncGenerator[Judgement | str | Finished]:
+        """What is said in it, also earlier, becomes text; `Unanswerable` with pictures or films in it."""
+        now = asyncio.get_running_loop().time
+        asked = now()
+        messages: list[ChatMessage] = []
+        for message in chat.messages:
+            sounds = [Utterance(-1, part.samples) for part in message.parts if isinstance(part, Sound)]
+            transcripts = [await self._hear(sound) for sound in sounds]
+            messages.append((message.role, _read(message.parts, transcripts)))
+        if sounds:
+            typed = [Utterance(-1, text=message.text)] if message.text else []
+            yield self._verdict([*sounds, *typed], transcripts, now() - asked)
+        else:
+            yield Judgement(0.0, 0.0, 1.0)
+        async with aclosing(self._text.chat(messages, chat.sampling)) as items:
+            async for item in items:
+                yield item
 
     async def _hear(self, utterance: Utterance) -> Transcript:
         if utterance.text is not None:
@@ -79,7 +104,21 @@ def joined(transcripts: Sequence[Transcript]) -> Transcript:
     return Transcript(text, total / sum(len(transcript.text) for transcript in transcripts) if text else 0.0)
 
 
-def chat(query: Query, question: str) -> list[ChatMessage]:
+def _read(parts: Sequence[str | Sound | Picture | Film], transcripts: Sequence[Transcript]) -> str:
+    """A message as text, what was said in its place."""
+    heard, texts = iter(transcripts), list[str]()
+    for part in parts:
+        match part:
+            case str():
+                texts.append(part)
+            case Sound():
+                texts.append(next(heard).text)
+            case Picture() | Film():
+                raise Unanswerable("the model cannot see")
+    return " ".join(filter(None, texts))
+
+
+def dialogue(query: Query, question: str) -> list[ChatMessage]:
     """The dialogue as chat messages, roles taking turns: what a user said in a row becomes one message."""
     messages: list[ChatMessage] = [("system", query.instructions)] if query.instructions else []
     for message in (*query.history, UserMessage(question)):

@@ -3,7 +3,8 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from vita_duplex.engine.events import Slot
 from vita_duplex.engine.seams import Instance, Query
@@ -73,6 +74,7 @@ class Pool:
         self._seats: dict[int, Seat] = {}  # by identity, in the order of coming
         self._draining: set[str] = set()
         self._doubted: set[str] = set()
+        self._lent: Counter[str] = Counter()
 
     # ── who sits where ─────────────────────────────────────────────────────────────────
 
@@ -179,6 +181,26 @@ class Pool:
 
         up = [one for one in self.instances if one.healthy and one.name not in tried]
         return min(up, key=rank, default=None)
+
+    @contextmanager
+    def lend(self, tried: Collection[str]) -> Iterator[Instance | None]:
+        """The instance for a request of no session: up, not among `tried`, and with the least to do; None if there is
+        none."""
+        loads = self.generators
+
+        def rank(one: Instance) -> tuple[bool, bool, int]:
+            return one.name in self._doubted, one.name in self._draining, loads[one.name] + self._lent[one.name]
+
+        up = [one for one in self.instances if one.healthy and one.name not in tried]
+        chosen = min(up, key=rank, default=None)
+        if chosen is None:
+            yield None
+            return
+        self._lent[chosen.name] += 1
+        try:
+            yield chosen
+        finally:
+            self._lent[chosen.name] -= 1
 
     # ── their life ─────────────────────────────────────────────────────────────────────
 

@@ -18,13 +18,23 @@ from itertools import takewhile
 from typing import Annotated, Any, cast
 
 import httpx2
-import soundfile
 from PIL import Image as Pixels
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_core import to_json
 
-from vita_duplex.engine.seams import INPUT_RATE, Frame, Judgement, PartFailed, Query, Samples, Utterance
+from vita_duplex.engine.seams import (
+    Chat,
+    Finished,
+    Frame,
+    Judgement,
+    PartFailed,
+    Query,
+    Unanswerable,
+    Usage,
+    Utterance,
+)
 from vita_duplex.engine.vita import AHEAD_TOKENS, PART, TYPED, Names, audible
+from vita_duplex.engine.vita_chat import Reading, body, wav
 from vita_duplex.engine.vita_dialogue import (
     Count,
     Manner,
@@ -54,6 +64,7 @@ MOST_REMEMBERED = 1000
 
 Part = dict[str, Any]
 """One part of a chat message's content."""
+STREAMED = {"stream": True, "stream_options": {"include_usage": True}}
 
 
 class RemoteConfig(BaseModel):
@@ -122,7 +133,7 @@ class RemoteInstance:
     def restart(self) -> None:
         """It is somebody else's to start, and noticed when it is back."""
 
-    async def answer(self, query: Query) -> AsyncGenerator[Judgement | str]:
+    async def answer(self, query: Query) -> AsyncGenerator[Judgement | str | Usage]:
         so_far = query.answer_so_far
         if not is_spoken(query) and so_far is None:
             yield TYPED
@@ -132,9 +143,10 @@ class RemoteInstance:
             yield await self._judge(prompt, served)
         state = opening(query, prompt)
         begun = "" if state is None else self._manner.wording.states[state]
-        async with aclosing(self._continue(prompt, begun, so_far or "")) as deltas:
-            async for delta in deltas:
-                yield delta
+        of_state = 0 if state is None else len(served.states.ids[state])
+        async with aclosing(self._continue(prompt, begun, so_far or "", of_state)) as items:
+            async for item in items:
+                yield item
 
     async def warm(self, query: Query) -> None:
         """Have the server compute what comes before the query's next utterance.
@@ -168,12 +180,53 @@ class RemoteInstance:
             told = {one["token"]: one["logprob"] for one in first["top_logprobs"]}
             return weighed({state: told[f"token_id:{one}"] for state, one in served.states.deciding.items()})
 
-    async def _continue(self, prompt: Prompt, state: str, so_far: str) -> AsyncGenerator[str]:
-        """Yield what comes behind the prompt, the state token of its answer and the beginning of that."""
+    async def chat(self, chat: Chat) -> AsyncGenerator[Judgement | str | Finished]:
+        served = await self._look()
+        reading = Reading(chat, self._manner.wording, served.states)
+        ids = {state: f"token_id:{one}" for state, one in served.states.deciding.items()}
+        asked = await asyncio.to_thread(body, chat, served.states, self._config.max_tokens)
+        asked |= STREAMED | {"return_tokens_as_token_ids": True}
+        if self._config.model is not None:
+            asked["model"] = self._config.model
+        response = await self._post("/v1/chat/completions", await asyncio.to_thread(encoded, asked))
+        if response.is_client_error and response.status_code not in (401, 403):
+            raise Unanswerable((await self._refusal(response)).message)
+        if not response.is_success:
+            raise await self._refusal(response)
+        async with aclosing(self._streamed(response)) as choices:
+            async for choice in choices:
+                if isinstance(choice, Finished):
+                    if piece := reading.finish():
+                        yield piece
+                    yield choice
+                    return
+                with self._failures():
+                    tokens = (choice.get("logprobs") or {}).get("content") or []
+                    told = [{one["token"]: one["logprob"] for one in token["top_logprobs"]} for token in tokens]
+                    rows = [{state: row[name] for state, name in ids.items()} for row in told]
+                for item in reading.push(choice["delta"].get("content") or "", rows):
+                    yield item
+
+    async def _continue(self, prompt: Prompt, state: str, so_far: str, opening: int) -> AsyncGenerator[str | Usage]:
+        """Yield what comes behind the prompt, the state token of its answer and the beginning of that; then what it
+        cost. `opening`: the tokens of the state.
+        """
         text = Unmarked(self._manner.wording, so_far)
-        reason = None
         # Its tokens are counted on the server only: a few more at the end of an answer that was moved.
-        response = await self._ask(prompt, state + so_far, stream=True, max_completion_tokens=self._config.max_tokens)
+        asked = STREAMED | {"max_completion_tokens": self._config.max_tokens}
+        response = await self._ask(prompt, state + so_far, **asked)
+        async with aclosing(self._streamed(response)) as choices:
+            async for choice in choices:
+                if isinstance(choice, Finished):
+                    if delta := text.finish():
+                        yield delta
+                    yield Usage(choice.usage.input_tokens - opening, choice.usage.output_tokens + opening)
+                elif delta := text.push(choice["delta"].get("content") or ""):
+                    yield delta
+
+    async def _streamed(self, response: httpx2.Response) -> AsyncGenerator[dict[str, Any] | Finished]:
+        """The choices of a streamed answer, and then its end; closes the response."""
+        reason, usage = None, None
         async with aclosing(response):
             with self._failures():
                 async for event in httpx2.EventSource(response):
@@ -182,14 +235,14 @@ class RemoteInstance:
                     chunk = cast(Any, event.json())
                     if "error" in chunk:
                         raise self._failed(complaint(chunk))
+                    if told := chunk.get("usage"):
+                        usage = Usage(told["prompt_tokens"], told["completion_tokens"])
                     for choice in chunk["choices"]:
                         reason = choice["finish_reason"] or reason
-                        if delta := text.push(choice["delta"].get("content") or ""):
-                            yield delta
-        if reason not in ("stop", "length"):
+                        yield choice
+        if reason not in ("stop", "length") or usage is None:
             raise self._failed("the answer broke off")
-        if delta := text.finish():
-            yield delta
+        yield Finished(reason, usage)
 
     async def _ask(self, prompt: Prompt, begun: str, **options: Any) -> httpx2.Response:
         """Send a prompt; return when its answer begins to come. The caller closes it.
@@ -342,13 +395,6 @@ def content(prompt: Prompt, begun: str, names: Names, known: Collection[str]) ->
 
 def is_only_named(part: Part) -> bool:
     return "uuid" in part and part[part["type"]] is None
-
-
-def wav(samples: Samples) -> str:
-    """A float WAV, in base64."""
-    file = io.BytesIO()
-    soundfile.write(file, samples, INPUT_RATE, format="WAV", subtype="FLOAT")
-    return base64.b64encode(file.getvalue()).decode()
 
 
 def bmp(frame: Frame) -> str:

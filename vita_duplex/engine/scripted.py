@@ -7,7 +7,17 @@ from contextlib import suppress
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from vita_duplex.engine.seams import Judgement, Message, PartFailed, Query, Usage, UserMessage
+from vita_duplex.engine.seams import (
+    Chat,
+    Finished,
+    Judgement,
+    Message,
+    PartFailed,
+    Query,
+    Sound,
+    Usage,
+    UserMessage,
+)
 
 
 class ScriptedReply(BaseModel):
@@ -61,6 +71,31 @@ class ScriptedInstance:
                 await self._go_wrong(reply, number)
                 yield word if number == 1 else f" {word}"
             yield Usage(sum(map(_words, query.history)) + _words(self._heard(query, reply)), len(words))
+        finally:
+            self.running -= 1
+
+    async def chat(self, chat: Chat) -> AsyncGenerator[Judgement | str | Finished]:
+        """The n-th reply answers the n-th message of the user; a token is a word."""
+        asked = [message for message in chat.messages if message.role == "user"]
+        reply = self._replies[(len(asked) - 1) % len(self._replies)]
+        sampling = chat.sampling
+        text = reply.text
+        for stop in sampling.stop:
+            text = text.split(stop)[0]
+        words = text.split(" ")
+        given = words[: sampling.max_tokens]
+        self.running += 1
+        try:
+            await self._work(reply.verdict_s)
+            await self._go_wrong(reply, 0)
+            spoken = any(isinstance(part, Sound) for part in asked[-1].parts)
+            yield Judgement(reply.p1, 1 - reply.p1, 0.0, (reply.transcript,)) if spoken else Judgement(0.0, 0.0, 1.0)
+            for number, word in enumerate(given, 1):
+                await self._work(reply.token_s)
+                await self._go_wrong(reply, number)
+                yield word if number == 1 else f" {word}"
+            usage = Usage(sum(len(message.text.split()) for message in chat.messages), len(given))
+            yield Finished("stop" if len(given) == len(words) else "length", usage)
         finally:
             self.running -= 1
 

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,18 +88,86 @@ class Usage:
     output_tokens: int
 
 
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """Speech in a chat, at 16 kHz."""
+
+    samples: Samples
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A data URL of an image that can be decoded."""
+
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Film:
+    """A data URL of a video that can be decoded."""
+
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """One message of a chat, its parts in the order they were given."""
+
+    role: Literal["system", "user", "assistant"]
+    parts: tuple[str | Sound | Picture | Film, ...]
+
+    @property
+    def text(self) -> str:
+        return "".join(part for part in self.parts if isinstance(part, str))
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the tokens of an answer are chosen; None is what the instance does by itself."""
+
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """A request that belongs to no session: all of a dialogue, of which the last message is to be answered."""
+
+    messages: tuple[Contribution, ...]
+    sampling: Sampling = Sampling()
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The end of a chat's answer."""
+
+    reason: Literal["stop", "length"]
+    usage: Usage
+
+
 class Instance(Protocol):
     """One running engine."""
 
     name: str
     sees: bool
-    """Whether it looks at a query's frames."""
+    """Whether it looks at a query's frames, and a chat's pictures and films."""
 
     def answer(self, query: Query) -> AsyncGenerator[Judgement | str | Usage]:
         """Yield one judgement, then text deltas, then the usage if it is known; with `answer_so_far` only what
         follows it. Closing the iterator aborts the request.
 
         Errors: `PartFailed` when the engine cannot go on.
+        """
+        ...
+
+    def chat(self, chat: Chat) -> AsyncGenerator[Judgement | str | Finished]:
+        """Yield what the model judged, if it did, then text deltas, then the end. Closing the iterator aborts the
+        request. Unlike a query it is answered whatever the judgement.
+
+        Errors: `Unanswerable` when this request can have no answer; `PartFailed` when the engine cannot go on.
         """
         ...
 
@@ -168,6 +236,10 @@ class PartFailed(Exception):
         super().__init__(f"{part}: {message}")
         self.part = part
         self.message = message
+
+
+class Unanswerable(Exception):
+    """A chat that the model cannot take, and why: too long, a medium that it cannot use."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ probabilities are the verdict. The second, the same prompt with `<1>` behind it,
 somebody wants it, and the prefix cache leaves it a few tokens to compute.
 """
 
+import asyncio
 import json
 import secrets
 import weakref
@@ -17,7 +18,18 @@ import numpy as np
 from PIL import Image
 from pydantic import Field
 
-from vita_duplex.engine.seams import Frame, Judgement, PartFailed, Progress, Query, Samples
+from vita_duplex.engine.seams import (
+    Chat,
+    Finished,
+    Frame,
+    Judgement,
+    PartFailed,
+    Progress,
+    Query,
+    Samples,
+    Usage,
+)
+from vita_duplex.engine.vita_chat import Reading, body
 from vita_duplex.engine.vita_dialogue import (
     Count,
     Layout,
@@ -32,7 +44,7 @@ from vita_duplex.engine.vita_dialogue import (
     write,
     write_ahead,
 )
-from vita_duplex.engine.vllm_engine import VllmConfig, VllmEngine, first_line, on_cpu
+from vita_duplex.engine.vllm_engine import TokenCount, VllmConfig, VllmEngine, first_line, on_cpu
 from vita_duplex.models.audio_features import MIN_SAMPLES, clip_tokens
 from vita_duplex.models.prompts import Compat, Prompt, state_tokens, tokenise, wording
 from vita_duplex.models.tiling import Tiling
@@ -46,7 +58,7 @@ AHEAD_TOKENS = 128
 """Left free where a prompt is computed ahead, for the ten seconds of speech that will follow it."""
 
 MEDIA_LIMIT = 256
-"""Pictures, and sounds, in one prompt; the original's number. `max_model_len` is the real limit."""
+"""Pictures, sounds, films in one prompt; the original's number. `max_model_len` is the real limit."""
 
 
 class VitaInstanceConfig(VllmConfig):
@@ -152,7 +164,7 @@ class VitaInstance:
             async for _ in outputs:
                 pass
 
-    async def answer(self, query: Query) -> AsyncGenerator[Judgement | str]:
+    async def answer(self, query: Query) -> AsyncGenerator[Judgement | str | Usage]:
         prompt = self._fitted(write, query, self._room)
         so_far = query.answer_so_far
         if so_far is None and is_spoken(query) and self._manner.compat == "demo":
@@ -188,26 +200,46 @@ class VitaInstance:
                 rows += output.outputs[0].logprobs
         return self._judgement(rows[0])
 
-    async def _speak(self, prompt: Prompt, state: Sequence[int], so_far: str) -> AsyncGenerator[str, None]:
+    async def _speak(self, prompt: Prompt, state: Sequence[int], so_far: str) -> AsyncGenerator[str | Usage, None]:
         """The answer that goes on from its state token and its beginning, in pieces."""
         text = Unmarked(self._manner.wording, so_far)
         begun = self._tokenizer.encode(so_far, add_special_tokens=False) if so_far else []
         if (left := self._config.max_tokens - len(begun)) <= 0:
             return
-        async with aclosing(self._outputs(prompt, [*state, *begun], max_tokens=left)) as outputs:
+        opening = [*state, *begun]
+        count = TokenCount(opening)
+        async with aclosing(self._outputs(prompt, opening, max_tokens=left)) as outputs:
             async for output in outputs:
+                count.push(output)
                 if piece := text.push(output.outputs[0].text):
                     yield piece
         if piece := text.finish():
             yield piece
+        yield count.usage
 
-    async def _judge_and_speak(self, prompt: Prompt) -> AsyncGenerator[Judgement | str]:
+    async def chat(self, chat: Chat) -> AsyncGenerator[Judgement | str | Finished]:
+        reading, count = Reading(chat, self._manner.wording, self._states), TokenCount()
+        deciding = self._states.deciding
+        request = await asyncio.to_thread(body, chat, self._states, self._config.max_tokens)
+        async with aclosing(self.engine.chat(request)) as outputs:
+            async for output in outputs:
+                count.push(output)
+                [said] = output.outputs
+                rows = [{state: row[one].logprob for state, one in deciding.items()} for row in said.logprobs]
+                for item in reading.push(said.text, rows):
+                    yield item
+        if piece := reading.finish():
+            yield piece
+        yield Finished(said.finish_reason, count.usage)
+
+    async def _judge_and_speak(self, prompt: Prompt) -> AsyncGenerator[Judgement | str | Usage]:
         """As the original: one request, and the verdict is what the model thought when it chose its own state token."""
         asked = {"logprob_token_ids": list(self._states.deciding.values()), "max_tokens": self._config.max_tokens}
-        text, pieces, rows = Unmarked(self._manner.wording), "", list[Any]()
+        text, pieces, rows, count = Unmarked(self._manner.wording), "", list[Any](), TokenCount()
         place = len(self._states.shared)
         async with aclosing(self._outputs(prompt, (), **asked)) as outputs:
             async for output in outputs:
+                count.push(output)
                 was_judged = len(rows) > place
                 rows += output.outputs[0].logprobs
                 if len(rows) > place and not was_judged:
@@ -220,6 +252,7 @@ class VitaInstance:
             raise PartFailed(PART, "the answer ended before its state token")
         if piece := pieces + text.finish():
             yield piece
+        yield count.usage
 
     def _judgement(self, row: Any) -> Judgement:
         return weighed({state: row[one].logprob for state, one in self._states.deciding.items()})
@@ -294,7 +327,7 @@ def engine_arguments(config: VitaInstanceConfig, first_gpu: int) -> dict[str, An
         "tensor_parallel_size": config.tensor_parallel_size,
         "gpu_memory_utilization": config.gpu_memory_utilization,
         "quantization": config.quantization,
-        "limit_mm_per_prompt": {"image": MEDIA_LIMIT, "audio": MEDIA_LIMIT, "video": 0},
+        "limit_mm_per_prompt": {"image": MEDIA_LIMIT, "audio": MEDIA_LIMIT, "video": MEDIA_LIMIT},
         "mm_processor_kwargs": {name: value for name, value in processing.items() if value is not None},
     }
     if not on_cpu():

@@ -10,14 +10,14 @@ import logging
 import os
 import re
 import secrets
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from vita_duplex.engine.seams import PartFailed, Progress
+from vita_duplex.engine.seams import PartFailed, Progress, Sampling, Unanswerable, Usage
 
 BLOCK_SIZE = 32
 """Tokens that the prefix cache keeps together. The CPU default of 128 never hits with spoken dialogues;
@@ -112,6 +112,20 @@ class VllmEngine:
 
         Errors: `PartFailed` when the engine has died or cannot take the request.
         """
+        async with aclosing(self._run(lambda: self._render(prompt, params))) as outputs:
+            async for output in outputs:
+                yield output
+
+    async def chat(self, request: Mapping[str, Any]) -> AsyncGenerator[Any, None]:
+        """Yield vLLM's outputs for the body of a request to its chat completions API, by the model's chat template.
+
+        Errors: as `generate`; `Unanswerable` when vLLM finds fault with the request.
+        """
+        async with aclosing(self._run(lambda: self._render_chat(request))) as outputs:
+            async for output in outputs:
+                yield output
+
+    async def _run(self, render: Callable[[], Awaitable[tuple[Any, Any]]]) -> AsyncGenerator[Any, None]:
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
         reason = None
@@ -119,7 +133,7 @@ class VllmEngine:
             # A second time, because vLLM may have thought that its engine process knew a medium: a request that
             # was closed between the two left it so. It has found that out now and sends the medium again.
             for _ in range(2):
-                rendered = await self._render(prompt)
+                rendered, params = await render()
                 request = f"{self.part}-{next(self._numbers)}"
                 async with aclosing(self._engine.generate(rendered, params, request)) as outputs:
                     async for output in outputs:
@@ -135,19 +149,47 @@ class VllmEngine:
         if reason not in ("stop", "length"):
             raise PartFailed(self.part, "its engine was stopped")
 
-    async def _render(self, prompt: Mapping[str, Any]) -> Any:
+    async def _render(self, prompt: Mapping[str, Any], params: Any) -> tuple[Any, Any]:
         """Media become tensors, in a thread of vLLM's. Errors: `PartFailed` when one cannot be used."""
         from vllm.inputs import tokens_input
 
-        if not self.healthy:
-            raise PartFailed(self.part, "its engine is not running")
+        self._check_running()
         if not prompt.get("multi_modal_data"):
-            return tokens_input(prompt["prompt_token_ids"])
+            return tokens_input(prompt["prompt_token_ids"]), params
         try:
             [rendered] = await self._engine.renderer.render_cmpl_async([dict(prompt)])
         except ValueError as exc:
             raise PartFailed(self.part, first_line(exc)) from exc
-        return rendered
+        return rendered, params
+
+    async def _render_chat(self, request: Mapping[str, Any]) -> tuple[Any, Any]:
+        """As vLLM's own server does it, with its classes, for which `Unanswerable` is status 400."""
+        from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+        from vllm.entrypoints.serve.utils.api_utils import get_max_tokens
+        from vllm.exceptions import VLLMClientError
+        from vllm.renderers.online_renderer import OnlineRenderer
+
+        self._check_running()
+        config = self._engine.model_config
+        renderer = OnlineRenderer(
+            config,
+            self._engine.renderer,
+            request_logger=None,
+            chat_template=None,  # the tokenizer's
+            chat_template_content_format="auto",
+        )
+        try:
+            asked = ChatCompletionRequest.model_validate({**request, "stream": True})
+            _, [rendered] = await renderer.preprocess_chat(asked, asked.messages, None, "auto", None)
+            length = len(rendered["prompt_token_ids"])
+            most = get_max_tokens(config.max_model_len, asked.max_completion_tokens, length, {})
+            return rendered, asked.to_sampling_params(most, {})
+        except (ValueError, VLLMClientError) as exc:
+            raise Unanswerable(why_not(exc)) from exc
+
+    def _check_running(self) -> None:
+        if not self.healthy:
+            raise PartFailed(self.part, "its engine is not running")
 
     async def call_worker(self, method: str) -> Any:
         """What a method of `EngineManners` returns in the engine's process."""
@@ -165,6 +207,30 @@ class VllmEngine:
             engine.shutdown()
             # Its destructor shuts down again and, at the end of the interpreter, prints a TypeError.
             engine.shutdown = lambda timeout=None: None
+
+
+class TokenCount:
+    """What a streamed request costs."""
+
+    def __init__(self, opening: Sequence[int] = ()) -> None:
+        """`opening`: what of the answer went along with the prompt."""
+        self._opening = len(opening)
+        self._read = self._written = 0
+
+    def push(self, output: Any) -> None:
+        self._read = len(output.prompt_token_ids)
+        self._written += len(output.outputs[0].token_ids)
+
+    @property
+    def usage(self) -> Usage:
+        return Usage(self._read - self._opening, self._opening + self._written)
+
+
+def wishes(sampling: Sampling) -> dict[str, Any]:
+    """What vLLM calls by the same names in requests and in its sampling parameters, as far as it is wished."""
+    named = {"temperature": sampling.temperature, "top_p": sampling.top_p, "seed": sampling.seed}
+    wished: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
+    return wished | ({"stop": list(sampling.stop)} if sampling.stop else {})
 
 
 def set_environment(config: VllmConfig) -> None:
@@ -254,9 +320,14 @@ def check_model(part: str, model: str) -> None:
 
 def why_it_did_not_start(model: str, exc: Exception) -> str:
     """One line for the user from whatever vLLM raised."""
-    if isinstance(exc, ValidationError):  # its first line only counts
-        exc = ValueError(exc.errors()[0]["msg"].removeprefix("Value error, "))
-    return f"{model} did not start: {first_line(exc)}"
+    return f"{model} did not start: {why_not(exc)}"
+
+
+def why_not(exc: Exception) -> str:
+    """The first line of what is wrong; that of pydantic's errors only counts them."""
+    if isinstance(exc, ValidationError):
+        return str(exc.errors()[0]["msg"]).removeprefix("Value error, ")
+    return first_line(exc)
 
 
 def first_line(exc: Exception) -> str:

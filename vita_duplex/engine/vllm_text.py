@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from vita_duplex.engine.seams import Progress
+from vita_duplex.engine.seams import Finished, Progress, Sampling, Unanswerable, Usage
 from vita_duplex.engine.sentence_limit import SentenceLimit
-from vita_duplex.engine.vllm_engine import VllmConfig, VllmEngine
+from vita_duplex.engine.vllm_engine import TokenCount, VllmConfig, VllmEngine, wishes
 
 Role = Literal["system", "user", "assistant"]
 ChatMessage = tuple[Role, str]
@@ -54,9 +54,9 @@ class VllmText:
 
     async def reply(
         self, messages: Sequence[ChatMessage], begun: str = "", *, max_tokens: int | None = None
-    ) -> AsyncGenerator[str, None]:
-        """Yield the assistant's next message, or what follows its beginning, in pieces; closing the iterator aborts
-        the request.
+    ) -> AsyncGenerator[str | Usage, None]:
+        """Yield the assistant's next message, or what follows its beginning, in pieces, then what it cost; closing
+        the iterator aborts the request.
 
         Errors: `PartFailed` when the engine has died or cannot take the request.
         """
@@ -67,12 +67,32 @@ class VllmText:
         left = budget - len(opening)
         if limit.left == 0 or left <= 0:
             return
-        async with aclosing(self._generate([*self._prompt(messages, budget), *opening], left)) as deltas:
-            async for delta in deltas:
-                if text := limit.push(delta):
+        count = TokenCount(opening)
+        async with aclosing(self._generate([*self._prompt(messages, budget), *opening], left)) as outputs:
+            async for output in outputs:
+                count.push(output)
+                if text := limit.push(output.outputs[0].text):
                     yield text
                 if limit.left == 0:
-                    return
+                    break
+        yield count.usage
+
+    async def chat(self, messages: Sequence[ChatMessage], sampling: Sampling) -> AsyncGenerator[str | Finished, None]:
+        """Yield the answer to a chat of which nothing is left out, in pieces, then its end.
+
+        Errors: as `reply`; `Unanswerable` when it is too long.
+        """
+        prompt = self._render(messages, open_turn=True)
+        left = self.config.max_model_len - len(prompt)
+        if left < 1:
+            raise Unanswerable(f"the messages have {len(prompt)} tokens; the model reads {self.config.max_model_len}")
+        budget, count = min(sampling.max_tokens or self.config.max_tokens, left), TokenCount()
+        async with aclosing(self._generate(prompt, budget, **wishes(sampling))) as outputs:
+            async for output in outputs:
+                count.push(output)
+                if text := output.outputs[0].text:
+                    yield text
+        yield Finished(output.outputs[0].finish_reason, count.usage)
 
     async def warm(self, messages: Sequence[ChatMessage]) -> None:
         """Compute what a reply to `messages` plus one more would start with, so that it starts sooner.
@@ -80,23 +100,23 @@ class VllmText:
         Errors: as `reply`.
         """
         prompt = self._prompt(messages, self.config.max_tokens, open_turn=False)
-        async with aclosing(self._generate(prompt, 1)) as deltas:
-            async for _ in deltas:
+        async with aclosing(self._generate(prompt, 1)) as outputs:
+            async for _ in outputs:
                 pass
 
-    async def _generate(self, prompt: list[int], max_tokens: int) -> AsyncGenerator[str, None]:
+    async def _generate(self, prompt: list[int], max_tokens: int, **wished: Any) -> AsyncGenerator[Any, None]:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
+        own_stop = ["\nUser:"] if self._tokenizer.chat_template is None else []
         params = SamplingParams(
-            **self._sampling,
+            **{**self._sampling, **wished, "stop": [*own_stop, *wished.get("stop", ())]},
             max_tokens=max_tokens,
-            stop=["\nUser:"] if self._tokenizer.chat_template is None else None,
             output_kind=RequestOutputKind.DELTA,
         )
         async with aclosing(self.engine.generate({"prompt_token_ids": prompt}, params)) as outputs:
             async for output in outputs:
-                yield output.outputs[0].text
+                yield output
 
     def _prompt(self, messages: Sequence[ChatMessage], max_tokens: int, open_turn: bool = True) -> list[int]:
         """Token ids of the newest messages that leave room for an answer."""

@@ -14,9 +14,12 @@ from fastapi.security import HTTPBearer
 from fastapi.staticfiles import StaticFiles
 
 from vita_duplex import __version__
-from vita_duplex.server import client_secrets, instances
+from vita_duplex.engine.seams import PartFailed
+from vita_duplex.server import chat, client_secrets, instances
 from vita_duplex.server.auth import Caller, Denied, credentials
 from vita_duplex.server.body_limit import BodyLimit
+from vita_duplex.server.client_events import ClientError
+from vita_duplex.server.places import ClientLeft, NoPlace
 from vita_duplex.server.server import Server
 from vita_duplex.server.server_events import error_body
 from vita_duplex.server.visit import visit
@@ -24,6 +27,8 @@ from vita_duplex.server.visit import visit
 STATIC = Path(__file__).parent / "static"
 FRESH = {"Cache-Control": "no-cache"}
 """Browsers ask whether a file has changed: after an upgrade no page runs on a mixture of versions."""
+CLIENT_CLOSED_REQUEST = 499
+"""Not in the RFCs, nginx's: it reaches nobody but the access log."""
 DESCRIPTION = """
 Talk with a multimodal model that listens while it speaks.
 
@@ -59,13 +64,36 @@ def create_app(server: Server) -> FastAPI:
     app.add_middleware(BodyLimit)
 
     async def caller(request: Request, _: Annotated[Any, Depends(HTTPBearer(auto_error=False))] = None) -> Caller:
-        """Who asks. Ephemeral keys are for sessions only."""
+        """Who asks; an ephemeral key will not do."""
         return server.access.admit(credentials(request.scope["headers"]), time.time(), ephemeral=False)
+
+    async def any_caller(request: Request, _: Annotated[Any, Depends(HTTPBearer(auto_error=False))] = None) -> Caller:
+        """Who asks, also with an ephemeral key: what browsers use."""
+        return server.access.admit(credentials(request.scope["headers"]), time.time())
 
     @app.exception_handler(Denied)
     async def denied(_: Request, denied: Denied) -> JSONResponse:
         server.metrics.refusal(denied.code)
         return JSONResponse(error_body(denied.code, denied.message), denied.status, denied.headers)
+
+    @app.exception_handler(NoPlace)
+    async def no_place(_: Request, none: NoPlace) -> JSONResponse:
+        server.metrics.refusal(none.refusal.code)
+        kind = "server_error" if none.status >= 500 else "invalid_request_error"
+        body = error_body(none.refusal.code, none.refusal.message, kind=kind)
+        return JSONResponse(body, none.status, none.headers)
+
+    @app.exception_handler(ClientError)
+    async def nonsense(_: Request, error: ClientError) -> JSONResponse:
+        return JSONResponse(error_body(error.code, error.message, error.param), 400)
+
+    @app.exception_handler(PartFailed)
+    async def part_failed(_: Request, failure: PartFailed) -> JSONResponse:
+        return JSONResponse(error_body("part_failed", str(failure), kind="server_error"), 503)
+
+    @app.exception_handler(ClientLeft)
+    async def left(_: Request, __: ClientLeft) -> Response:
+        return Response(status_code=CLIENT_CLOSED_REQUEST)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
@@ -109,5 +137,6 @@ def create_app(server: Server) -> FastAPI:
 
     app.include_router(client_secrets.router(server, caller))
     app.include_router(instances.router(server, caller))
+    app.include_router(chat.router(server, any_caller))
     app.mount("/static", FreshFiles(directory=STATIC), name="static")
     return app

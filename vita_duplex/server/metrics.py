@@ -8,6 +8,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, g
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from vita_duplex.engine.seams import Usage
 from vita_duplex.engine.timeline import TurnRecord
 
 PREFIX = "vita_duplex"
@@ -77,6 +78,10 @@ class Metrics:
         self._holds = self._counter("holds", "Holds of replies: resumed ones were false alarms", "outcome")
         self._failures = self._counter("failures", "Failures of parts", "part")
         self._refusals = self._counter("refusals", "Requests and sessions refused, by code", "code")
+        self._requests = self._counter(
+            "requests", "Answered or failed HTTP requests for text or speech", "path", "status"
+        )
+        self._tokens = self._counter("chat_tokens", "Tokens read and written for chat requests", "direction")
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"{PREFIX}_{name}", text, labels, registry=self._registry)
@@ -101,6 +106,13 @@ class Metrics:
 
     def refusal(self, code: str) -> None:
         self._refusals.labels(code).inc()
+
+    def request(self, path: str, status: str) -> None:
+        self._requests.labels(path, status).inc()
+
+    def tokens(self, usage: Usage) -> None:
+        self._tokens.labels("input").inc(usage.input_tokens)
+        self._tokens.labels("output").inc(usage.output_tokens)
 
     def text(self) -> bytes:
         """In Prometheus' text format: ours, then the process's own, and vLLM's where it runs in this process."""

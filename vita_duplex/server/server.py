@@ -99,8 +99,9 @@ class Server:
 
     # ── who may come in ────────────────────────────────────────────────────────────────
 
-    def refusal(self, model: str | None) -> Refusal | None:
-        """Why nobody gets a session with that model now."""
+    @property
+    def closed(self) -> Refusal | None:
+        """Why nobody gets anything now."""
         if self.loading.error:
             return Refusal("server_failed", self.loading.error)
         if self.drain.begun.is_set():
@@ -108,6 +109,13 @@ class Server:
         if self.parts is None:
             progress = f"{self.loading.phase} ({self.loading.progress:.0%})"
             return Refusal("server_loading", f"The server is not ready yet: {progress}; try again soon.")
+        return None
+
+    def refusal(self, model: str | None) -> Refusal | None:
+        """Why nobody gets a session with that model now."""
+        if closed := self.closed:
+            return closed
+        assert self.parts is not None
         chosen = self.parts.chosen(model)
         if chosen is None:
             there = ", ".join(self.parts.pools)

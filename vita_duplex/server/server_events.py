@@ -399,9 +399,9 @@ def queue_place(position: int, estimate_s: float) -> Json:
     return {"type": "vita.queue", "event_id": "event_1", "position": position, "estimate_s": estimate_s}
 
 
-def error_body(code: str, message: str, param: str | None = None) -> Json:
+def error_body(code: str, message: str, param: str | None = None, kind: str = "invalid_request_error") -> Json:
     """Of an HTTP answer."""
-    return {"error": {"type": "invalid_request_error", "code": code, "message": message, "param": param}}
+    return {"error": {"type": kind, "code": code, "message": message, "param": param}}
 
 
 def _error(kind: str, code: str, message: str, param: str | None = None, event_id: str | None = None) -> Json:

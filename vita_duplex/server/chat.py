@@ -1,0 +1,187 @@
+"""`POST /v1/chat/completions`: text, sound, pictures and films in, text out, in OpenAI's form."""
+
+import asyncio
+import json
+import secrets
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import JSONResponse, Response
+
+from vita_duplex.engine.pool import Pool
+from vita_duplex.engine.seams import Chat, Finished, Judgement, PartFailed, Unanswerable, Usage
+from vita_duplex.server.auth import Caller
+from vita_duplex.server.chat_requests import ChatRequest, check, read
+from vita_duplex.server.client_events import ClientError
+from vita_duplex.server.items import Json
+from vita_duplex.server.places import NoPlace, Streamed, place, unless_gone
+from vita_duplex.server.server import Server
+from vita_duplex.server.server_events import error_body
+
+PATH = "/v1/chat/completions"
+
+Items = AsyncGenerator[Judgement | str | Finished]
+
+
+def router(server: Server, caller: Callable[..., Awaitable[Caller]]) -> APIRouter:
+    routes = APIRouter()
+
+    @routes.post(
+        PATH,
+        responses={
+            200: {"content": {"text/event-stream": {}}, "description": "a completion, or its chunks with `stream`"},
+            "4XX": {"description": "an error in OpenAI's form"},
+            "5XX": {"description": "an error in OpenAI's form"},
+        },
+    )
+    async def create(body: ChatRequest, request: Request, caller: Annotated[Caller, Depends(caller)]) -> Response:
+        """Answer the last message of a chat.
+
+        `vita`, in the answer or in the first chunk, is an addition: the model's verdict about that message, with the
+        words heard where the model has ears with text. The question is answered whatever the verdict.
+        """
+        size = int(request.headers.get("content-length") or 0)
+        answer = Answer(_model(server, body.model), bool(body.stream_options and body.stream_options.include_usage))
+        items = _items(server, caller, body, answer.model, size)
+        try:
+            first = await unless_gone(request, anext(items))
+            if body.stream:
+                return Streamed(_events(answer, first, items), items, "text/event-stream")
+            return JSONResponse(await unless_gone(request, answer.whole(first, items)))
+        except BaseException:
+            await items.aclose()
+            raise
+
+    return routes
+
+
+class Answer:
+    """One answer in OpenAI's form."""
+
+    def __init__(self, model: str, tells_usage: bool) -> None:
+        self.model = model
+        self._id = f"chatcmpl-{secrets.token_hex(12)}"
+        self._created = int(time.time())
+        self._tells_usage = tells_usage
+
+    async def whole(self, first: Judgement | str | Finished, items: Items) -> Json:
+        """A `chat.completion`."""
+        text, verdict, finished = "", None, None
+        async for item in _chained(first, items):
+            match item:
+                case Judgement():
+                    verdict = item
+                case Finished():
+                    finished = item
+                case delta:
+                    text += delta
+        assert finished is not None
+        message = {"role": "assistant", "content": text, "refusal": None}
+        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finished.reason}
+        fields = {"choices": [choice], "usage": _usage(finished.usage), "vita": _verdict(verdict)}
+        return self._resource("chat.completion", **fields)
+
+    async def chunks(self, first: Judgement | str | Finished, items: Items) -> AsyncIterator[Json]:
+        """Its `chat.completion.chunk`s."""
+        verdict = first if isinstance(first, Judgement) else None
+        yield self._chunk({"role": "assistant", "content": ""}, vita=_verdict(verdict))
+        async for item in _chained(first, items):
+            match item:
+                case Judgement():
+                    pass
+                case Finished(reason, usage):
+                    yield self._chunk({}, reason)
+                    if self._tells_usage:
+                        yield self._resource("chat.completion.chunk", choices=[], usage=_usage(usage))
+                case delta:
+                    yield self._chunk({"content": delta})
+
+    def _chunk(self, delta: Json, reason: str | None = None, **more: Any) -> Json:
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
+        usage = {"usage": None} if self._tells_usage else {}
+        return self._resource("chat.completion.chunk", choices=[choice], **usage, **more)
+
+    def _resource(self, kind: str, **fields: Any) -> Json:
+        return {"id": self._id, "object": kind, "created": self._created, "model": self.model, **fields}
+
+
+def _model(server: Server, wanted: str | None) -> str:
+    """Errors: `NoPlace`."""
+    if refusal := server.refusal(wanted):
+        raise NoPlace(refusal)
+    assert server.parts is not None
+    chosen = server.parts.chosen(wanted)
+    assert chosen is not None
+    return chosen
+
+
+async def _items(server: Server, caller: Caller, body: ChatRequest, model: str, size: int) -> Items:
+    """What an instance says. Errors: `NoPlace`, `ClientError`, `PartFailed`."""
+    assert server.parts is not None
+    pool = server.parts.pools[model]
+    check(body)
+    if body.shows and not any(instance.sees for instance in pool.instances):
+        message = f"{model} cannot see: it takes no pictures and no films"
+        raise ClientError("unsupported_modality", message, param="messages")
+    with place(server, caller, PATH, size):
+        chat = await asyncio.to_thread(read, body)
+        async with aclosing(_asked(pool, chat)) as items:
+            async for item in items:
+                if isinstance(item, Finished):
+                    server.metrics.tokens(item.usage)
+                yield item
+
+
+async def _asked(pool: Pool, chat: Chat) -> Items:
+    """What the first instance says that does not fail before its first word."""
+    tried: set[str] = set()
+    last = PartFailed("engine", "none is running")
+    while True:
+        with pool.lend(tried) as instance:
+            if instance is None:
+                raise last
+            begun = False
+            try:
+                async with aclosing(instance.chat(chat)) as items:
+                    async for item in items:
+                        begun = True
+                        yield item
+                return
+            except Unanswerable as reason:
+                raise ClientError("invalid_request", str(reason), param="messages") from reason
+            except PartFailed as failure:
+                if begun:
+                    raise
+                tried.add(instance.name)
+                last = failure
+
+
+async def _chained(first: Judgement | str | Finished, items: Items) -> Items:
+    yield first
+    async for item in items:
+        yield item
+
+
+async def _events(answer: Answer, first: Judgement | str | Finished, items: Items) -> AsyncIterator[str]:
+    """Server-sent events; an error in mid-answer is one, too."""
+    try:
+        async for chunk in answer.chunks(first, items):
+            yield f"data: {json.dumps(chunk)}\n\n"
+    except PartFailed as failure:
+        yield f"data: {json.dumps(error_body('part_failed', str(failure), kind='server_error'))}\n\n"
+    yield "data: [DONE]\n\n"
+
+
+def _usage(usage: Usage) -> Json:
+    total = usage.input_tokens + usage.output_tokens
+    return {"prompt_tokens": usage.input_tokens, "completion_tokens": usage.output_tokens, "total_tokens": total}
+
+
+def _verdict(verdict: Judgement | None) -> Json | None:
+    if verdict is None:
+        return None
+    transcript = " ".join(verdict.transcripts) or None
+    return {"state": verdict.state, "p1": verdict.p1, "p2": verdict.p2, "p3": verdict.p3, "transcript": transcript}

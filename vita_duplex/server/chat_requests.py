@@ -1,0 +1,167 @@
+"""The body of `POST /v1/chat/completions`, as OpenAI's API reference has it, and what it asks of an instance."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from vita_duplex.engine.seams import Chat, Contribution, Film, Picture, Sampling, Sound
+from vita_duplex.server.client_events import ClientError
+from vita_duplex.server.media import Media
+
+
+class TextPart(BaseModel):
+    type: Literal["text"]
+    text: str
+
+
+class InputAudio(BaseModel):
+    data: str
+    """Base64 of a sound file: WAV, MP3, FLAC, Ogg."""
+    format: str | None = None
+    """Not looked at: the file says it itself."""
+
+
+class InputAudioPart(BaseModel):
+    type: Literal["input_audio"]
+    input_audio: InputAudio
+
+
+class Url(BaseModel):
+    url: str
+    """A data URL in base64."""
+
+
+class ImagePart(BaseModel):
+    type: Literal["image_url"]
+    image_url: Url
+
+
+class VideoPart(BaseModel):
+    """An addition of vLLM's, which other servers have as well."""
+
+    type: Literal["video_url"]
+    video_url: Url
+
+
+Part = Annotated[TextPart | InputAudioPart | ImagePart | VideoPart, Field(discriminator="type")]
+
+
+class SystemMessage(BaseModel):
+    role: Literal["system", "developer"]
+    content: str | list[TextPart]
+
+
+class UserMessage(BaseModel):
+    role: Literal["user"]
+    content: str | list[Part]
+
+
+class AssistantMessage(BaseModel):
+    role: Literal["assistant"]
+    content: str | list[TextPart]
+
+
+Message = Annotated[SystemMessage | UserMessage | AssistantMessage, Field(discriminator="role")]
+
+
+class StreamOptions(BaseModel):
+    include_usage: bool = False
+
+
+class ChatRequest(BaseModel):
+    """Fields that are not here are refused if they would change the answer, else ignored."""
+
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
+
+    model: str | None = None
+    messages: list[Message] = Field(min_length=1)
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    max_completion_tokens: int | None = Field(None, ge=1)
+    max_tokens: int | None = Field(None, ge=1)
+    """The older name of the same."""
+    temperature: float | None = Field(None, ge=0, le=2)
+    top_p: float | None = Field(None, gt=0, le=1)
+    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
+    stop: str | list[str] | None = None
+
+    @property
+    def shows(self) -> bool:
+        """Whether there is something to see in it."""
+        return any(not isinstance(part, TextPart | InputAudioPart) for part in self._parts)
+
+    @property
+    def _parts(self) -> list[TextPart | InputAudioPart | ImagePart | VideoPart]:
+        return [part for message in self.messages if not isinstance(message.content, str) for part in message.content]
+
+
+NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "n": (1,),
+    "tools": ([],),
+    "tool_choice": ("none",),
+    "functions": ([],),
+    "function_call": ("none",),
+    "response_format": ({"type": "text"},),
+    "logprobs": (False,),
+    "top_logprobs": (0,),
+    "logit_bias": ({},),
+    "presence_penalty": (0,),
+    "frequency_penalty": (0,),
+    "modalities": (["text"],),
+    "audio": (),
+}
+"""What OpenAI has and we have not, and the values with which it does nothing; null is always one."""
+
+
+def check(request: ChatRequest) -> None:
+    """Errors: `ClientError`."""
+    for name, neutral in NEUTRAL.items():
+        value = (request.model_extra or {}).get(name)
+        if value is not None and value not in neutral:
+            raise ClientError("unsupported_parameter", f"{name} is not supported here", param=name)
+    if isinstance(request.stop, list) and len(request.stop) > 4:
+        raise ClientError("invalid_value", "stop: at most four sequences", param="stop")
+    if "" in (request.stop or []) or request.stop == "":
+        raise ClientError("invalid_value", "stop: an empty sequence stops nothing", param="stop")
+    if request.messages[-1].role != "user":
+        raise ClientError("invalid_value", "the last message must be the user's", param="messages")
+    for number, message in enumerate(request.messages[1:], 1):
+        if isinstance(message, SystemMessage):
+            raise ClientError(
+                "invalid_value", "only the first message may be a system message", param=f"messages.{number}"
+            )
+
+
+def read(request: ChatRequest) -> Chat:
+    """With its media decoded once. Blocks. Errors: `ClientError`."""
+    media = Media()
+    messages = tuple(_contribution(message, number, media) for number, message in enumerate(request.messages))
+    stop = [request.stop] if isinstance(request.stop, str) else request.stop or []
+    sampling = Sampling(
+        request.max_completion_tokens or request.max_tokens,
+        request.temperature,
+        request.top_p,
+        request.seed,
+        tuple(stop),
+    )
+    return Chat(messages, sampling)
+
+
+def _contribution(message: SystemMessage | UserMessage | AssistantMessage, number: int, media: Media) -> Contribution:
+    role: Literal["system", "user", "assistant"] = "system" if message.role == "developer" else message.role
+    if isinstance(message.content, str):
+        return Contribution(role, (message.content,))
+    where = f"messages.{number}.content"
+    return Contribution(role, tuple(_part(part, f"{where}.{at}", media) for at, part in enumerate(message.content)))
+
+
+def _part(part: Part, where: str, media: Media) -> str | Sound | Picture | Film:
+    match part:
+        case TextPart():
+            return part.text
+        case InputAudioPart():
+            return media.sound(part.input_audio.data, where)
+        case ImagePart():
+            return media.picture(part.image_url.url, where)
+        case VideoPart():
+            return media.film(part.video_url.url, where)

@@ -1,0 +1,98 @@
+"""The media of a chat request: taken out of it and decoded once, so that whatever is wrong is told before an engine
+hears of it. Blocks.
+
+Decoded by libsndfile, Pillow and OpenCV's FFmpeg, the sizes looked at first: a small file may hold a huge medium.
+"""
+
+import base64
+import io
+from collections.abc import Iterator
+
+import numpy as np
+import soundfile
+
+from vita_duplex.engine.seams import Film, Picture, Samples, Sound
+from vita_duplex.models import video
+from vita_duplex.models.audio_features import AudioError, AudioFeatures
+from vita_duplex.models.tiling import MAX_PIXELS, UnusableImage, open_image
+from vita_duplex.server.client_events import ClientError
+
+MOST_MEDIA = 64
+"""Pictures, films and sounds in one request, those of earlier messages included."""
+LONGEST_S = 200
+"""Seconds of one sound: what VITA's encoder has positions for."""
+HIGHEST_RATE = 192_000
+"""Hz of a sound; what is above bounds the memory of decoding it to 150 MB."""
+BLOCK = 65_536
+
+
+class Media:
+    """Takes the media of one request, one after the other."""
+
+    def __init__(self) -> None:
+        self._count = self._pixels = 0
+
+    def sound(self, data: str, param: str) -> Sound:
+        """Of base64. Errors: `ClientError`, here and below."""
+        encoded = self._bytes(data, "invalid_audio", param)
+        try:
+            samples, rate = decoded(encoded)
+            return Sound(AudioFeatures.samples(samples, rate))
+        except soundfile.LibsndfileError as no:
+            raise ClientError("invalid_audio", f"the audio cannot be decoded: {no.error_string}", param=param) from no
+        except AudioError as no:
+            raise ClientError("invalid_audio", str(no), param=param) from no
+
+    def picture(self, url: str, param: str) -> Picture:
+        try:
+            image = open_image(self._data(url, "image/", "invalid_image", param))
+        except UnusableImage as no:
+            raise ClientError("invalid_image", str(no), param=param) from no
+        self._pixels += image.width * image.height
+        if self._pixels > MAX_PIXELS:
+            message = f"the pictures of a request may have {MAX_PIXELS / 1e6:.0f} megapixels together"
+            raise ClientError("invalid_image", message, param=param)
+        return Picture(url)
+
+    def film(self, url: str, param: str) -> Film:
+        try:
+            video.sample(self._data(url, "video/", "invalid_video", param), video.basic, mirrored=False)
+        except video.UnusableVideo as no:
+            raise ClientError("invalid_video", str(no), param=param) from no
+        return Film(url)
+
+    def _data(self, url: str, kind: str, code: str, param: str) -> bytes:
+        head, comma, data = url.partition(",")
+        if not comma or not head.startswith(f"data:{kind}") or not head.endswith(";base64"):
+            message = f"this must be a data URL of {kind}* in base64; the server fetches nothing"
+            raise ClientError(code, message, param=param)
+        return self._bytes(data, code, param)
+
+    def _bytes(self, data: str, code: str, param: str) -> bytes:
+        self._count += 1
+        if self._count > MOST_MEDIA:
+            message = f"a request may have {MOST_MEDIA} pictures, films and sounds"
+            raise ClientError("too_many_media", message, param=param)
+        try:
+            return base64.b64decode(data, validate=True)
+        except ValueError as no:
+            raise ClientError(code, "this is not base64", param=param) from no
+
+
+def decoded(encoded: bytes) -> tuple[Samples, int]:
+    """The first channel of a sound file, and its rate. Errors: `soundfile.LibsndfileError`, `AudioError`."""
+    with soundfile.SoundFile(io.BytesIO(encoded)) as file:
+        rate: int = file.samplerate
+        if rate > HIGHEST_RATE:
+            raise AudioError(f"the audio has {rate} samples a second; at most {HIGHEST_RATE}")
+        return np.concatenate([np.zeros(0, np.float32), *_blocks(file, rate)]), rate
+
+
+def _blocks(file: soundfile.SoundFile, rate: int) -> Iterator[Samples]:
+    """Errors: `AudioError` when it is too long, whatever its header says."""
+    count = 0
+    for block in file.blocks(BLOCK, dtype="float32", always_2d=True):
+        count += len(block)
+        if max(count, file.frames) > LONGEST_S * rate:
+            raise AudioError(f"the audio is too long: at most {LONGEST_S} s")
+        yield np.array(block[:, 0])
