@@ -41,7 +41,7 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
 async def serving(app: Any = echo) -> AsyncIterator[int]:
     listening = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
-        app, ws=FairWebSocket, ws_per_message_deflate=False, ws_max_size=2**20, lifespan="off", log_level="critical"
+        app, ws=FairWebSocket, ws_per_message_deflate=False, ws_max_size=2**20, lifespan="off", log_config=None
     )
     server = uvicorn.Server(config)
     running = asyncio.create_task(server.serve(sockets=[listening]))
