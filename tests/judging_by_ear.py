@@ -40,14 +40,16 @@ FIRST = "model.layers.0."
 
 
 def judging_by_ear(original: Path, folder: Path, states: tuple[int, int, int], end: int) -> Path:
-    """A checkpoint made of a golden one; `states` are the ids for a query, noise and typing, `end` is what ends an answer."""
+    """A checkpoint made of a golden one; `states` are the ids for a query, noise, typing; `end` ends an answer."""
     shutil.copytree(original, folder, ignore=shutil.ignore_patterns("model*"))
     tensors = {name: one for shard in sorted(original.glob("*.safetensors")) for name, one in load_file(shard).items()}
     settings = json.loads((original / "config.json").read_text())["audio_config"]
     telling = LOUDNESS * told_apart(AudioTowerConfig.of_settings(settings, 128), tensors)
     both = [EAR, VERDICT]
     for name, tensor in tensors.items():
-        if name.endswith(("o_proj.weight", "w2.weight", "down_proj.weight")) or name.startswith((f"{PROJECTOR}2", LAST)):
+        if name.endswith(("o_proj.weight", "w2.weight", "down_proj.weight")) or name.startswith(
+            (f"{PROJECTOR}2", LAST)
+        ):
             tensor[both] = 0  # nobody writes them
         elif name in ("model.embed_tokens.weight", "lm_head.weight"):
             tensor[:, both] = 0

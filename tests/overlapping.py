@@ -1,5 +1,4 @@
-"""Two sounds said to a running server, the second into the answer to the first. Everything is counted in frames sent, so
-that the server cuts the same samples out of the same sound every time."""
+"""Two sounds said to a running server, the second into the answer to the first."""
 
 import asyncio
 import json
@@ -9,7 +8,7 @@ import sounds
 
 from vita_duplex.client.connection import open_session
 from vita_duplex.client.conversation import Conversation, Witness
-from vita_duplex.client.messages import Record
+from vita_duplex.client.messages import Record, ServerEvent, TextDelta
 from vita_duplex.client.recording import OUTPUT_RATE, Recording, to_pcm
 from vita_duplex.client.talk import FRAME_S, Microphone
 
@@ -18,9 +17,22 @@ INTO_S = 0.5
 """After the first sound of the answer."""
 
 
+class Listener(Witness):
+    """One who also knows into which pieces the text of all answers came, each with its sound."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pieces: list[str] = []
+
+    def receive(self, event: ServerEvent) -> None:
+        super().receive(event)
+        if isinstance(event, TextDelta):
+            self.pieces.append(event.delta)
+
+
 def talk(
     url: str, first: sounds.Samples, second: sounds.Samples | None, enough: Callable[[Conversation], bool]
-) -> Conversation:
+) -> Listener:
     """The conversation until it is enough; then the answer that is being spoken, which would last for minutes, is
     cancelled. Errors: `TimeoutError`."""
     return asyncio.run(asyncio.wait_for(_talk(url, first, second, enough), LIMIT_S))
@@ -28,21 +40,23 @@ def talk(
 
 async def _talk(
     url: str, first: sounds.Samples, second: sounds.Samples | None, enough: Callable[[Conversation], bool]
-) -> Conversation:
-    witness = Witness()
-    conversation = witness.conversation
+) -> Listener:
+    listener = Listener()
+    conversation = listener.conversation
     into = None if second is None else Recording("second", to_pcm(second))
     microphone = Microphone(Recording("first", to_pcm(first)), into, INTO_S)
-    async with open_session(url, witness) as session:
+    async with open_session(url, listener) as session:
         start, frames, cancelled = session.now(), 0, False
-        while not (cancelled and all(conversation.statuses) and len(answers(conversation)) == len(conversation.replies)):
+        while not (
+            cancelled and all(conversation.statuses) and len(answers(conversation)) == len(conversation.replies)
+        ):
             await session.send(microphone.frame(frames * FRAME_S, conversation.first_heard()))
             frames += 1
             await session.listen_until(start + frames * FRAME_S)
             if not cancelled and enough(conversation):
                 await session._connection.send(json.dumps({"type": "response.cancel"}))
                 cancelled = True
-    return conversation
+    return listener
 
 
 def answers(conversation: Conversation) -> list[Record]:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from tiny_vita import TOLERANCE, engine
+from tiny_vita import TOLERANCE, Watch, check_everywhere, engine, greedy, logits
 
 pytestmark = pytest.mark.real
 
@@ -19,6 +19,7 @@ CASES: dict[str, dict[str, Any]] = {
     case["name"]: case for case in json.loads((GOLDEN / "full_model.json").read_text())["cases"]
 }
 ROWS = 544
+ENCODERS = 1e-4
 FRAMES = ("frame0", "frame1", "frame2", "frame3")
 MEDIA: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "text": ((), ()),
@@ -51,27 +52,32 @@ def media(name: str) -> dict[str, list[Any]]:
 
 
 def answered(llm: Any, case: dict[str, Any], prompt: dict[str, Any], media: dict[str, list[Any]]) -> Any:
-    from vllm import SamplingParams
-
+    """With the logits of the whole prompt."""
     tiles = {"max_dynamic_patch": case["max_dynamic_patch"]}
     request = prompt | ({"multi_modal_data": media, "mm_processor_kwargs": tiles} if media else {})
-    sampling = SamplingParams(max_tokens=len(case["greedy_ids"]), temperature=0, logprobs=ROWS)
+    sampling = greedy(len(case["greedy_ids"]), all_logits=True, vocabulary=ROWS)
     [output] = llm.generate(request, sampling, use_tqdm=False)
     return output
 
 
+def given_ids(llm: Any, name: str) -> list[int]:
+    """A prompt's ids with this model's placeholders; the original's own are ordinary words."""
+    config = llm.llm_engine.model_config.hf_config
+    ids: list[int] = RECORDED[f"{name}.prompt_ids"].tolist()
+    for place, kind in CASES[name]["placeholder_positions"]:
+        ids[place] = config.image_token_index if kind == "image" else config.audio_token_index
+    return ids
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_logits_and_tokens_are_the_recorded_ones(llm: Any, name: str) -> None:
-    case, config = CASES[name], llm.llm_engine.model_config.hf_config
-    ids = RECORDED[f"{name}.prompt_ids"].tolist()
-    for place, kind in case["placeholder_positions"]:  # the original's own are ordinary words
-        ids[place] = config.image_token_index if kind == "image" else config.audio_token_index
-    output = answered(llm, case, {"prompt_token_ids": ids}, media(name))
-    assert len(output.prompt_token_ids) == len(RECORDED[f"{name}.expanded_ids"])
-    found = torch.tensor([output.outputs[0].logprobs[0][one].logprob for one in range(ROWS)])
-    error = float((found - RECORDED[f"{name}.logits_last16"][-1]).abs().max())
+    case = CASES[name]
+    output = answered(llm, case, {"prompt_token_ids": given_ids(llm, name)}, media(name))
+    found = logits(output, len(output.prompt_token_ids), ROWS)
+    error = float((found[-16:] - RECORDED[f"{name}.logits_last16"]).abs().max())
     assert error <= TOLERANCE
-    states = [found.log_softmax(0)[one].item() for one in (315, 291, 267)]
+    check_everywhere(found, RECORDED[f"{name}.argmax_all"], RECORDED[f"{name}.logprobs_last"], error)
+    states = [found[-1].log_softmax(0)[one].item() for one in (315, 291, 267)]
     assert states == pytest.approx(list(case["state_token_logprobs"].values()), abs=TOLERANCE)
     assert min(case["greedy_margins"]) > 10 * error
     assert list(output.outputs[0].token_ids) == case["greedy_ids"]
@@ -79,6 +85,28 @@ def test_logits_and_tokens_are_the_recorded_ones(llm: Any, name: str) -> None:
     as_text = answered(llm, case, {"prompt": case["prompt"]}, media(name))
     assert as_text.prompt_token_ids == output.prompt_token_ids
     assert list(as_text.outputs[0].token_ids) == case["greedy_ids"]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_the_language_model_gets_and_makes_of_it_is_recorded(llm: Any, name: str) -> None:
+    config = llm.llm_engine.model_config.hf_config
+    with Watch(llm) as seen:
+        output = answered(llm, CASES[name], {"prompt_token_ids": given_ids(llm, name)}, media(name))
+    embeds, ids = seen.embeds[0], torch.tensor(output.prompt_token_ids)
+    is_medium = torch.zeros(len(ids), dtype=torch.bool)
+    for modality, placeholder in (("image", config.image_token_index), ("audio", config.audio_token_index)):
+        inserted = embeds[ids == placeholder]
+        is_medium |= ids == placeholder
+        recorded = RECORDED.get(f"{name}.{modality}_embeds", embeds[:0]).flatten(0, -2)
+        assert inserted.shape == recorded.shape
+        torch.testing.assert_close(inserted, recorded, rtol=0, atol=ENCODERS)
+    assert torch.equal(ids[~is_medium], RECORDED[f"{name}.expanded_ids"][~is_medium])
+    if name == "history_two_audios":
+        torch.testing.assert_close(embeds, RECORDED[f"{name}.inputs_embeds"], rtol=0, atol=ENCODERS)
+    if name in ("audio", "video_audio"):
+        for place, states in enumerate([embeds, *seen.hidden[:2]]):
+            recorded = RECORDED[f"{name}.hidden{place}_last8"]
+            torch.testing.assert_close(states[-8:], recorded, rtol=0, atol=TOLERANCE)
 
 
 def test_the_words_that_were_placeholders_stand_beside_an_image_and_a_clip(llm: Any) -> None:

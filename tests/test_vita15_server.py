@@ -1,71 +1,98 @@
-"""VITA 1.0 and VITA-1.5 in one server, each with its own state tokens.
+"""VITA 1.0 and VITA-1.5 in one server, each with its own state tokens; of 1.5 two engines, which swap roles."""
 
-Both tiny checkpoints have random weights and judge arbitrarily; here every utterance is taken (threshold 0). What
-VITA-1.5 judges is held against the original's numbers in test_vita15_model.py.
-"""
-
-import asyncio
 import json
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import sounds
+from judging_by_ear import NOISE, QUERY, judging_by_ear
+from overlapping import answers, spoken_s, talk
 from served import served
 
 from vita_duplex.client.conversation import Conversation
 from vita_duplex.client.errors import TalkError
-from vita_duplex.client.recording import Recording, to_pcm
-from vita_duplex.client.talk import converse
 
 pytestmark = pytest.mark.real
 
 TESTS = Path(__file__).parent
-TINY = "max_tokens: 64, kv_cache_mib: 64, dtype: float32, max_model_len: 4096"
-CONFIG = f"""
-engine: {{kind: vita, vita: {{model: {TESTS / "golden" / "tiny_vita"}, {TINY}}}}}
-models:
-  vita15: {{kind: vita, instances: 2, vita: {{model: {TESTS / "golden15" / "tiny_vita15"}, {TINY}}}}}
-duplex: {{verdict_threshold: 0, verdict_deadline_ms: 20000, hold_limit_s: 80, first_limit_s: 20, stall_limit_s: 20}}
-vad: {{kind: level}}
-voice: {{kind: humming}}
-"""
-
-CHIRP = sounds.chirp(1.6)
+SETTINGS = "max_tokens: 2048, kv_cache_mib: 64, dtype: float32, max_model_len: 4096"
+# Three engines and everything else share two cores here.
+DUPLEX = "{verdict_deadline_ms: 20000, hold_limit_s: 80, first_limit_s: 20, stall_limit_s: 20}"
 
 
 @pytest.fixture(scope="module")
-def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    path = tmp_path_factory.mktemp("side-by-side") / "config.yaml"
-    path.write_text(CONFIG)
-    with served(path) as port:
-        yield port
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("side-by-side")
+    vita = judging_by_ear(TESTS / "golden" / "tiny_vita", folder / "tiny_vita", states=(3, 4, 5), end=2)
+    vita15 = judging_by_ear(TESTS / "golden15" / "tiny_vita15", folder / "vita15", states=(315, 291, 267), end=492)
+    (folder / "config.yaml").write_text(f"""
+engine: {{kind: vita, vita: {{model: {vita}, {SETTINGS}}}}}
+models:
+  vita15: {{kind: vita, instances: 2, vita: {{model: {vita15}, {SETTINGS}}}}}
+duplex: {DUPLEX}
+vad: {{kind: level}}
+voice: {{kind: humming}}
+""")
+    with served(folder / "config.yaml") as port:
+        yield f"127.0.0.1:{port}"
 
 
-def talk(port: int, model: str, *said: sounds.Samples) -> Conversation:
-    recordings = [Recording(f"sound {number}", to_pcm(samples)) for number, samples in enumerate(said)]
-    return asyncio.run(converse(f"ws://127.0.0.1:{port}/v1/realtime?model={model}", *recordings, at_s=0.5, limit_s=60))
+def of_model(url: str, model: str) -> str:
+    return f"ws://{url}/v1/realtime?model={model}"
 
 
-def test_both_are_listed_and_ready(port: int) -> None:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/models") as answer:
+def test_both_are_listed_and_ready(url: str) -> None:
+    with urllib.request.urlopen(f"http://{url}/v1/models") as answer:
         assert [one["id"] for one in json.load(answer)["data"]] == ["tiny_vita", "vita15"]
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/ready") as answer:
+    with urllib.request.urlopen(f"http://{url}/ready") as answer:
         parts = json.load(answer)["parts"]
     assert {"instance a", "instance vita15 a", "instance vita15 b"} <= set(parts)
 
 
 @pytest.mark.parametrize("model", ["tiny_vita", "vita15"])
-def test_each_model_answers_what_it_takes_for_a_query(port: int, model: str) -> None:
-    conversation = talk(port, model, CHIRP)
-    (verdict,) = conversation.verdicts
-    assert verdict.accepted
-    (reply,) = conversation.replies.values()
-    assert reply.text
-    assert not any(token in reply.text for token in ("<1>", "<2>", "<3>", "☞", "☟", "☜", "</s>", "<|im_end|>"))
+def test_each_model_answers_what_it_takes_for_a_query(url: str, model: str) -> None:
+    conversation = talk(of_model(url, model), QUERY, None, lambda so_far: spoken_s(so_far, 0) > 1).conversation
+    [verdict] = conversation.verdicts
+    assert (verdict.state, verdict.accepted) == ("<1>", True)
+    [text] = conversation.texts
+    assert text
+    assert not any(token in text for token in ("<1>", "<2>", "<3>", "☞", "☟", "☜", "</s>", "<|im_end|>"))
 
 
-def test_a_model_that_is_not_there_is_refused_by_name(port: int) -> None:
+@pytest.mark.parametrize("model", ["tiny_vita", "vita15"])
+def test_neither_answers_noise(url: str, model: str) -> None:
+    conversation = talk(of_model(url, model), NOISE, None, lambda so_far: bool(so_far.verdicts)).conversation
+    [verdict] = conversation.verdicts
+    assert (verdict.state, verdict.accepted) == ("<2>", False)
+    assert conversation.replies == {}
+
+
+def test_a_query_into_an_answer_is_answered_by_the_other_engine(url: str) -> None:
+    conversation = talk(of_model(url, "vita15"), QUERY, QUERY, lambda so_far: spoken_s(so_far, 1) > 1).conversation
+    assert [(one.state, one.accepted, one.reason) for one in conversation.verdicts] == [("<1>", True, "verdict")] * 2
+    first, second = answers(conversation)
+    assert {first.instance, second.instance} == {"vita15 a", "vita15 b"}
+    roles = [(one.generator, one.monitor) for one in conversation.roles]
+    assert roles == [(first.instance, second.instance), (second.instance, first.instance)]
+    assert first.generated is None  # its engine was not done
+    assert conversation.statuses == ["cancelled", "cancelled"]  # the second by us
+    assert conversation.stale_samples == 0
+    old, new = conversation.texts
+    assert new[:10] != old[:10]
+
+
+def test_noise_into_an_answer_lets_it_go_on(url: str) -> None:
+    def enough(so_far: Conversation) -> bool:
+        return len(so_far.verdicts) == 2 and spoken_s(so_far, 0) > 4
+
+    conversation = talk(of_model(url, "vita15"), QUERY, NOISE, enough).conversation
+    assert [(one.state, one.accepted) for one in conversation.verdicts] == [("<1>", True), ("<2>", False)]
+    assert len(conversation.roles) == 1
+    [answer] = answers(conversation)
+    assert [end is not None for _, end in answer.holds] == [True]
+
+
+def test_a_model_that_is_not_there_is_refused_by_name(url: str) -> None:
     with pytest.raises(TalkError, match="no model 'vita2' here; there are tiny_vita, vita15"):
-        talk(port, "vita2", CHIRP)
+        talk(of_model(url, "vita2"), QUERY, None, lambda so_far: True)

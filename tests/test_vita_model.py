@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_vita import CASES, Case, check, engine, greedy
+from tiny_vita import CASES, TOLERANCE, Case, Watch, check, check_everywhere, engine, greedy, logits
 
 pytestmark = pytest.mark.real
 
@@ -41,37 +41,12 @@ def forget(llm: Any) -> None:
     llm.llm_engine.reset_encoder_cache()
 
 
-class Watch:
-    """What reaches the text model and the audio tower."""
-
-    def __init__(self, llm: Any) -> None:
-        self.embeds: list[torch.Tensor] = []
-        """Of each step, [tokens, hidden]."""
-        self.clips: list[list[int]] = []
-        """Of each run of the audio tower, frames of its clips."""
-        self._hooks: list[Any] = []
-        llm.apply_model(self._attach)
-
-    def _attach(self, model: Any) -> None:
-        self._hooks += [
-            model.register_forward_pre_hook(
-                lambda _module, _given, named: self.embeds.append(named["inputs_embeds"].clone()), with_kwargs=True
-            ),
-            model.audio_tower.encoder.register_forward_pre_hook(lambda _module, given: self.clips.append(given[1])),
-        ]
-
-    def __enter__(self) -> "Watch":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for hook in self._hooks:
-            hook.remove()
-
-
 @cases
 def test_logits_and_tokens_are_the_recorded_ones(llm: Any, case: Case) -> None:
     [output] = llm.generate(case.request(), greedy(all_logits=True), use_tqdm=False)
     error = check(case, output, 16)
+    found = logits(output, len(output.prompt_token_ids))
+    check_everywhere(found, case.tensor("argmax_all"), case.tensor("logprobs_last"), error)
     print(f"{case.name}: {error:.1e}")
 
 
@@ -93,6 +68,9 @@ def test_what_the_language_model_gets_is_what_it_got(llm: Any, case: Case) -> No
         assert float((inserted - recorded).abs().max()) <= ENCODERS
     if case.name == "history_two_audios":
         assert float((embeds - case.tensor("inputs_embeds")).abs().max()) <= ENCODERS
+    if case.name in ("audio", "video_audio"):
+        for place, states in enumerate([embeds, *seen.hidden[:2]]):
+            assert float((states[-8:] - case.tensor(f"hidden{place}_last8")).abs().max()) <= TOLERANCE, place
 
 
 @cases

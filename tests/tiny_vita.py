@@ -221,7 +221,7 @@ def unfilled_model(folder: Path, config: dict[str, Any], device: str = "meta", *
         cleanup_dist_env_and_memory()
 
 
-def greedy(max_tokens: int = 12, *, all_logits: bool = False) -> Any:
+def greedy(max_tokens: int = 12, *, all_logits: bool = False, vocabulary: int = VOCABULARY) -> Any:
     """Sampling that also returns the logits: of what it generates, and of the prompt with `all_logits`.
 
     vLLM does not read its prefix cache for a request that wants logits of the prompt.
@@ -232,18 +232,65 @@ def greedy(max_tokens: int = 12, *, all_logits: bool = False) -> Any:
         max_tokens=max_tokens,
         temperature=0,
         ignore_eos=True,
-        logprobs=VOCABULARY,
-        prompt_logprobs=VOCABULARY if all_logits else None,
+        logprobs=vocabulary,
+        prompt_logprobs=vocabulary if all_logits else None,
         flat_logprobs=True,
         detokenize=False,  # 300,000 objects, and their names, take seconds
     )
 
 
-def logits(output: Any, rows: int = 1) -> Tensor:
-    """Of the last so many positions of a prompt, [rows, VOCABULARY]; more than one only with `all_logits`."""
-    of_prompt = [] if rows == 1 else output.prompt_logprobs[1 - rows :]
-    told = [*of_prompt, output.outputs[0].logprobs[0]]
-    return torch.tensor([[row[token].logprob for token in range(VOCABULARY)] for row in told])
+def logits(output: Any, rows: int = 1, vocabulary: int = VOCABULARY) -> Tensor:
+    """Of the last so many positions of a prompt, [rows, vocabulary]; more than one only with `all_logits`."""
+    places = [(output.prompt_logprobs, place) for place in range(1 - rows, 0)] + [(output.outputs[0].logprobs, 0)]
+    found = torch.full((rows, vocabulary), torch.nan)
+    for row, (told, place) in zip(found, places, strict=True):
+        span = slice(told.start_indices[place], told.end_indices[place])
+        row[told.token_ids[span]] = torch.tensor(told.logprobs[span])
+    return found
+
+
+def check_everywhere(found: Tensor, likeliest: Tensor, last: Tensor, error: float) -> None:
+    """Hold the logits of all positions, [positions, vocabulary], against the recorded likeliest token of each, wherever
+    it is ahead by more than the error can be, and the last against its recorded log-probabilities."""
+    assert len(found) == len(likeliest)
+    first, second = found.topk(2).values.T
+    sure = first - second > 10 * error
+    assert sure.float().mean() > 0.9
+    assert torch.equal(found.argmax(-1)[sure], likeliest[sure])
+    assert float((found[-1].log_softmax(-1) - last).abs().max()) <= TOLERANCE
+
+
+class Watch:
+    """What reaches the text model and the audio tower, and what becomes of it in the text model's two layers."""
+
+    def __init__(self, llm: Any) -> None:
+        self.embeds: list[Tensor] = []
+        """Of each step, [tokens, hidden]."""
+        self.hidden: list[Tensor] = []
+        """Of each step, after the first layer and after the last norm, [tokens, hidden]."""
+        self.clips: list[list[int]] = []
+        """Of each run of the audio tower, frames of its clips."""
+        self._hooks: list[Any] = []
+        llm.apply_model(self._attach)
+
+    def _attach(self, model: Any) -> None:
+        text = model.language_model.model
+        self._hooks += [
+            model.register_forward_pre_hook(
+                lambda _module, _given, named: self.embeds.append(named["inputs_embeds"].clone()), with_kwargs=True
+            ),
+            # The residual stream is passed along beside what a layer adds to it.
+            text.layers[0].register_forward_hook(lambda _module, _given, out: self.hidden.append(out[0] + out[1])),
+            text.norm.register_forward_hook(lambda _module, _given, out: self.hidden.append(out[0].clone())),
+            model.audio_tower.encoder.register_forward_pre_hook(lambda _module, given: self.clips.append(given[1])),
+        ]
+
+    def __enter__(self) -> "Watch":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for hook in self._hooks:
+            hook.remove()
 
 
 def check(case: Case, output: Any, rows: int = 1) -> float:

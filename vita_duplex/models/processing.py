@@ -32,6 +32,7 @@ from vita_duplex.models import chat_template, video
 from vita_duplex.models.audio_features import MAX_FRAMES, SHIFT, AudioFeatures, token_count
 from vita_duplex.models.audio_resample import RATE
 from vita_duplex.models.configuration import VitaConfig
+from vita_duplex.models.media import use_own_readers
 from vita_duplex.models.prompts import Wording, wording
 from vita_duplex.models.tiling import Tiling, UnusableImage, check_size
 
@@ -199,6 +200,7 @@ class VitaProcessor(BaseMultiModalProcessor[VitaProcessingInfo]):
         self.placeholders = Placeholders.added_to(tokenizer, wording(config.prompt_style))
         # A checkpoint's own template is that of its text model; `--chat-template` still goes before ours.
         tokenizer.chat_template = chat_template.path(config.prompt_style).read_text(encoding="utf-8")
+        use_own_readers()
         self._given_ids = {
             config.image_token_index: self.placeholders.image,
             config.audio_token_index: self.placeholders.audio,
