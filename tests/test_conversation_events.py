@@ -159,6 +159,25 @@ def test_detected_speech_may_wait_for_response_create() -> None:
     run(script())
 
 
+def test_speech_that_began_before_a_typed_question_and_ended_after_it_can_be_asked_about_as_well() -> None:
+    async def script() -> None:
+        async with connected(scripted_server(SHORT), "") as socket:
+            detection = {"type": "server_vad", "create_response": False}
+            socket.put(update(audio={"input": {"turn_detection": detection}}))
+            speaking = asyncio.create_task(socket.speak(3.0))
+            await socket.until("input_audio_buffer.speech_started")
+            socket.put(item("And what is this?"))
+            socket.put(respond())
+            await socket.until("response.created")
+            await speaking
+            await socket.until("input_audio_buffer.committed")
+            socket.put(respond())
+            await socket.until("response.done", 2)
+            assert errors(socket) == []
+
+    run(script())
+
+
 def test_without_interrupting_what_is_said_into_a_reply_is_ignored() -> None:
     async def script() -> None:
         async with connected(scripted_server(LONG, SHORT)) as socket:

@@ -16,13 +16,14 @@ MOMENT_LIMIT = 100_000
 class _JumpingSelector(selectors.DefaultSelector):
     """Instead of waiting, moves the clock."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience_s: float) -> None:
         super().__init__()
         self.now = 0.0
+        self._patience_s = patience_s
         self._rounds = 0
 
     def select(self, timeout: float | None = None) -> Any:
-        ready = super().select(0)
+        ready = super().select(0) or (super().select(self._patience_s) if self._patience_s and timeout else [])
         if not ready:
             if timeout is None:
                 raise RuntimeError("every task waits for something that will never happen")
@@ -36,8 +37,9 @@ class _JumpingSelector(selectors.DefaultSelector):
 class VirtualLoop(asyncio.SelectorEventLoop):
     """Time passes only when nothing is left to do."""
 
-    def __init__(self) -> None:
-        self._jumping = _JumpingSelector()
+    def __init__(self, patience_s: float = 0) -> None:
+        """`patience_s`: how long the kernel may take to bring what was sent to a socket in this process."""
+        self._jumping = _JumpingSelector(patience_s)
         super().__init__(self._jumping)
 
     def time(self) -> float:
@@ -56,8 +58,8 @@ class InlineExecutor(Executor):
         return future
 
 
-def run(main: Coroutine[Any, Any, Result]) -> Result:
-    """Run to the end on virtual time; fail if a task is left behind."""
+def run(main: Coroutine[Any, Any, Result], *, patience_s: float = 0) -> Result:
+    """Run to the end on virtual time; fail if a task is left behind. `patience_s` as in `VirtualLoop`."""
 
     results: list[Result] = []  # not the task's: `Runner` makes its repr on the way out, slow with audio in it
 
@@ -67,6 +69,6 @@ def run(main: Coroutine[Any, Any, Result]) -> Result:
         left = [task.get_name() for task in asyncio.all_tasks() if task is not asyncio.current_task()]
         assert left == [], f"tasks left behind: {left}"
 
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+    with asyncio.Runner(loop_factory=lambda: VirtualLoop(patience_s)) as runner:
         runner.run(watched())
     return results[0]

@@ -3,6 +3,7 @@
 Pure: no asyncio, no clock, no model. Events in, commands out, `now` (seconds) an argument.
 """
 
+from collections import deque
 from dataclasses import dataclass
 from typing import Literal, assert_never
 
@@ -93,6 +94,10 @@ class Speaking:
     held_until: float | None = None
 
 
+TYPED_KEPT = 64
+"""Queries by which a repeated one is known; a dialogue has no more messages that can be asked about."""
+
+
 class Duplex:
     """One session's state machine.
 
@@ -109,7 +114,7 @@ class Duplex:
         self.judging: Judging | None = None
         self.turns = 0
         self._newest_spoken = 0
-        self._newest_typed = 0
+        self._typed: deque[int] = deque(maxlen=TYPED_KEPT)  # not only the newest: what waited may be asked about late
         self._talking: int | None = None  # the utterance being spoken right now
         self._sustained = False  # … and it is no blip
         self._ended: tuple[int, ...] = ()  # what is over and not decided about; a request about it is under way
@@ -217,9 +222,9 @@ class Duplex:
     def _query_typed(self, utterance: int, now: float) -> list[Command]:
         """Answer at once: nobody types to somebody else. What was said and not yet decided about is judged anew,
         by itself and with the query in its dialogue."""
-        if utterance <= self._newest_typed:
+        if utterance in self._typed:
             return []
-        self._newest_typed = utterance
+        self._typed.append(utterance)
         commands = self._abort_judging() + self._finish("cancelled", "turn_detected")
         self.turns += 1
         self.floor = Speaking(self.turns, self.generator, generating=True)

@@ -1,0 +1,169 @@
+"""Clients behind bad networks: they lose nothing, and nobody else notices. Real sockets on virtual time."""
+
+import asyncio
+import base64
+import json
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from statistics import quantiles
+from typing import Any
+
+import pytest
+from fault_proxy import Link, proxied
+from serving import serving
+from sockets import Json, scripted_server
+from virtual_time import run
+from websockets.asyncio.client import ClientConnection, connect
+
+from vita_duplex.engine.scripted import ScriptedReply
+
+pytestmark = pytest.mark.real
+
+KERNEL_S = 0.0005
+SHORT = ScriptedReply(text="It is short, and this is its end.", token_s=0.01)
+LONG = ScriptedReply(text=" ".join(f"word{n}" for n in range(15)) + ".", token_s=0.01)
+ENDLESS = ScriptedReply(text=" ".join(f"word{n}" for n in range(1000)) + ".", token_s=0.001)
+CONTENT = [{"type": "input_text", "text": "what is it?"}]
+QUESTION = {"type": "conversation.item.create", "item": {"type": "message", "role": "user", "content": CONTENT}}
+
+
+async def opened(port: int, query: str = "") -> ClientConnection:
+    return await connect(
+        f"ws://127.0.0.1:{port}/v1/realtime?{query}", max_size=None, max_queue=None, ping_interval=None
+    )
+
+
+async def ask(client: ClientConnection) -> None:
+    for event in (QUESTION, {"type": "response.create"}):
+        await client.send(json.dumps(event))
+
+
+async def until(client: ClientConnection, kind: str, seen: list[Json] | None = None) -> Json:
+    async with asyncio.timeout(600):
+        while True:
+            event: Json = json.loads(await client.recv())
+            if seen is not None:
+                seen.append(event)
+            if event["type"] == kind:
+                return event
+
+
+def samples(events: list[Json]) -> bytes:
+    deltas = [event["delta"] for event in events if event["type"] == "response.output_audio.delta"]
+    return b"".join(map(base64.b64decode, deltas))
+
+
+async def answer(port: int, during: Callable[[], Any] = lambda: None) -> list[Json]:
+    """The events of one answer. `during` is done when its first audio is there."""
+    async with await opened(port) as client:
+        await ask(client)
+        seen: list[Json] = []
+        await until(client, "response.output_audio.delta", seen)
+        during()
+        await until(client, "response.done", seen)
+        return seen
+
+
+async def latencies(port: int, count: int) -> list[float]:
+    """Seconds from a question to its first audio, and between the pieces of audio."""
+    clock = asyncio.get_running_loop().time
+    found = []
+    async with await opened(port) as client:
+        for _ in range(count):
+            last = clock()
+            await ask(client)
+            while (event := json.loads(await client.recv()))["type"] != "response.done":
+                if event["type"] == "response.output_audio.delta":
+                    found.append(clock() - last)
+                    last = clock()
+    return found
+
+
+@pytest.mark.parametrize(
+    "link",
+    [{"jitter_s": 0.3}, {"stalls": 0.02}, {"jitter_s": 0.3, "stalls": 0.02}, {"bytes_per_s": 30_000}],
+    ids=["jitter", "stalls", "both", "half the bytes a second it needs"],
+)
+def test_a_bad_link_loses_nothing(link: dict[str, float]) -> None:
+    async def script() -> None:
+        async with serving(scripted_server(LONG)) as port, proxied(port, Link(**link)) as bad:
+            good, late = await answer(port), await answer(bad.port)
+            assert samples(late) == samples(good)
+            assert [event["event_id"] for event in late] == [f"event_{n}" for n in range(1, len(late) + 1)]
+            assert late[-1]["response"]["status"] == "completed"
+
+    run(script(), patience_s=KERNEL_S)
+
+
+def test_a_link_that_was_silent_for_ten_seconds_loses_nothing() -> None:
+    async def script() -> None:
+        async with serving(scripted_server(LONG)) as port, proxied(port, Link()) as link:
+
+            def pause() -> None:
+                link.open.clear()
+                asyncio.get_running_loop().call_later(10, link.open.set)
+
+            late = await answer(link.port, pause)
+            assert samples(late) == samples(await answer(port))
+
+    run(script(), patience_s=KERNEL_S)
+
+
+def test_a_client_that_is_silently_gone_is_noticed_and_others_are_not_disturbed() -> None:
+    async def script() -> None:
+        server = scripted_server(LONG)
+        async with serving(server) as port, proxied(port, Link()) as link:
+            client = await opened(link.port)
+            await until(client, "session.created")
+            link.open.clear()
+            began = asyncio.get_running_loop().time()
+            async with await opened(port) as other:
+                while server.sessions > 1:
+                    await asyncio.sleep(0.1)
+                    assert asyncio.get_running_loop().time() - began < 41, "a ping every 20 s, 20 s for the answer"
+                await ask(other)
+                await until(other, "response.done")
+            client.transport.abort()
+
+    run(script(), patience_s=KERNEL_S)
+
+
+def test_who_reads_too_slowly_loses_its_session() -> None:
+    async def script() -> None:
+        server = scripted_server(ENDLESS)
+        async with serving(server) as port, proxied(port, Link(bytes_per_s=5_000)) as link:
+            client = await opened(link.port)
+            await ask(client)
+            await until(client, "response.created")
+            began = asyncio.get_running_loop().time()
+            while server.sessions:
+                await asyncio.sleep(0.1)
+                assert asyncio.get_running_loop().time() - began < 400
+            client.transport.abort()
+
+    run(script(), patience_s=KERNEL_S)
+
+
+def test_bad_links_of_some_do_not_move_the_latency_of_others() -> None:
+    async def p99(bad: list[dict[str, float]]) -> float:
+        async with AsyncExitStack() as stack:
+            port = await stack.enter_async_context(serving(scripted_server(SHORT, LONG)))
+            links = [await stack.enter_async_context(proxied(port, Link(seed=n, **one))) for n, one in enumerate(bad)]
+            others = [asyncio.create_task(answer(link.port)) for link in links]
+            found = await asyncio.gather(*(latencies(port, 8) for _ in range(6)))
+            for other in others:
+                other.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
+            return quantiles([one for some in found for one in some], n=100)[98]
+
+    async def script() -> None:
+        alone = await p99([])
+        kinds: list[dict[str, float]] = [
+            {"jitter_s": 0.3},
+            {"stalls": 0.02},
+            {"bytes_per_s": 5000},
+            {"jitter_s": 0.3, "stalls": 0.02},
+        ]
+        assert await p99(kinds * 2) == pytest.approx(alone, rel=0.2)
+
+    run(script(), patience_s=KERNEL_S)
