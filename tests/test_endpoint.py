@@ -183,6 +183,40 @@ def test_nothing_starts_early_that_would_not_be_earlier_than_the_end() -> None:
     assert moments(endpoint, "#*5 .*20") == [("started", 3), ("sustained", 4), ("ended", 20)]
 
 
+HINTED = EndpointConfig(hint=True, quick_ms=320, patient_ms=1600)  # 10 to 50 windows
+
+
+def test_what_sounds_finished_ends_sooner_and_what_does_not_later() -> None:
+    for completeness, windows_of_silence in ((1.0, 10), (0.5, 30), (0.0, 50)):
+        endpoint = Endpoint(HINTED)
+        [*_, paused] = play(endpoint, "#*5 .*6")
+        assert paused.kind == "paused"
+        endpoint.hint(paused.speech_end, completeness)
+        assert moments(endpoint, ".*60") == [("ended", 5 + windows_of_silence)]
+
+
+def test_without_an_answer_the_silence_counts() -> None:
+    assert moments(Endpoint(HINTED), "#*5 .*60")[-1] == ("ended", 5 + 16)
+
+
+def test_a_hint_counts_for_its_own_pause_only() -> None:
+    endpoint = Endpoint(HINTED)
+    [*_, paused] = play(endpoint, "#*5 .*6")
+    endpoint.hint(paused.speech_end, 0.0)
+    assert moments(endpoint, "# .*60") == [("resumed", 12), ("paused", 18), ("ended", 28)]
+    endpoint.hint(paused.speech_end, 1.0)  # much too late
+    assert moments(endpoint, "#*5 .*8")[-1][0] == "paused"
+    endpoint.hint(paused.speech_end, 1.0)
+    assert moments(endpoint, ".*4") == []
+
+
+def test_a_hint_that_comes_late_ends_the_utterance_with_the_next_window() -> None:
+    endpoint = Endpoint(HINTED)
+    [*_, paused] = play(endpoint, "#*5 .*14")
+    endpoint.hint(paused.speech_end, 1.0)
+    assert moments(endpoint, ".") == [("ended", 20)]
+
+
 probabilities = st.lists(
     st.tuples(st.sampled_from([0.0, 0.34, 0.36, 0.49, 0.5, 1.0]), st.integers(1, 45)), max_size=12
 ).map(lambda runs: [probability for probability, count in runs for _ in range(count)])

@@ -39,6 +39,13 @@ class EndpointConfig(BaseModel):
     much: whoever was in doubt then has more to go by. From `silence_ms` on nothing starts early."""
     silence_ms: int = Field(500, ge=64)
     """Shorter pauses do not end an utterance; below 300 people get cut off."""
+    hint: bool = False
+    """In each pause ask the end-of-turn model (`vad.turn_end`) whether the speaker has finished. By its probability the
+    utterance ends after `quick_ms` to `patient_ms` of silence; until it has answered, after `silence_ms`."""
+    quick_ms: int = Field(320, ge=64)
+    """The silence that ends what certainly is finished."""
+    patient_ms: int = Field(1600, ge=64)
+    """The silence that ends what certainly is not: it may be wrong, and the user waits for an answer."""
     max_utterance_s: float = Field(30, gt=1)
     """Longer speech is cut into utterances, at the quietest point of its last `CUT_BACK_S`; nothing is dropped."""
     compat: Literal["demo"] | None = None
@@ -86,7 +93,7 @@ class Endpoint:
         self._min_speech = _windows(config.min_speech_ms)
         self._hold_after = _windows(config.hold_after_ms)
         self._early = config.early_ms * INPUT_RATE // (1000 * WINDOW)
-        self._silence = _windows(config.silence_ms)
+        self._silence = self._patience = _windows(config.silence_ms)
         self._max = _windows(config.max_utterance_s * 1000)
         self._pre_roll = config.pre_roll_ms * INPUT_RATE // 1000
 
@@ -102,6 +109,7 @@ class Endpoint:
         self._start = self._end = self.sample
         self._sustained = False
         self._paused = False
+        self._patience = self._silence  # windows of silence that end this utterance
 
     def push(self, probability: float, loudness: float = 0.0) -> list[Mark]:
         """Take in the next window's probability, and how loud it is on any scale."""
@@ -112,10 +120,18 @@ class Endpoint:
         start, self.sample = self.sample, self.sample + WINDOW
         return self._speech_window(start) if probability >= level else self._quiet_window()
 
+    def hint(self, speech_end: int, completeness: float) -> None:
+        """The speech before the pause that began at `speech_end` is finished with this probability. Counts from the
+        next window on; too late when that pause is over."""
+        if self._paused and speech_end == self._end:
+            config = self.config
+            self._patience = _windows(config.patient_ms + (config.quick_ms - config.patient_ms) * completeness)
+
     def _speech_window(self, start: int) -> list[Mark]:
         if not self._speech:
             self._start = start
         marks: list[Mark] = []
+        self._patience = self._silence
         if self._paused:
             self._paused = False
             marks.append(self._mark("resumed"))
@@ -168,7 +184,7 @@ class Endpoint:
         if not self._paused and self._early <= self._quiet < self._silence:
             self._paused = True
             return [self._mark("paused")]
-        return [self._ended()] if self._quiet >= self._silence else []
+        return [self._ended()] if self._quiet >= self._patience else []
 
     def _ended(self) -> Mark:
         mark = self._mark("ended")

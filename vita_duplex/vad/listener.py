@@ -1,8 +1,10 @@
 """The ears of one session: microphone samples in, what was heard out."""
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Iterator
+from functools import partial
 
 import numpy as np
 
@@ -18,6 +20,9 @@ from vita_duplex.engine.session import Heard, SpeechEvent
 from vita_duplex.vad.demo_endpoint import DemoEndpoint
 from vita_duplex.vad.detector import Detector
 from vita_duplex.vad.endpoint import WINDOW, Endpoint, EndpointConfig, Kind, Mark
+from vita_duplex.vad.smart_turn import TurnJudge
+
+log = logging.getLogger(__name__)
 
 WAITING_LIMIT = 60 * INPUT_RATE
 """Samples that may wait to be listened to. When it is full `hear` refuses more until half of them are listened to:
@@ -38,10 +43,13 @@ _EVENTS: dict[Kind, type[SpeechEvent]] = {
 class MicrophoneListener:
     """Voice activity detection and endpointing."""
 
-    def __init__(self, detector: Detector, config: EndpointConfig, numbers: Iterator[int]) -> None:
+    def __init__(
+        self, detector: Detector, config: EndpointConfig, numbers: Iterator[int], turn_judge: TurnJudge | None = None
+    ) -> None:
         self.config = config
         self._detector = detector
         self._vad_state = detector.start()
+        self._turn_judge = turn_judge
         self._endpoint = (DemoEndpoint if config.compat == "demo" else Endpoint)(config)
         self._numbers = numbers
         self._utterance = 0
@@ -119,8 +127,20 @@ class MicrophoneListener:
         if mark.kind in ("paused", "ended"):
             audio = np.concatenate(self._kept)
             samples = audio[max(0, mark.begin - self._kept_from) : mark.keep_until - self._kept_from]
+        if mark.kind == "paused" and self.config.hint and self._turn_judge:
+            assert samples is not None
+            if answer := self._turn_judge.ask(samples):
+                answer.add_done_callback(partial(self._hint, mark.speech_end))
         event = _EVENTS[mark.kind](self._utterance)
         return Heard(event, mark.speech_start, mark.speech_end, self._endpoint.sample, samples)
+
+    def _hint(self, speech_end: int, answer: "asyncio.Future[float]") -> None:
+        if answer.cancelled():
+            return  # the server stops
+        if error := answer.exception():
+            log.warning("the end-of-turn model failed: %s", type(error).__name__)
+        elif isinstance(self._endpoint, Endpoint):
+            self._endpoint.hint(speech_end, answer.result())
 
     def _trim(self) -> None:
         """Keep the current utterance, or what a beginning one would reach back to."""
