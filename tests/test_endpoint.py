@@ -1,11 +1,17 @@
 """The endpointer: a script of probabilities in, the exact beginnings and ends of utterances out."""
 
+import json
+import random
 import re
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vita_duplex.vad.demo_endpoint import DemoEndpoint
 from vita_duplex.vad.endpoint import WINDOW, Endpoint, EndpointConfig, Mark
 
 PRE_ROLL = 4800
@@ -177,6 +183,40 @@ def test_nothing_starts_early_that_would_not_be_earlier_than_the_end() -> None:
     assert moments(endpoint, "#*5 .*20") == [("started", 3), ("sustained", 4), ("ended", 20)]
 
 
+HINTED = EndpointConfig(hint=True, quick_ms=320, patient_ms=1600)  # 10 to 50 windows
+
+
+def test_what_sounds_finished_ends_sooner_and_what_does_not_later() -> None:
+    for completeness, windows_of_silence in ((1.0, 10), (0.5, 30), (0.0, 50)):
+        endpoint = Endpoint(HINTED)
+        [*_, paused] = play(endpoint, "#*5 .*6")
+        assert paused.kind == "paused"
+        endpoint.hint(paused.speech_end, completeness)
+        assert moments(endpoint, ".*60") == [("ended", 5 + windows_of_silence)]
+
+
+def test_without_an_answer_the_silence_counts() -> None:
+    assert moments(Endpoint(HINTED), "#*5 .*60")[-1] == ("ended", 5 + 16)
+
+
+def test_a_hint_counts_for_its_own_pause_only() -> None:
+    endpoint = Endpoint(HINTED)
+    [*_, paused] = play(endpoint, "#*5 .*6")
+    endpoint.hint(paused.speech_end, 0.0)
+    assert moments(endpoint, "# .*60") == [("resumed", 12), ("paused", 18), ("ended", 28)]
+    endpoint.hint(paused.speech_end, 1.0)  # much too late
+    assert moments(endpoint, "#*5 .*8")[-1][0] == "paused"
+    endpoint.hint(paused.speech_end, 1.0)
+    assert moments(endpoint, ".*4") == []
+
+
+def test_a_hint_that_comes_late_ends_the_utterance_with_the_next_window() -> None:
+    endpoint = Endpoint(HINTED)
+    [*_, paused] = play(endpoint, "#*5 .*14")
+    endpoint.hint(paused.speech_end, 1.0)
+    assert moments(endpoint, ".") == [("ended", 20)]
+
+
 probabilities = st.lists(
     st.tuples(st.sampled_from([0.0, 0.34, 0.36, 0.49, 0.5, 1.0]), st.integers(1, 45)), max_size=12
 ).map(lambda runs: [probability for probability, count in runs for _ in range(count)])
@@ -243,3 +283,87 @@ def test_changing_settings_breaks_no_order(parts: list[tuple[EndpointConfig, lis
     check_order(marks)
     ended = [mark for mark in marks if mark.kind == "ended"]
     assert all(mark.keep_until <= later.begin for mark, later in pairwise(ended))
+
+
+def cut_at(loudness: list[float]) -> list[tuple[str, int, int, int]]:
+    """Speech that loud in each window, cut after 38 of them; kind and the numbers of windows of each mark."""
+    endpoint = Endpoint(SHORT)
+    marks = [mark for level in loudness for mark in endpoint.push(0.9, level)]
+    return [(m.kind, m.begin // WINDOW, m.speech_start // WINDOW, m.speech_end // WINDOW) for m in marks]
+
+
+def test_long_speech_is_cut_where_it_is_quietest_and_goes_on_at_once() -> None:
+    breath = [1.0] * 25 + [0.1, 0.0, 0.1] + [1.0] * 10
+    assert cut_at(breath)[2:] == [("ended", 0, 0, 27), ("started", 27, 27, 38), ("sustained", 27, 27, 38)]
+
+
+def test_a_stop_inside_a_word_is_no_pause() -> None:
+    assert cut_at([1.0] * 22 + [0.3] * 3 + [1.0] * 5 + [0.0] + [1.0] * 7)[2] == ("ended", 0, 0, 24)
+
+
+def test_the_quietest_point_is_searched_in_the_later_half() -> None:
+    assert cut_at([1.0] * 5 + [0.0] * 3 + [1.0] * 30)[2] == ("ended", 0, 0, 38)
+
+
+def test_what_is_left_after_a_cut_is_long_enough_for_speech() -> None:
+    marks = cut_at([1.0] * 33 + [0.2, 0.0, 0.0] + [1.0] * 2)
+    assert marks[2:] == [("ended", 0, 0, 35), ("started", 35, 35, 38)]
+    assert cut_at([1.0] * 35 + [0.0, 0.0, 1.0])[2] == ("ended", 0, 0, 38), "one window would be left"
+
+
+@settings(deadline=None, max_examples=60)
+@given(configs, probabilities, st.integers(0, 10_000))
+def test_cuts_lose_and_repeat_nothing(config: EndpointConfig, script: list[float], seed: int) -> None:
+    endpoint, marks, free, rng = Endpoint(config), [], 0, random.Random(seed)
+    for probability in [*script, *[0.0] * 40]:
+        for mark in endpoint.push(probability, rng.choice([0.0, 0.5, 1.0])):
+            assert free <= mark.begin <= mark.speech_start < mark.speech_end <= mark.keep_until <= endpoint.sample
+            assert mark.speech_start - mark.begin <= config.pre_roll_ms * 16
+            if mark.kind == "ended":
+                free = mark.keep_until
+                assert mark.speech_end - mark.speech_start <= (int(config.max_utterance_s * 31.25) + 1) * WINDOW
+            marks.append(mark)
+    check_order(marks)
+    needed, run, at = -(-config.min_speech_ms // 32), 0, 0
+    kept = [(mark.begin, mark.keep_until) for mark in marks if mark.kind == "ended"]
+    for at, probability in enumerate([*script, 0.0]):
+        if probability >= config.threshold:
+            run += 1
+            continue
+        for spoken in range(at - run, at) if run >= needed else ():
+            assert any(begin <= spoken * WINDOW and (spoken + 1) * WINDOW <= end for begin, end in kept)
+        run = 0
+
+
+GOLDEN = json.loads((Path(__file__).parent / "golden" / "vad_events.json").read_text())
+
+
+@pytest.mark.parametrize("run", GOLDEN["runs"])
+def test_the_demos_endpointing_is_that_of_its_recorded_runs(run: dict[str, Any]) -> None:
+    """All but its two faults: an error on speech in the first chunk, and audio said twice."""
+    endpoint, chunk = DemoEndpoint(EndpointConfig(compat="demo")), GOLDEN["chunk_samples"]
+    found: list[dict[str, Any]] = []
+    for number, probability in enumerate(run["probabilities"]):
+        for mark in (mark for _ in range(chunk // WINDOW) for mark in endpoint.push(probability)):
+            assert endpoint.sample == (number + 1) * chunk, "decided at the end of a chunk"
+            if mark.kind == "started":
+                found.append({"chunk": number})
+            elif mark.kind == "ended":
+                found.append({"chunk": number, "chunks": list(range(mark.begin // chunk, mark.keep_until // chunk))})
+    expected, free = [], 0
+    for event in run["events"]:
+        if "error" in event:
+            assert found == [{"chunk": 0}, {"chunk": 4, "chunks": [0, 1, 2, 3, 4]}]
+            return
+        one = {"chunk": event["chunk"]}
+        if "utterance_chunks" in event:
+            one["chunks"] = [place for place in event["utterance_chunks"] if place >= free]
+            free = one["chunks"][-1] + 1
+        expected.append(one)
+    assert found == expected
+
+
+def test_the_demos_endpointing_has_a_limit_too() -> None:
+    endpoint = DemoEndpoint(EndpointConfig(compat="demo", max_utterance_s=2))
+    marks = [mark for _ in range(100) for mark in endpoint.push(0.9)]
+    assert [mark.kind for mark in marks] == ["started", "sustained", "ended"] * 1 + ["started", "sustained"]

@@ -154,7 +154,8 @@ def test_utterances_are_slices_of_what_was_pushed(lengths: list[int], pre_roll_m
 def test_long_speech_is_cut_without_losing_a_sample() -> None:
     samples = sound(0, 150_000, 20_000)
     ended = [h for h in heard_of([samples], EndpointConfig(max_utterance_s=2)) if isinstance(h.event, SpeechEnded)]
-    assert [h.event.utterance for h in ended] == [1, 2, 3, 4, 5]
+    assert [h.event.utterance for h in ended] == list(range(1, len(ended) + 1))
+    assert all(1.0 <= (h.end - h.start) / INPUT_RATE <= 2.05 for h in ended[:-1])
     joined = np.concatenate([h.samples for h in ended if h.samples is not None])
     assert joined.tobytes() == samples[: ended[-1].end + CLOSING].tobytes()
 
@@ -263,4 +264,19 @@ def test_silence_takes_no_memory() -> None:
 
 def test_endless_noise_is_kept_for_one_utterance_at_most() -> None:
     before, after = memory_of(lambda: np.full(INPUT_RATE, 0.5, np.float32), 100)  # 6.4 MB, of which 30 s are 1.9 MB
+    assert after - before < 2_500_000
+
+
+def test_the_demos_endpointing_tells_whole_chunks() -> None:
+    samples = sound(8 * 4096, 2 * 4096, 8 * 4096)
+    assert plain(heard_of([samples], EndpointConfig(compat="demo"))) == [
+        (SpeechStarted(1), 8 * 4096, 9 * 4096, 9 * 4096, None),
+        (SpeechSustained(1), 8 * 4096, 9 * 4096, 9 * 4096, None),
+        (SpeechEnded(1), 8 * 4096, 10 * 4096, 13 * 4096, samples[7 * 4096 : 13 * 4096].tobytes()),
+    ]
+
+
+def test_endless_speech_with_pauses_is_kept_for_one_utterance_at_most() -> None:
+    breath = np.concatenate([np.full(15_000, 0.5, np.float32), np.full(1000, 0.05, np.float32)])
+    before, after = memory_of(lambda: breath.copy(), 100)
     assert after - before < 2_500_000

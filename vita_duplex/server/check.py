@@ -17,6 +17,7 @@ from vita_duplex.server.parts import BUNDLED, settings_of
 from vita_duplex.server.voices import load_voice
 from vita_duplex.vad.moonshine import Moonshine
 from vita_duplex.vad.silero import Silero
+from vita_duplex.vad.smart_turn import SmartTurn
 
 Finding = tuple[bool, str]
 """Whether it is all right, and what was found."""
@@ -75,6 +76,10 @@ def _loads(load: Callable[[], object], name: str) -> Finding:
 
 
 def _vad(config: Config) -> Finding:
+    if config.vad.turn_end:
+        found, message = _loads(SmartTurn, "")
+        if not found:
+            return found, message
     if config.vad.kind == "level":
         return True, "by level, no model"
     return _loads(Silero, f"silero-vad {_version('silero-vad')}")

@@ -27,6 +27,7 @@ from vita_duplex.vad.listener import MicrophoneListener
 from vita_duplex.vad.moonshine import Moonshine
 from vita_duplex.vad.scripted import LevelVad
 from vita_duplex.vad.silero import Silero
+from vita_duplex.vad.smart_turn import SmartTurn, TurnJudge
 
 BUNDLED = "smollm2"
 """The model name that means the one from the package."""
@@ -54,6 +55,7 @@ class Parts:
     further: Mapping[str, Pool] = field(default_factory=dict)
     """Of the models beside `pool`'s, by name."""
     session_logs: SessionLogs | None = None
+    turn_judge: TurnJudge | None = None
 
     @property
     def pools(self) -> dict[str, Pool]:
@@ -68,7 +70,7 @@ class Parts:
         return model if model in self.pools else (None if model and self.further else self.config.model_name)
 
     def listener(self, numbers: Iterator[int]) -> MicrophoneListener:
-        return MicrophoneListener(self.detector, self.config.endpoint, numbers)
+        return MicrophoneListener(self.detector, self.config.endpoint, numbers, self.turn_judge)
 
     def speech(self, *, client_pauses: bool) -> PacedSpeech:
         return PacedSpeech(self.voice, self.config.speech, client_pauses=client_pauses, seats=self.seats)
@@ -91,6 +93,8 @@ class Parts:
         for pool in self.pools.values():
             pool.close()
         self.detector.close()
+        if self.turn_judge:
+            self.turn_judge.close()
         if self.session_logs:
             self.session_logs.close()
 
@@ -100,13 +104,14 @@ def load_parts(config: Config, progress: Progress) -> Parts:
     progress(0.0, "loading the ears")
     session_logs = SessionLogs(config.server.session_logs) if config.server.session_logs else None
     vad = LevelVad() if config.vad.kind == "level" else Silero()
+    turn_judge = TurnJudge(SmartTurn(), ThreadPoolExecutor(1, "end of turn")) if config.vad.turn_end else None
     progress(0.05, "loading the voice")
     voice, seats = load_voice(config)
     pool, *others = _pools(config, _part(progress, 0.1, 0.85))
     progress(0.95, "warming up")
     detector = Detector(vad, ThreadPoolExecutor(1, thread_name_prefix="vad"))
     further = dict(zip(config.models, others, strict=True))
-    return Parts(config, pool, voice, seats, detector, further, session_logs)
+    return Parts(config, pool, voice, seats, detector, further, session_logs, turn_judge)
 
 
 def prepare(config: EngineConfig, progress: Progress) -> str:

@@ -19,10 +19,13 @@ from vita_duplex.server.client_events import (
 from vita_duplex.server.items import Json
 from vita_duplex.vad.endpoint import EndpointConfig
 
-EAGERNESS_SILENCE_MS = {"low": 1000, "high": 350}
-"""`semantic_vad`: the silence that ends an utterance; the server's own for `medium` and `auto`. OpenAI's waits of up to
-8, 4 and 2 s are those of a model that hears whether a sentence is complete; here it is the silence alone. Below
-300 ms people get cut off."""
+EAGERNESS = {
+    "low": {"silence_ms": 1000, "quick_ms": 600, "patient_ms": 4000},
+    "high": {"silence_ms": 350, "quick_ms": 320, "patient_ms": 800},
+}
+"""`semantic_vad`: the silences that end an utterance; the server's own for `medium` and `auto`. `quick_ms` and
+`patient_ms` count where the server has an end-of-turn model, elsewhere the silence alone; below 300 ms people get cut
+off. OpenAI waits up to 8, 4 and 2 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +74,11 @@ class SessionSettings:
                         "threshold": wanted.threshold,
                         "pre_roll_ms": wanted.prefix_padding_ms,
                         "silence_ms": wanted.silence_duration_ms,
+                        "hint": None if wanted.silence_duration_ms is None else False,
                     },
                 )
             case SemanticVad():
-                endpoint, fields = server.endpoint, {"silence_ms": EAGERNESS_SILENCE_MS.get(wanted.eagerness or "auto")}
+                endpoint, fields = server.endpoint, {"hint": True, **EAGERNESS.get(wanted.eagerness or "auto", {})}
         given = {name: value for name, value in fields.items() if value is not None}
         barge_in = "off" if wanted.interrupt_response is False else server.barge_in
         return replace(self, turn_detection=wanted, endpoint=endpoint.model_copy(update=given), barge_in=barge_in)

@@ -1,5 +1,6 @@
 """From speech probabilities, one per window, to the beginnings and ends of utterances. Pure; counts samples."""
 
+from collections import deque
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,6 +13,10 @@ WINDOW = 512
 
 FLOOR = 0.01
 """Below this it is always silence, however low the threshold; Silero's `get_speech_timestamps` has the same."""
+
+
+CUT_BACK_S = 4
+"""How far before its limit speech may be cut, at most half of it: people pause for breath every few seconds."""
 
 
 class EndpointConfig(BaseModel):
@@ -34,8 +39,18 @@ class EndpointConfig(BaseModel):
     much: whoever was in doubt then has more to go by. From `silence_ms` on nothing starts early."""
     silence_ms: int = Field(500, ge=64)
     """Shorter pauses do not end an utterance; below 300 people get cut off."""
+    hint: bool = False
+    """In each pause ask the end-of-turn model (`vad.turn_end`) whether the speaker has finished. By its probability the
+    utterance ends after `quick_ms` to `patient_ms` of silence; until it has answered, after `silence_ms`."""
+    quick_ms: int = Field(320, ge=64)
+    """The silence that ends what certainly is finished."""
+    patient_ms: int = Field(1600, ge=64)
+    """The silence that ends what certainly is not: it may be wrong, and the user waits for an answer."""
     max_utterance_s: float = Field(30, gt=1)
-    """Longer speech is cut into utterances, not dropped."""
+    """Longer speech is cut into utterances, at the quietest point of its last `CUT_BACK_S`; nothing is dropped."""
+    compat: Literal["demo"] | None = None
+    """`demo`: begin and end utterances as VITA 1.0's own demo did (`demo_endpoint.py`). Of the settings above only
+    `max_utterance_s` counts then."""
 
 
 Kind = Literal["started", "sustained", "paused", "resumed", "ended"]
@@ -61,13 +76,14 @@ class Endpoint:
 
     Marks come in the order `started`, (`paused`, `resumed`)*, `paused`?, `ended`; once an utterance's speech is
     long enough `sustained` follows `started` or `resumed`. Speech cut at `max_utterance_s` goes on in the next
-    utterance with its next window.
+    utterance at once, or with its next window if it was cut at its end.
     """
 
     def __init__(self, config: EndpointConfig) -> None:
         self.sample = 0
         """Samples seen."""
         self._earliest = 0  # audio before this belongs to an earlier utterance
+        self._levels: deque[float] = deque(maxlen=_windows(CUT_BACK_S * 1000))  # of the latest windows
         self.configure(config)
         self._rest()
 
@@ -77,7 +93,7 @@ class Endpoint:
         self._min_speech = _windows(config.min_speech_ms)
         self._hold_after = _windows(config.hold_after_ms)
         self._early = config.early_ms * INPUT_RATE // (1000 * WINDOW)
-        self._silence = _windows(config.silence_ms)
+        self._silence = self._patience = _windows(config.silence_ms)
         self._max = _windows(config.max_utterance_s * 1000)
         self._pre_roll = config.pre_roll_ms * INPUT_RATE // 1000
 
@@ -93,19 +109,29 @@ class Endpoint:
         self._start = self._end = self.sample
         self._sustained = False
         self._paused = False
+        self._patience = self._silence  # windows of silence that end this utterance
 
-    def push(self, probability: float) -> list[Mark]:
-        """Take in the next window's probability."""
+    def push(self, probability: float, loudness: float = 0.0) -> list[Mark]:
+        """Take in the next window's probability, and how loud it is on any scale."""
+        self._levels.append(loudness)
         level = self.config.threshold
         if self._speech:
             level = max(level - self.config.hysteresis, FLOOR)
         start, self.sample = self.sample, self.sample + WINDOW
         return self._speech_window(start) if probability >= level else self._quiet_window()
 
+    def hint(self, speech_end: int, completeness: float) -> None:
+        """The speech before the pause that began at `speech_end` is finished with this probability. Counts from the
+        next window on; too late when that pause is over."""
+        if self._paused and speech_end == self._end:
+            config = self.config
+            self._patience = _windows(config.patient_ms + (config.quick_ms - config.patient_ms) * completeness)
+
     def _speech_window(self, start: int) -> list[Mark]:
         if not self._speech:
             self._start = start
         marks: list[Mark] = []
+        self._patience = self._silence
         if self._paused:
             self._paused = False
             marks.append(self._mark("resumed"))
@@ -117,9 +143,36 @@ class Endpoint:
             self._sustained = True
             marks.append(self._mark("sustained"))
         if self._talking and self.sample - self._start >= self._max * WINDOW:
-            marks.append(self._ended())
-            self._speech = max(1, self._min_speech - 1)  # it is speech already: the next window starts an utterance
+            marks += self._cut()
         return marks
+
+    def _cut(self) -> list[Mark]:
+        """End the utterance at its quietest point of late; what follows that is the beginning of the next."""
+        left = self._quietest()
+        self._end = self.sample - left * WINDOW
+        ended = Mark("ended", self._begin, self._start, self._end, self._end)
+        self._earliest = self._end
+        self._rest()
+        self._start -= left * WINDOW
+        self._speech = max(left, self._min_speech - 1, 1)  # it is speech already: the next window starts an utterance
+        if not left:
+            return [ended]
+        self._talking = True
+        started = [ended, self._mark("started")]
+        self._sustained = left >= self._hold_after
+        return [*started, self._mark("sustained")] if self._sustained else started
+
+    def _quietest(self) -> int:
+        """Windows since the middle of the quietest three, the latest such; 0 if nothing is quieter than now.
+
+        Three (96 ms), so that no stop inside a word is taken for a pause. The next utterance gets as much as speech
+        has to have.
+        """
+        levels = list(self._levels)[-min(len(self._levels), self._max // 2) :]
+        stretches = [sum(levels[at : at + 3]) for at in range(len(levels) - 2)]
+        lefts = range(len(levels) - 2, max(0, self._min_speech - 1), -1)  # after the middle of each
+        cuts = [(stretch, left) for stretch, left in zip(stretches, lefts, strict=False) if stretch < stretches[-1]]
+        return min(cuts)[1] if cuts else 0
 
     def _quiet_window(self) -> list[Mark]:
         if not self._speech:
@@ -131,7 +184,7 @@ class Endpoint:
         if not self._paused and self._early <= self._quiet < self._silence:
             self._paused = True
             return [self._mark("paused")]
-        return [self._ended()] if self._quiet >= self._silence else []
+        return [self._ended()] if self._quiet >= self._patience else []
 
     def _ended(self) -> Mark:
         mark = self._mark("ended")
@@ -139,11 +192,14 @@ class Endpoint:
         self._rest()
         return mark
 
+    @property
+    def _begin(self) -> int:
+        return max(self._earliest, self._start - self._pre_roll)
+
     def _mark(self, kind: Kind) -> Mark:
-        begin = max(self._earliest, self._start - self._pre_roll)
         silence = 2 * self._early if kind == "ended" else self._early
         keep_until = min(self.sample, self._end + silence * WINDOW)
-        return Mark(kind, begin, self._start, self._end, keep_until)
+        return Mark(kind, self._begin, self._start, self._end, keep_until)
 
 
 def _windows(ms: float) -> int:

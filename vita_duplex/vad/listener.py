@@ -1,8 +1,10 @@
 """The ears of one session: microphone samples in, what was heard out."""
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Iterator
+from functools import partial
 
 import numpy as np
 
@@ -15,8 +17,12 @@ from vita_duplex.engine.events import (
 )
 from vita_duplex.engine.seams import INPUT_RATE, Samples, Windows
 from vita_duplex.engine.session import Heard, SpeechEvent
+from vita_duplex.vad.demo_endpoint import DemoEndpoint
 from vita_duplex.vad.detector import Detector
 from vita_duplex.vad.endpoint import WINDOW, Endpoint, EndpointConfig, Kind, Mark
+from vita_duplex.vad.smart_turn import TurnJudge
+
+log = logging.getLogger(__name__)
 
 WAITING_LIMIT = 60 * INPUT_RATE
 """Samples that may wait to be listened to. When it is full `hear` refuses more until half of them are listened to:
@@ -37,11 +43,14 @@ _EVENTS: dict[Kind, type[SpeechEvent]] = {
 class MicrophoneListener:
     """Voice activity detection and endpointing."""
 
-    def __init__(self, detector: Detector, config: EndpointConfig, numbers: Iterator[int]) -> None:
+    def __init__(
+        self, detector: Detector, config: EndpointConfig, numbers: Iterator[int], turn_judge: TurnJudge | None = None
+    ) -> None:
         self.config = config
         self._detector = detector
         self._vad_state = detector.start()
-        self._endpoint = Endpoint(config)
+        self._turn_judge = turn_judge
+        self._endpoint = (DemoEndpoint if config.compat == "demo" else Endpoint)(config)
         self._numbers = numbers
         self._utterance = 0
         self._waiting: deque[Samples] = deque()
@@ -52,6 +61,7 @@ class MicrophoneListener:
         self._kept: deque[Samples] = deque()  # the windows that may become part of an utterance
         self._kept_from = 0  # sample number of the first of them
         self._talking = False
+        self._begin = 0  # of the current utterance
 
     def hear(self, samples: Samples) -> bool:
         """Take in samples at 16 kHz; False if too many are waiting and these were dropped."""
@@ -82,9 +92,10 @@ class MicrophoneListener:
             await self._arrived.wait()
             while len(windows := self._take()):
                 probabilities, self._vad_state = await self._detector.probabilities(windows, self._vad_state)
-                for window, probability in zip(windows, probabilities, strict=True):
+                loudness = np.sqrt(np.mean(np.square(windows), axis=1))
+                for window, probability, loud in zip(windows, probabilities, loudness, strict=True):
                     self._kept.append(window)
-                    for mark in self._endpoint.push(float(probability)):
+                    for mark in self._endpoint.push(float(probability), float(loud)):
                         yield self._heard(mark)
                     self._trim()
             self._arrived.clear()
@@ -110,16 +121,30 @@ class MicrophoneListener:
     def _heard(self, mark: Mark) -> Heard:
         if mark.kind == "started":
             self._utterance = next(self._numbers)
+            self._begin = mark.begin
         self._talking = mark.kind != "ended"
         samples = None
         if mark.kind in ("paused", "ended"):
             audio = np.concatenate(self._kept)
             samples = audio[max(0, mark.begin - self._kept_from) : mark.keep_until - self._kept_from]
+        if mark.kind == "paused" and self.config.hint and self._turn_judge:
+            assert samples is not None
+            if answer := self._turn_judge.ask(samples):
+                answer.add_done_callback(partial(self._hint, mark.speech_end))
         event = _EVENTS[mark.kind](self._utterance)
         return Heard(event, mark.speech_start, mark.speech_end, self._endpoint.sample, samples)
 
+    def _hint(self, speech_end: int, answer: "asyncio.Future[float]") -> None:
+        if answer.cancelled():
+            return  # the server stops
+        if error := answer.exception():
+            log.warning("the end-of-turn model failed: %s", type(error).__name__)
+        elif isinstance(self._endpoint, Endpoint):
+            self._endpoint.hint(speech_end, answer.result())
+
     def _trim(self) -> None:
-        """While nobody talks, keep only what a beginning utterance would reach back to."""
-        while not self._talking and self._endpoint.sample - self._kept_from - WINDOW >= self._endpoint.reach:
+        """Keep the current utterance, or what a beginning one would reach back to."""
+        needed = self._begin if self._talking else self._endpoint.sample - self._endpoint.reach
+        while self._kept_from + WINDOW <= needed:
             self._kept.popleft()
             self._kept_from += WINDOW

@@ -16,6 +16,13 @@ from vita_duplex.engine.seams import INPUT_RATE, PartFailed, Probabilities, VadS
 
 CONTEXT = 64
 HIDDEN = 128
+
+TARGET = 0.02
+"""Root mean square (−34 dBFS) up to which the quiet are amplified: below it the model misses ever more speech."""
+LARGEST_GAIN = 4.0
+"""12 dB. With more of it hums and rings that begin suddenly were taken for speech at more levels."""
+FADE = 0.5 ** (0.032 / 10)
+"""Per window: who was loud is expected to be as loud again, after ten seconds half as loud."""
 FILE = "data/silero_vad_op18_ifless.onnx"
 SHA256 = "7671cd04b004e9076da0d4a7b1a5aec36adf161c39230c1cb94a4fd5db6bbd28"
 
@@ -33,20 +40,22 @@ class Silero:
         self._rate = np.array(INPUT_RATE, np.int64)
 
     def start(self) -> VadState:
-        return np.zeros(2 * HIDDEN + CONTEXT, np.float32)
+        return np.zeros(2 * HIDDEN + CONTEXT + 1, np.float32)
 
     def probabilities(self, windows: Windows, states: VadState) -> tuple[Probabilities, VadState]:
-        """The state of a session is the model's own two vectors and the end of its last window, shape [320]."""
+        """The state of a session, shape [321]: the model's two vectors, the end of its last window, how loud it is."""
         n = len(windows)
         hidden = states[:, : 2 * HIDDEN].reshape(n, 2, HIDDEN).swapaxes(0, 1)
+        level = np.maximum(np.sqrt(np.mean(np.square(windows), axis=1)), FADE * states[:, -1])
+        gain = np.clip(TARGET / np.maximum(level, 1e-9), 1, LARGEST_GAIN).astype(np.float32)
         inputs = {
-            "input": np.concatenate([states[:, 2 * HIDDEN :], windows], axis=1),
+            "input": np.concatenate([states[:, 2 * HIDDEN : -1], windows], axis=1) * gain[:, None],
             "state": np.ascontiguousarray(hidden),
             "sr": self._rate,
         }
         probabilities, hidden = self._session.run(None, inputs)
-        after = np.concatenate([hidden.swapaxes(0, 1).reshape(n, 2 * HIDDEN), windows[:, -CONTEXT:]], axis=1)
-        return probabilities[:, 0], after
+        vectors = hidden.swapaxes(0, 1).reshape(n, 2 * HIDDEN)
+        return probabilities[:, 0], np.concatenate([vectors, windows[:, -CONTEXT:], level[:, None]], axis=1)
 
 
 def _path() -> Path:

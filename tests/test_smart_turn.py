@@ -1,0 +1,138 @@
+"""The end of a turn: who is asked, what an answer does, and what the real model makes of real speech."""
+
+import asyncio
+from importlib.util import find_spec
+from itertools import count
+
+import numpy as np
+import pytest
+import sounds
+from test_listener import listen, sound
+from virtual_time import InlineExecutor, run
+
+from vita_duplex.engine.events import SpeechEnded, SpeechPaused
+from vita_duplex.engine.seams import Samples
+from vita_duplex.engine.session import Heard
+from vita_duplex.server.client_events import SessionUpdateFields
+from vita_duplex.server.session_settings import SessionSettings
+from vita_duplex.vad.detector import Detector
+from vita_duplex.vad.endpoint import WINDOW, EndpointConfig
+from vita_duplex.vad.listener import MicrophoneListener
+from vita_duplex.vad.scripted import LevelVad
+from vita_duplex.vad.smart_turn import WAITING_LIMIT, SmartTurn, TurnJudge, features
+
+
+class ScriptedTurn(SmartTurn):
+    """Has the same opinion of everything, or none."""
+
+    def __init__(self, opinion: float | Exception) -> None:
+        self.opinion = opinion
+        self.asked: list[int] = []
+
+    def completeness(self, samples: Samples) -> float:
+        self.asked.append(len(samples))
+        if isinstance(self.opinion, Exception):
+            raise self.opinion
+        return self.opinion
+
+
+def heard_with(model: ScriptedTurn, config: EndpointConfig) -> list[Heard]:
+    async def script() -> list[Heard]:
+        judge = TurnJudge(model, InlineExecutor())
+        listener = MicrophoneListener(Detector(LevelVad(), InlineExecutor()), config, count(1), judge)
+        samples = sound(20 * WINDOW, 10 * WINDOW, 60 * WINDOW)
+        frames = [samples[at : at + WINDOW] for at in range(0, len(samples), WINDOW)]
+        return await listen(frames, listener, pause=0.032)
+
+    return run(script())
+
+
+@pytest.mark.parametrize(
+    ("opinion", "hint", "silence"),
+    [(1.0, True, 10), (0.0, True, 50), (MemoryError(), True, 16), (1.0, False, 16)],
+)
+def test_the_model_is_asked_in_a_pause_and_its_answer_moves_the_end(
+    opinion: float | Exception, hint: bool, silence: int
+) -> None:
+    model = ScriptedTurn(opinion)
+    heard = heard_with(model, EndpointConfig(hint=hint, patient_ms=1600))
+    [paused] = [one for one in heard if isinstance(one.event, SpeechPaused)]
+    [ended] = [one for one in heard if isinstance(one.event, SpeechEnded)]
+    assert paused.samples is not None
+    assert model.asked == ([len(paused.samples)] if hint else [])
+    assert ended.now == (30 + silence) * WINDOW
+
+
+def test_nobody_waits_behind_more_than_a_few_questions() -> None:
+    class Never(InlineExecutor):
+        def submit(self, *_: object, **__: object) -> asyncio.Future:  # type: ignore[override, type-arg]
+            return self.future
+
+    async def script() -> None:
+        import concurrent.futures
+
+        executor = Never()
+        executor.future = concurrent.futures.Future()  # type: ignore[attr-defined]
+        judge = TurnJudge(ScriptedTurn(1.0), executor)
+        silence = np.zeros(WINDOW, np.float32)
+        asked = [judge.ask(silence) for _ in range(WAITING_LIMIT + 3)]
+        assert [one is None for one in asked] == [False] * WAITING_LIMIT + [True] * 3
+        executor.future.set_result(0.5)  # type: ignore[attr-defined]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert judge.ask(silence) is not None
+
+    run(script())
+
+
+real = [
+    pytest.mark.real,
+    pytest.mark.skipif(find_spec("pipecat") is None, reason="pipecat-ai is not installed: make install"),
+]
+
+
+@pytest.fixture(scope="module")
+def smart_turn() -> SmartTurn:
+    return SmartTurn()
+
+
+class TestReal:
+    """With the model from the package."""
+
+    pytestmark = real
+
+    @pytest.mark.parametrize("text", ["What is the capital of France?", "Tell me a joke.", "How do I boil an egg?"])
+    def test_a_question_sounds_finished(self, smart_turn: SmartTurn, text: str) -> None:
+        assert smart_turn.completeness(sounds.speech(text)[:-4800]) >= 0.9
+
+    def test_a_sentence_that_breaks_off_does_not(self, smart_turn: SmartTurn) -> None:
+        samples = sounds.clip("sense-0870")
+        early = smart_turn.completeness(np.pad(samples[: len(samples) * 6 // 10], (0, 3200)))
+        assert early <= 0.2
+        assert smart_turn.completeness(np.pad(samples, (0, 1600))) >= 0.8
+
+
+def test_the_features_are_those_of_whisper() -> None:
+    """Loud below 1 kHz for a tone of 500 Hz, floor eight decades (two units) below the peak, silence first."""
+    found = features(sounds.tone(500.0, seconds=2.0))
+    assert found.shape == (80, 800)
+    assert found.max() - found.min() == pytest.approx(2.0, abs=1e-5)
+    assert found[:, :580].max() == pytest.approx(found.min(), abs=1e-5)
+    assert int(found[:, 700].argmax()) == 13  # (500 Hz / 66.7) mels of 45.2 / 81 each
+
+
+def test_eagerness_on_the_wire_bounds_the_silence() -> None:
+    server = SessionSettings(EndpointConfig(), "hold")
+
+    def wanted(settings: SessionSettings, detection: dict[str, object]) -> SessionSettings:
+        fields = {"type": "realtime", "audio": {"input": {"turn_detection": detection}}}
+        return settings.updated(SessionUpdateFields.model_validate(fields), server, None)
+
+    bounds = {}
+    for eagerness in ("low", "medium", "high", "auto"):
+        endpoint = wanted(server, {"type": "semantic_vad", "eagerness": eagerness}).endpoint
+        assert endpoint.hint
+        bounds[eagerness] = (endpoint.quick_ms, endpoint.patient_ms)
+    assert bounds == {"low": (600, 4000), "medium": (320, 1600), "high": (320, 800), "auto": (320, 1600)}
+    eager = wanted(server, {"type": "semantic_vad", "eagerness": "high"})
+    assert not wanted(eager, {"type": "server_vad", "silence_duration_ms": 700}).endpoint.hint
