@@ -15,7 +15,7 @@ from fastapi.staticfiles import StaticFiles
 
 from vita_duplex import __version__
 from vita_duplex.engine.seams import PartFailed
-from vita_duplex.server import chat, client_secrets
+from vita_duplex.server import chat, client_secrets, speech
 from vita_duplex.server.auth import Caller, Denied, credentials
 from vita_duplex.server.body_limit import BodyLimit
 from vita_duplex.server.client_events import ClientError
@@ -137,5 +137,6 @@ def create_app(server: Server) -> FastAPI:
 
     app.include_router(client_secrets.router(server, caller))
     app.include_router(chat.router(server, any_caller))
+    app.include_router(speech.router(server, any_caller))
     app.mount("/static", FreshFiles(directory=STATIC), name="static")
     return app
