@@ -16,7 +16,7 @@ from vita_duplex.server.websocket import FairWebSocket
 async def serving(server: Server) -> AsyncIterator[int]:
     listening = socket.create_server(("127.0.0.1", 0), backlog=128)
     config = uvicorn.Config(
-        create_app(server), ws=FairWebSocket, ws_per_message_deflate=False, lifespan="off", log_level="warning"
+        create_app(server), ws=FairWebSocket, ws_per_message_deflate=False, lifespan="off", log_config=None
     )
     runner = uvicorn.Server(config)
     running = asyncio.create_task(runner.serve(sockets=[listening]))

@@ -1,6 +1,7 @@
 """The HTTP endpoints."""
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
@@ -23,6 +24,7 @@ KEY = new_key()
 KEYS = {"keys": {"laptop": hashed(KEY)}}
 WITH_KEY = {"authorization": f"Bearer {KEY}"}
 GUARDED = [("GET", "/metrics"), ("GET", "/v1/models"), ("POST", "/v1/realtime/client_secrets")]
+ANSWERED = ["/v1/chat/completions", "/v1/audio/speech"]
 
 
 def client(server: Server, **headers: str) -> AbstractAsyncContextManager[httpx.AsyncClient]:
@@ -50,13 +52,38 @@ def test_with_keys_only_those_who_have_one_are_answered(method: str, path: str) 
     assert ask(server, method, path, WITH_KEY, json={}).status_code == 200
 
 
+@pytest.mark.parametrize("path", ANSWERED)
+def test_answers_are_for_those_who_have_a_key_and_for_pages_from_here(path: str) -> None:
+    assert ask(scripted_server(access=KEYS), "POST", path, json={}).json()["error"]["code"] == "missing_api_key"
+    refused = ask(scripted_server(), "POST", path, {"origin": "https://evil.example"}, json={})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "origin_not_allowed")
+
+
+def test_the_reference_lists_every_route_and_body_and_loads_nothing_from_elsewhere() -> None:
+    text = ask(scripted_server(), "GET", "/docs").text
+    described = ask(scripted_server(), "GET", "/openapi.json").json()
+    assert {"/v1/chat/completions", "/v1/audio/speech", "/v1/models"} <= set(described["paths"])
+    for path, methods in described["paths"].items():
+        for method in methods:
+            assert f"<h2>{method.upper()} {path}</h2>" in text
+    for name in ("ChatRequest", "SpeechRequest", "SecretRequest", "InputAudioPart"):
+        assert f'<a href="#{name}">' in text
+        assert f'<h3 id="{name}">' in text
+    assert "Base64 of a sound file" in text
+    assert all(link.startswith("/") for link in re.findall(r'(?:src|href)="([^"#]+)"', text))
+    assert "<script" not in text
+    assert "style=" not in text
+
+
 @pytest.mark.parametrize(("method", "path"), GUARDED)
 def test_pages_from_elsewhere_are_refused(method: str, path: str) -> None:
     refused = ask(scripted_server(), method, path, {"origin": "https://evil.example"}, json={})
     assert (refused.status_code, refused.json()["error"]["code"]) == (403, "origin_not_allowed")
 
 
-@pytest.mark.parametrize("path", ["/health", "/ready", "/", "/static/talk.js", "/docs", "/openapi.json"])
+@pytest.mark.parametrize(
+    "path", ["/health", "/ready", "/", "/static/talk.js", "/docs", "/static/reference.css", "/openapi.json"]
+)
 def test_what_probes_and_the_page_need_wants_no_key(path: str) -> None:
     assert ask(scripted_server(access=KEYS), "GET", path).status_code == 200
 

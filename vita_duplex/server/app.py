@@ -9,13 +9,13 @@ from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Request, Response, WebSocket
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
 from fastapi.security import HTTPBearer
 from fastapi.staticfiles import StaticFiles
 
 from vita_duplex import __version__
 from vita_duplex.engine.seams import PartFailed
-from vita_duplex.server import chat, client_secrets, speech
+from vita_duplex.server import chat, client_secrets, reference, speech
 from vita_duplex.server.auth import Caller, Denied, credentials
 from vita_duplex.server.body_limit import BodyLimit
 from vita_duplex.server.client_events import ClientError
@@ -60,7 +60,14 @@ def create_app(server: Server) -> FastAPI:
         if server.parts:
             server.parts.close()
 
-    app = FastAPI(title="vita-duplex", version=__version__, description=DESCRIPTION, lifespan=lifespan)
+    app = FastAPI(
+        title="vita-duplex",
+        version=__version__,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,  # FastAPI's pages load their scripts from a CDN
+        redoc_url=None,
+    )
     app.add_middleware(BodyLimit)
 
     async def caller(request: Request, _: Annotated[Any, Depends(HTTPBearer(auto_error=False))] = None) -> Caller:
@@ -126,6 +133,10 @@ def create_app(server: Server) -> FastAPI:
         names = [server.config.model_name, *server.config.models]
         listed = [{"id": name, "object": "model", "created": 0, "owned_by": "vita-duplex"} for name in names]
         return {"object": "list", "data": listed}
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return HTMLResponse(reference.page(app.openapi()))
 
     @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:

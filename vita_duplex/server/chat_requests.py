@@ -9,34 +9,40 @@ from vita_duplex.server.client_events import ClientError
 from vita_duplex.server.media import Media
 
 
-class TextPart(BaseModel):
+class _Fields(BaseModel):
+    """Fields that a client sends and nobody here knows are ignored, as the reference does."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+class TextPart(_Fields):
     type: Literal["text"]
     text: str
 
 
-class InputAudio(BaseModel):
+class InputAudio(_Fields):
     data: str
     """Base64 of a sound file: WAV, MP3, FLAC, Ogg."""
     format: str | None = None
     """Not looked at: the file says it itself."""
 
 
-class InputAudioPart(BaseModel):
+class InputAudioPart(_Fields):
     type: Literal["input_audio"]
     input_audio: InputAudio
 
 
-class Url(BaseModel):
+class Url(_Fields):
     url: str
     """A data URL in base64."""
 
 
-class ImagePart(BaseModel):
+class ImagePart(_Fields):
     type: Literal["image_url"]
     image_url: Url
 
 
-class VideoPart(BaseModel):
+class VideoPart(_Fields):
     """An addition of vLLM's, which other servers have as well."""
 
     type: Literal["video_url"]
@@ -46,17 +52,17 @@ class VideoPart(BaseModel):
 Part = Annotated[TextPart | InputAudioPart | ImagePart | VideoPart, Field(discriminator="type")]
 
 
-class SystemMessage(BaseModel):
+class SystemMessage(_Fields):
     role: Literal["system", "developer"]
     content: str | list[TextPart]
 
 
-class UserMessage(BaseModel):
+class UserMessage(_Fields):
     role: Literal["user"]
     content: str | list[Part]
 
 
-class AssistantMessage(BaseModel):
+class AssistantMessage(_Fields):
     role: Literal["assistant"]
     content: str | list[TextPart]
 
@@ -64,11 +70,11 @@ class AssistantMessage(BaseModel):
 Message = Annotated[SystemMessage | UserMessage | AssistantMessage, Field(discriminator="role")]
 
 
-class StreamOptions(BaseModel):
+class StreamOptions(_Fields):
     include_usage: bool = False
 
 
-class ChatRequest(BaseModel):
+class ChatRequest(_Fields):
     """Fields that are not here are refused if they would change the answer, else ignored."""
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)

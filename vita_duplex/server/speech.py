@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from vita_duplex.engine.seams import Samples
 from vita_duplex.server.audio_formats import DEFAULT
@@ -28,6 +28,10 @@ LONGEST = 4096
 
 
 class SpeechRequest(BaseModel):
+    """Other fields are ignored."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     input: str = Field(min_length=1, max_length=LONGEST)
     model: str | None = None
     """Not looked at: there is one voice."""
