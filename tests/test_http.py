@@ -59,6 +59,41 @@ def test_answers_are_for_those_who_have_a_key_and_for_pages_from_here(path: str)
     assert (refused.status_code, refused.json()["error"]["code"]) == (403, "origin_not_allowed")
 
 
+CHAT = "/v1/chat/completions"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "code"),
+    [
+        ("GET", "/v1/nothing", b"", 404, "not_found"),
+        ("GET", CHAT, b"", 405, "method_not_allowed"),
+        ("POST", CHAT, b"{", 400, "invalid_value"),
+        ("POST", CHAT, b"[" * 100_000, 400, "invalid_request"),
+        ("POST", CHAT, b"\x80", 400, "invalid_request"),
+        ("POST", CHAT, rb'{"\ud800": 1, "messages": []}', 400, "invalid_value"),
+        ("POST", CHAT, rb'{"messages": [{"role": "user", "content": "\ud800"}]}', 400, "invalid_value"),
+        ("POST", CHAT, rb'{"messages": [{"role": "\ud800"}]}', 400, "invalid_value"),
+        ("POST", CHAT, rb'{"messages": [{"role": "user", "content": ""}], "seed": NaN}', 400, "invalid_value"),
+        ("POST", CHAT, rb'{"messages": [{"role": "user", "content": ""}], "model": "\ud800"}', 400, "invalid_value"),
+        ("POST", "/v1/audio/speech", rb'{"input": "\ud800"}', 400, "invalid_value"),
+    ],
+    ids=lambda value: value[:60] if isinstance(value, bytes) else None,
+)
+def test_every_error_has_the_form_of_the_reference(method: str, path: str, body: bytes, status: int, code: str) -> None:
+    headers = {"content-type": "application/json"}
+    answer = ask(scripted_server(), method, path, headers, content=body)
+    assert answer.status_code == status
+    error = answer.json()["error"]
+    assert (error["code"], error["type"]) == (code, "invalid_request_error")
+
+
+def test_the_models_say_what_they_take() -> None:
+    models = {"small": {"kind": "text"}}
+    first, second = ask(scripted_server(models=models), "GET", "/v1/models").json()["data"]
+    assert (first["id"], first["input_modalities"]) == ("scripted", ["text", "audio", "image", "video"])
+    assert (second["id"], second["input_modalities"]) == ("small", ["text", "audio"])
+
+
 def test_the_reference_lists_every_route_and_body_and_loads_nothing_from_elsewhere() -> None:
     text = ask(scripted_server(), "GET", "/docs").text
     described = ask(scripted_server(), "GET", "/openapi.json").json()

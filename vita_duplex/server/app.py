@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
 from fastapi.security import HTTPBearer
 from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
 
 from vita_duplex import __version__
 from vita_duplex.engine.seams import PartFailed
@@ -102,6 +103,12 @@ def create_app(server: Server) -> FastAPI:
     async def left(_: Request, __: ClientLeft) -> Response:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
 
+    @app.exception_handler(HTTPException)
+    async def otherwise(_: Request, error: HTTPException) -> JSONResponse:
+        """What FastAPI refuses by itself: no such path, a body that is no JSON."""
+        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid_request")
+        return JSONResponse(error_body(code, str(error.detail)), error.status_code, error.headers)
+
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
@@ -129,9 +136,10 @@ def create_app(server: Server) -> FastAPI:
 
     @app.get("/v1/models", dependencies=[Depends(caller)])
     async def models() -> dict[str, Any]:
-        """The models, in OpenAI's list form; the first is for clients that name none."""
-        names = [server.config.model_name, *server.config.models]
-        listed = [{"id": name, "object": "model", "created": 0, "owned_by": "vita-duplex"} for name in names]
+        """The models, in OpenAI's list form, and what each takes; the first is for clients that name none."""
+        engines = {server.config.model_name: server.config.engine, **server.config.models}
+        fields = {"object": "model", "created": 0, "owned_by": "vita-duplex"}
+        listed = [{"id": name, **fields, "input_modalities": engine.modalities} for name, engine in engines.items()]
         return {"object": "list", "data": listed}
 
     @app.get("/docs", include_in_schema=False)

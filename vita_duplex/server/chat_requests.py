@@ -2,11 +2,20 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from vita_duplex.engine.seams import Chat, Contribution, Film, Picture, Sampling, Sound
 from vita_duplex.server.client_events import ClientError
 from vita_duplex.server.media import Media
+
+
+def encodable(text: str) -> str:
+    """Errors: `ValueError` for half of a surrogate pair, which JSON can hold and UTF-8 cannot."""
+    text.encode()
+    return text
+
+
+Text = Annotated[str, AfterValidator(encodable)]
 
 
 class _Fields(BaseModel):
@@ -17,7 +26,7 @@ class _Fields(BaseModel):
 
 class TextPart(_Fields):
     type: Literal["text"]
-    text: str
+    text: Text
 
 
 class InputAudio(_Fields):
@@ -54,17 +63,17 @@ Part = Annotated[TextPart | InputAudioPart | ImagePart | VideoPart, Field(discri
 
 class SystemMessage(_Fields):
     role: Literal["system", "developer"]
-    content: str | list[TextPart]
+    content: Text | list[TextPart]
 
 
 class UserMessage(_Fields):
     role: Literal["user"]
-    content: str | list[Part]
+    content: Text | list[Part]
 
 
 class AssistantMessage(_Fields):
     role: Literal["assistant"]
-    content: str | list[TextPart]
+    content: Text | list[TextPart]
 
 
 Message = Annotated[SystemMessage | UserMessage | AssistantMessage, Field(discriminator="role")]
@@ -79,7 +88,7 @@ class ChatRequest(_Fields):
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
 
-    model: str | None = None
+    model: Text | None = None
     messages: list[Message] = Field(min_length=1)
     stream: bool = False
     stream_options: StreamOptions | None = None
@@ -89,7 +98,7 @@ class ChatRequest(_Fields):
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, gt=0, le=1)
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
-    stop: str | list[str] | None = None
+    stop: Text | list[Text] | None = None
 
     @property
     def shows(self) -> bool:

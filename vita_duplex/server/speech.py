@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from vita_duplex.engine.seams import Samples
 from vita_duplex.server.audio_formats import DEFAULT
 from vita_duplex.server.auth import Caller
+from vita_duplex.server.chat_requests import Text
 from vita_duplex.server.client_events import ClientError
 from vita_duplex.server.encoders import MEDIA_TYPES, encoder
 from vita_duplex.server.parts import Parts
@@ -32,7 +33,7 @@ class SpeechRequest(BaseModel):
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
-    input: str = Field(min_length=1, max_length=LONGEST)
+    input: Text = Field(min_length=1, max_length=LONGEST)
     model: str | None = None
     """Not looked at: there is one voice."""
     voice: str | dict[str, Any] | None = None
@@ -64,7 +65,7 @@ def router(server: Server, caller: Callable[..., Awaitable[Caller]]) -> APIRoute
         pieces = _pieces(body.input)
         if not pieces:
             raise ClientError("invalid_value", "there is nothing in it that can be said", param="input")
-        portions = _portions(server, caller, pieces, body.response_format, len(body.input))
+        portions = _portions(server, caller, pieces, body.response_format, len(await request.body()))
         try:
             first = await unless_gone(request, anext(portions, b""))
         except BaseException:
