@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import io
 import re
 from collections.abc import Iterator
 from contextlib import suppress
@@ -14,7 +15,7 @@ import pytest
 import soundfile
 import sounds
 import soxr
-from openai import AsyncOpenAI
+from openai import AsyncOpenAI, BadRequestError, OpenAI
 from served import served
 
 from vita_duplex.client.connection import open_session
@@ -55,6 +56,42 @@ def heard_words(samples: Samples, rate: int) -> str:
     ears = Moonshine()
     parts = np.array_split(at_16k, max(1, len(at_16k) // (8 * 16_000)))
     return words(" ".join(ears.transcribe(part).text for part in parts))
+
+
+def http(port: int) -> OpenAI:
+    return OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="unused", max_retries=0, timeout=120)
+
+
+def test_a_chat_is_answered_in_text_whether_it_is_typed_or_spoken(port: int) -> None:
+    spoken = base64.b64encode(QUESTION.read_bytes()).decode()
+    with http(port) as client:
+
+        def ask(content: Any, **more: Any) -> Any:
+            messages = [{"role": "user", "content": content}]
+            return client.chat.completions.create(model="any", messages=messages, **more)
+
+        typed = ask("What is the capital of France?", temperature=0)
+        assert "Paris" in typed.choices[0].message.content
+        assert typed.usage.prompt_tokens > 10
+        assert typed.usage.total_tokens == typed.usage.prompt_tokens + typed.usage.completion_tokens
+        assert typed.model_extra["vita"]["state"] == "<3>"
+        heard = ask([{"type": "input_audio", "input_audio": {"data": spoken, "format": "wav"}}], max_tokens=8)
+        assert words(heard.model_extra["vita"]["transcript"]) == "go forward ten meters"
+        assert heard.model_extra["vita"]["p1"] > 0.5
+        assert heard.usage.completion_tokens <= 8
+        assert heard.choices[0].message.content
+        with pytest.raises(BadRequestError, match="cannot see"):
+            ask([{"type": "image_url", "image_url": {"url": "data:image/png;base64,"}}])
+        with pytest.raises(BadRequestError, match="tokens; the model reads"):
+            ask("word " * 5000)
+        assert ask("Hello", max_tokens=1).choices[0].finish_reason == "length"
+
+
+def test_the_voice_is_a_service_whose_sound_is_its_text(port: int) -> None:
+    with http(port) as client:
+        answer = client.audio.speech.create(model="tts-1", voice="alloy", input="The old lighthouse works.")
+        samples, rate = soundfile.read(io.BytesIO(answer.content), dtype="float32")
+    assert jiwer.wer("the old lighthouse works", heard_words(samples, rate)) <= 0.25
 
 
 def test_a_human_question_gets_a_spoken_answer_whose_sound_is_its_text(port: int) -> None:

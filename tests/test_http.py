@@ -1,6 +1,7 @@
 """The HTTP endpoints."""
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
@@ -26,6 +27,7 @@ KEY = new_key()
 KEYS = {"keys": {"laptop": hashed(KEY)}}
 WITH_KEY = {"authorization": f"Bearer {KEY}"}
 GUARDED = [("GET", "/metrics"), ("GET", "/v1/models"), ("POST", "/v1/realtime/client_secrets")]
+ANSWERED = ["/v1/chat/completions", "/v1/audio/speech"]
 
 
 def client(server: Server, **headers: str) -> AbstractAsyncContextManager[httpx.AsyncClient]:
@@ -53,13 +55,73 @@ def test_with_keys_only_those_who_have_one_are_answered(method: str, path: str) 
     assert ask(server, method, path, WITH_KEY, json={}).status_code == 200
 
 
+@pytest.mark.parametrize("path", ANSWERED)
+def test_answers_are_for_those_who_have_a_key_and_for_pages_from_here(path: str) -> None:
+    assert ask(scripted_server(access=KEYS), "POST", path, json={}).json()["error"]["code"] == "missing_api_key"
+    refused = ask(scripted_server(), "POST", path, {"origin": "https://evil.example"}, json={})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "origin_not_allowed")
+
+
+CHAT = "/v1/chat/completions"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "code"),
+    [
+        ("GET", "/v1/nothing", b"", 404, "not_found"),
+        ("GET", CHAT, b"", 405, "method_not_allowed"),
+        ("POST", CHAT, b"{", 400, "invalid_value"),
+        ("POST", CHAT, b"[" * 100_000, 400, "invalid_request"),
+        ("POST", CHAT, b"\x80", 400, "invalid_request"),
+        ("POST", CHAT, rb'{"\ud800": 1, "messages": []}', 400, "invalid_value"),
+        ("POST", CHAT, rb'{"messages": [{"role": "user", "content": "\ud800"}]}', 400, "invalid_value"),
+        ("POST", CHAT, rb'{"messages": [{"role": "\ud800"}]}', 400, "invalid_value"),
+        ("POST", CHAT, rb'{"messages": [{"role": "user", "content": ""}], "seed": NaN}', 400, "invalid_value"),
+        ("POST", CHAT, rb'{"messages": [{"role": "user", "content": ""}], "model": "\ud800"}', 400, "invalid_value"),
+        ("POST", "/v1/audio/speech", rb'{"input": "\ud800"}', 400, "invalid_value"),
+    ],
+    ids=lambda value: value[:60] if isinstance(value, bytes) else None,
+)
+def test_every_error_has_the_form_of_the_reference(method: str, path: str, body: bytes, status: int, code: str) -> None:
+    headers = {"content-type": "application/json"}
+    answer = ask(scripted_server(), method, path, headers, content=body)
+    assert answer.status_code == status
+    error = answer.json()["error"]
+    assert (error["code"], error["type"]) == (code, "invalid_request_error")
+
+
+def test_the_models_say_what_they_take() -> None:
+    models = {"small": {"kind": "text"}}
+    first, second = ask(scripted_server(models=models), "GET", "/v1/models").json()["data"]
+    assert (first["id"], first["input_modalities"]) == ("scripted", ["text", "audio", "image", "video"])
+    assert (second["id"], second["input_modalities"]) == ("small", ["text", "audio"])
+
+
+def test_the_reference_lists_every_route_and_body_and_loads_nothing_from_elsewhere() -> None:
+    text = ask(scripted_server(), "GET", "/docs").text
+    described = ask(scripted_server(), "GET", "/openapi.json").json()
+    assert {"/v1/chat/completions", "/v1/audio/speech", "/v1/models"} <= set(described["paths"])
+    for path, methods in described["paths"].items():
+        for method in methods:
+            assert f"<h2>{method.upper()} {path}</h2>" in text
+    for name in ("ChatRequest", "SpeechRequest", "SecretRequest", "InputAudioPart"):
+        assert f'<a href="#{name}">' in text
+        assert f'<h3 id="{name}">' in text
+    assert "Base64 of a sound file" in text
+    assert all(link.startswith("/") for link in re.findall(r'(?:src|href)="([^"#]+)"', text))
+    assert "<script" not in text
+    assert "style=" not in text
+
+
 @pytest.mark.parametrize(("method", "path"), GUARDED)
 def test_pages_from_elsewhere_are_refused(method: str, path: str) -> None:
     refused = ask(scripted_server(), method, path, {"origin": "https://evil.example"}, json={})
     assert (refused.status_code, refused.json()["error"]["code"]) == (403, "origin_not_allowed")
 
 
-@pytest.mark.parametrize("path", ["/health", "/ready", "/", "/static/talk.js", "/docs", "/openapi.json"])
+@pytest.mark.parametrize(
+    "path", ["/health", "/ready", "/", "/static/talk.js", "/docs", "/static/reference.css", "/openapi.json"]
+)
 def test_what_probes_and_the_page_need_wants_no_key(path: str) -> None:
     assert ask(scripted_server(access=KEYS), "GET", path).status_code == 200
 

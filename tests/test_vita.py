@@ -16,7 +16,16 @@ import sounds
 import torch
 from safetensors.torch import load_file
 
-from vita_duplex.engine.seams import AssistantMessage, Judgement, PartFailed, Query, Samples, UserMessage, Utterance
+from vita_duplex.engine.seams import (
+    AssistantMessage,
+    Judgement,
+    PartFailed,
+    Query,
+    Samples,
+    Usage,
+    UserMessage,
+    Utterance,
+)
 from vita_duplex.engine.vita import VitaInstance, VitaInstanceConfig
 from vita_duplex.engine.vita_dialogue import write
 from vita_duplex.server.ask import ask
@@ -73,7 +82,7 @@ async def heard_and_said(instance: VitaInstance, query: Query) -> tuple[Judgemen
     async with aclosing(instance.answer(query)) as stream:
         judgement = await anext(stream)
         assert isinstance(judgement, Judgement)
-        return judgement, "".join([str(delta) async for delta in stream])
+        return judgement, "".join([delta async for delta in stream if isinstance(delta, str)])
 
 
 async def greedy_after(instance: VitaInstance, ids: list[int], media: dict[str, Any], n: int) -> str:
@@ -292,9 +301,21 @@ async def test_an_answer_that_another_instance_began_goes_on_from_its_text(tiny:
     assert not any(isinstance(item, Judgement) for item in items), "it was judged there"
     begun = tiny.engine.tokenizer.encode("the boat is", add_special_tokens=False)
     ids = [*RECORDED["audio.prompt_ids"].tolist(), 3, *begun]
-    assert "".join(map(str, items)) == await greedy_after(
+    *deltas, usage = items
+    assert "".join(map(str, deltas)) == await greedy_after(
         tiny, ids, {"audio": [MIDDLE]}, CONFIG.max_tokens - len(begun)
     )
+    read = len(RECORDED["audio.expanded_ids"])
+    assert usage == Usage(read, 1 + CONFIG.max_tokens), "its state token and what was begun elsewhere are written"
+
+
+@pytest.mark.parametrize("compat", ["none", "demo"])
+async def test_an_answer_ends_with_the_tokens_it_cost(tiny: VitaInstance, compat: str) -> None:
+    async with aclosing(varied(tiny, compat=compat).answer(spoken(MIDDLE))) as stream:
+        *_, usage = [item async for item in stream]
+    assert isinstance(usage, Usage)
+    assert compat == "demo" or usage.input_tokens == len(RECORDED["audio.expanded_ids"])
+    assert 1 < usage.output_tokens <= 1 + CONFIG.max_tokens
 
 
 async def test_a_dead_engine_fails_the_answer_that_runs_and_those_that_follow(tiny: VitaInstance) -> None:

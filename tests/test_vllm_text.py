@@ -8,13 +8,14 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
 import pytest_asyncio
 from pydantic import ValidationError
 
-from vita_duplex.engine.seams import PartFailed
+from vita_duplex.engine.seams import Finished, PartFailed, Sampling, Unanswerable, Usage
 from vita_duplex.engine.vllm_engine import VllmEngine, check_model, set_environment
 from vita_duplex.engine.vllm_text import (
     ChatMessage,
@@ -107,7 +108,7 @@ async def model(model_folder: Path) -> AsyncIterator[VllmText]:
 
 
 async def said(model: VllmText, messages: list[ChatMessage]) -> str:
-    return "".join([delta async for delta in model.reply(messages)])
+    return "".join([delta async for delta in model.reply(messages) if isinstance(delta, str)])
 
 
 def engine_process() -> psutil.Process | None:
@@ -157,8 +158,11 @@ async def test_it_knows_the_capital_of_france(model: VllmText) -> None:
 @real
 @on_one_loop
 async def test_text_comes_in_pieces_and_stops_after_the_allowed_sentences(model: VllmText) -> None:
-    deltas = [delta async for delta in model.reply([("user", "Explain what a computer is.")])]
+    *deltas, usage = [item async for item in model.reply([("user", "Explain what a computer is.")])]
     assert len(deltas) > 5
+    assert isinstance(usage, Usage)
+    assert len(deltas) <= usage.output_tokens <= model.config.max_tokens
+    assert usage.input_tokens > 10
     assert "".join(deltas).count(".") <= model.config.max_sentences
 
 
@@ -246,10 +250,38 @@ async def test_a_warmed_dialogue_starts_sooner(model: VllmText) -> None:
 async def test_a_reply_that_was_begun_elsewhere_goes_on_from_its_text(model: VllmText) -> None:
     whole = await said(model, PARIS)
     begun = whole[: whole.index(" ", len(whole) // 2)]
-    rest = "".join([delta async for delta in model.reply(PARIS, begun)])
+    *deltas, usage = [item async for item in model.reply(PARIS, begun)]
+    rest = "".join(deltas)
+    [told] = [item async for item in model.reply(PARIS) if isinstance(item, Usage)]
+    assert isinstance(usage, Usage)
+    assert usage.input_tokens == told.input_tokens
+    assert usage.output_tokens > len(model._tokenizer.encode(begun, add_special_tokens=False)), "begun is written"
     assert rest.startswith(" ")
     assert (begun + rest).count(".") <= model.config.max_sentences
     assert [delta async for delta in model.reply(PARIS, "One. Two. Three. ")] == [], "all its sentences are said"
+
+
+@real
+@on_one_loop
+async def test_a_chat_is_sampled_as_asked_and_nothing_of_it_is_left_out(model: VllmText) -> None:
+    async def asked(messages: list[ChatMessage], **wishes: Any) -> tuple[str, Finished]:
+        *deltas, end = [item async for item in model.chat(messages, Sampling(**wishes))]
+        assert isinstance(end, Finished)
+        return "".join(deltas), end
+
+    _, end = await asked(DRAGON, max_tokens=5)
+    assert (end.reason, end.usage.output_tokens) == ("length", 5)
+    _, longer = await asked([("user", "one two three"), ("assistant", "four"), *DRAGON], max_tokens=1)
+    assert longer.usage.input_tokens > end.usage.input_tokens
+    hot = [await asked(DRAGON, max_tokens=20, temperature=2.0, seed=seed) for seed in (1, 1, 2)]
+    assert hot[0] == hot[1] != hot[2]
+    greedy, _ = await asked(DRAGON, max_tokens=20, temperature=0)
+    word = greedy.split()[3]
+    stopped, end = await asked(DRAGON, max_tokens=20, temperature=0, stop=(word,))
+    assert stopped == greedy[: greedy.index(word)]
+    assert end.reason == "stop"
+    with pytest.raises(Unanswerable, match="tokens; the model reads"):
+        await asked([("user", "word " * 3000)])
 
 
 @real

@@ -140,6 +140,11 @@ class EngineConfig(BaseModel):
         per_instance = {"vita": self.vita.tensor_parallel_size, "text": 1}
         return self.instances * per_instance.get(self.kind, 0)
 
+    @property
+    def modalities(self) -> list[str]:
+        """What its models take."""
+        return ["text", "audio"] if self.kind == "text" else ["text", "audio", "image", "video"]
+
     @model_validator(mode="after")
     def _has_addresses(self) -> Self:
         if self.kind == "remote" and not self.remote.urls:

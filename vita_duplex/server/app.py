@@ -9,13 +9,14 @@ from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Request, Response, WebSocket
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
 from fastapi.security import HTTPBearer
 from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
 
 from vita_duplex import __version__
 from vita_duplex.engine.seams import PartFailed
-from vita_duplex.server import chat, client_secrets, instances
+from vita_duplex.server import chat, client_secrets, instances, reference, speech
 from vita_duplex.server.auth import Caller, Denied, credentials
 from vita_duplex.server.body_limit import BodyLimit
 from vita_duplex.server.client_events import ClientError
@@ -60,7 +61,14 @@ def create_app(server: Server) -> FastAPI:
         if server.parts:
             server.parts.close()
 
-    app = FastAPI(title="vita-duplex", version=__version__, description=DESCRIPTION, lifespan=lifespan)
+    app = FastAPI(
+        title="vita-duplex",
+        version=__version__,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,  # FastAPI's pages load their scripts from a CDN
+        redoc_url=None,
+    )
     app.add_middleware(BodyLimit)
 
     async def caller(request: Request, _: Annotated[Any, Depends(HTTPBearer(auto_error=False))] = None) -> Caller:
@@ -95,6 +103,12 @@ def create_app(server: Server) -> FastAPI:
     async def left(_: Request, __: ClientLeft) -> Response:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
 
+    @app.exception_handler(HTTPException)
+    async def otherwise(_: Request, error: HTTPException) -> JSONResponse:
+        """What FastAPI refuses by itself: no such path, a body that is no JSON."""
+        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid_request")
+        return JSONResponse(error_body(code, str(error.detail)), error.status_code, error.headers)
+
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
@@ -122,10 +136,15 @@ def create_app(server: Server) -> FastAPI:
 
     @app.get("/v1/models", dependencies=[Depends(caller)])
     async def models() -> dict[str, Any]:
-        """The models, in OpenAI's list form; the first is for clients that name none."""
-        names = [server.config.model_name, *server.config.models]
-        listed = [{"id": name, "object": "model", "created": 0, "owned_by": "vita-duplex"} for name in names]
+        """The models, in OpenAI's list form, and what each takes; the first is for clients that name none."""
+        engines = {server.config.model_name: server.config.engine, **server.config.models}
+        fields = {"object": "model", "created": 0, "owned_by": "vita-duplex"}
+        listed = [{"id": name, **fields, "input_modalities": engine.modalities} for name, engine in engines.items()]
         return {"object": "list", "data": listed}
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return HTMLResponse(reference.page(app.openapi()))
 
     @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:
@@ -138,5 +157,6 @@ def create_app(server: Server) -> FastAPI:
     app.include_router(client_secrets.router(server, caller))
     app.include_router(instances.router(server, caller))
     app.include_router(chat.router(server, any_caller))
+    app.include_router(speech.router(server, any_caller))
     app.mount("/static", FreshFiles(directory=STATIC), name="static")
     return app

@@ -121,7 +121,7 @@ async def ask(instance: Instance, query: Query, threshold: float) -> None:
                 if item.p3 <= 0.5 and item.p1 < threshold:
                     print("The utterance was judged not to be for the assistant; there is no answer.")
                     return
-            else:
+            elif isinstance(item, str):
                 print(item, end="", flush=True)
     print()
 

@@ -43,7 +43,7 @@ def router(server: Server, caller: Callable[..., Awaitable[Caller]]) -> APIRoute
         `vita`, in the answer or in the first chunk, is an addition: the model's verdict about that message, with the
         words heard where the model has ears with text. The question is answered whatever the verdict.
         """
-        size = int(request.headers.get("content-length") or 0)
+        size = len(await request.body())
         answer = Answer(_model(server, body.model), bool(body.stream_options and body.stream_options.include_usage))
         items = _items(server, caller, body, answer.model, size)
         try:

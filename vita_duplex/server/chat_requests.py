@@ -2,41 +2,56 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from vita_duplex.engine.seams import Chat, Contribution, Film, Picture, Sampling, Sound
 from vita_duplex.server.client_events import ClientError
 from vita_duplex.server.media import Media
 
 
-class TextPart(BaseModel):
+def encodable(text: str) -> str:
+    """Errors: `ValueError` for half of a surrogate pair, which JSON can hold and UTF-8 cannot."""
+    text.encode()
+    return text
+
+
+Text = Annotated[str, AfterValidator(encodable)]
+
+
+class _Fields(BaseModel):
+    """Fields that a client sends and nobody here knows are ignored, as the reference does."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+class TextPart(_Fields):
     type: Literal["text"]
-    text: str
+    text: Text
 
 
-class InputAudio(BaseModel):
+class InputAudio(_Fields):
     data: str
     """Base64 of a sound file: WAV, MP3, FLAC, Ogg."""
     format: str | None = None
     """Not looked at: the file says it itself."""
 
 
-class InputAudioPart(BaseModel):
+class InputAudioPart(_Fields):
     type: Literal["input_audio"]
     input_audio: InputAudio
 
 
-class Url(BaseModel):
+class Url(_Fields):
     url: str
     """A data URL in base64."""
 
 
-class ImagePart(BaseModel):
+class ImagePart(_Fields):
     type: Literal["image_url"]
     image_url: Url
 
 
-class VideoPart(BaseModel):
+class VideoPart(_Fields):
     """An addition of vLLM's, which other servers have as well."""
 
     type: Literal["video_url"]
@@ -46,34 +61,34 @@ class VideoPart(BaseModel):
 Part = Annotated[TextPart | InputAudioPart | ImagePart | VideoPart, Field(discriminator="type")]
 
 
-class SystemMessage(BaseModel):
+class SystemMessage(_Fields):
     role: Literal["system", "developer"]
-    content: str | list[TextPart]
+    content: Text | list[TextPart]
 
 
-class UserMessage(BaseModel):
+class UserMessage(_Fields):
     role: Literal["user"]
-    content: str | list[Part]
+    content: Text | list[Part]
 
 
-class AssistantMessage(BaseModel):
+class AssistantMessage(_Fields):
     role: Literal["assistant"]
-    content: str | list[TextPart]
+    content: Text | list[TextPart]
 
 
 Message = Annotated[SystemMessage | UserMessage | AssistantMessage, Field(discriminator="role")]
 
 
-class StreamOptions(BaseModel):
+class StreamOptions(_Fields):
     include_usage: bool = False
 
 
-class ChatRequest(BaseModel):
+class ChatRequest(_Fields):
     """Fields that are not here are refused if they would change the answer, else ignored."""
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)
 
-    model: str | None = None
+    model: Text | None = None
     messages: list[Message] = Field(min_length=1)
     stream: bool = False
     stream_options: StreamOptions | None = None
@@ -83,7 +98,7 @@ class ChatRequest(BaseModel):
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, gt=0, le=1)
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
-    stop: str | list[str] | None = None
+    stop: Text | list[Text] | None = None
 
     @property
     def shows(self) -> bool:

@@ -6,6 +6,7 @@ Decoded by libsndfile, Pillow and OpenCV's FFmpeg, the sizes looked at first: a 
 
 import base64
 import io
+import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -62,8 +63,8 @@ class Media:
         return Film(url)
 
     def _data(self, url: str, kind: str, code: str, param: str) -> bytes:
-        head, comma, data = url.partition(",")
-        if not comma or not head.startswith(f"data:{kind}") or not head.endswith(";base64"):
+        head, _, data = url.partition(",")
+        if not re.fullmatch(rf"data:{kind}[\w.+-]+;base64", head):  # vLLM takes no other parameters
             message = f"this must be a data URL of {kind}* in base64; the server fetches nothing"
             raise ClientError(code, message, param=param)
         return self._bytes(data, code, param)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, suppress
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -109,4 +109,5 @@ class Streamed(StreamingResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with aclosing(self._source):
-            await super().__call__(scope, receive, send)
+            with suppress(PartFailed):  # counted where it failed; the web server breaks an unfinished answer off
+                await super().__call__(scope, receive, send)

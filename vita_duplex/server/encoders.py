@@ -1,0 +1,116 @@
+"""Speech as files that can be sent while they are written: the formats of `/v1/audio/speech`.
+
+MP3 and Opus by libsndfile (LGPL, as is its LAME; Opus is BSD). Of OpenAI's others, FLAC that does not know its length
+is refused by some readers, libsndfile among them, and for AAC there is no encoder here.
+"""
+
+import struct
+from typing import Any, Protocol
+
+import soundfile
+
+from vita_duplex.engine.seams import Samples
+from vita_duplex.server.audio_formats import encode_pcm16
+
+UNKNOWN = 0xFFFF_FFFF
+"""The length in a WAV header of what is still being written, as OpenAI and FFmpeg have it."""
+
+
+class Encoder(Protocol):
+    """One file. `finish` gives its end."""
+
+    def push(self, samples: Samples) -> bytes: ...
+
+    def finish(self) -> bytes: ...
+
+
+class Pcm:
+    """16 bits, little-endian, after a header or none."""
+
+    def __init__(self, header: bytes = b"") -> None:
+        self._header = header
+
+    def push(self, samples: Samples) -> bytes:
+        header, self._header = self._header, b""
+        return header + encode_pcm16(samples)
+
+    def finish(self) -> bytes:
+        return b""
+
+
+class Compressed:
+    """What libsndfile writes, as it comes."""
+
+    def __init__(self, rate: int, format: str, subtype: str, **quality: Any) -> None:
+        self._sink = _Sink()
+        self._file = soundfile.SoundFile(self._sink, "w", rate, 1, subtype, format=format, **quality)
+
+    def push(self, samples: Samples) -> bytes:
+        self._file.write(samples)
+        return self._sink.take()
+
+    def finish(self) -> bytes:
+        self._file.close()
+        return self._sink.take()
+
+
+class _Sink:
+    """A file of which the written part is taken away. At the end libsndfile writes lengths into the header; when that
+    is gone, they stay unknown there, which players of streams are used to."""
+
+    def __init__(self) -> None:
+        self._kept = bytearray()
+        self._gone = self._at = 0
+
+    def take(self) -> bytes:
+        taken = bytes(self._kept)
+        self._gone += len(taken)
+        self._kept.clear()
+        return taken
+
+    def write(self, data: bytes) -> int:
+        data = bytes(data)
+        start = self._at - self._gone
+        if start >= 0:
+            self._kept[start : start + len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+    def read(self, count: int = -1) -> bytes:
+        return b""
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self._at = offset + (0, self._at, self._gone + len(self._kept))[whence]
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+
+def wav_header(rate: int) -> bytes:
+    """Of mono PCM16 (Microsoft, "Multimedia Programming Interface and Data Specifications 1.0", 1991)."""
+    form = struct.pack("<4sI4s", b"RIFF", UNKNOWN, b"WAVE")
+    fields = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, rate, 2 * rate, 2, 16)
+    return form + fields + struct.pack("<4sI", b"data", UNKNOWN)
+
+
+MEDIA_TYPES = {
+    "mp3": "audio/mpeg",
+    "opus": "audio/ogg",
+    "wav": "audio/wav",
+    "pcm": "audio/pcm",
+}
+
+
+def encoder(format: str, rate: int) -> Encoder:
+    """For one of `MEDIA_TYPES`."""
+    match format:
+        case "mp3":
+            # Constant, for a length that is not in the header is guessed from the bit rate: here 80 kbit/s.
+            return Compressed(rate, "MP3", "MPEG_LAYER_III", bitrate_mode="CONSTANT", compression_level=0.5)
+        case "opus":
+            return Compressed(rate, "OGG", "OPUS")
+        case "wav":
+            return Pcm(wav_header(rate))
+        case _:
+            return Pcm()

@@ -1,0 +1,138 @@
+"""`POST /v1/audio/speech`: the server's voice reads a text, streamed as it is synthesised, in OpenAI's form."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from vita_duplex.engine.seams import Samples
+from vita_duplex.server.audio_formats import DEFAULT
+from vita_duplex.server.auth import Caller
+from vita_duplex.server.chat_requests import Text
+from vita_duplex.server.client_events import ClientError
+from vita_duplex.server.encoders import MEDIA_TYPES, encoder
+from vita_duplex.server.parts import Parts
+from vita_duplex.server.places import NoPlace, Streamed, place, unless_gone
+from vita_duplex.server.resample import Resampler
+from vita_duplex.server.server import Server
+from vita_duplex.tts.maths import Language
+from vita_duplex.tts.normalise import language_of, normalise
+from vita_duplex.tts.sentences import Sentences
+
+PATH = "/v1/audio/speech"
+LONGEST = 4096
+"""Characters; OpenAI's number."""
+
+
+class SpeechRequest(BaseModel):
+    """Other fields are ignored."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    input: Text = Field(min_length=1, max_length=LONGEST)
+    model: str | None = None
+    """Not looked at: there is one voice."""
+    voice: str | dict[str, Any] | None = None
+    """Not looked at, either."""
+    response_format: Literal["mp3", "opus", "wav", "pcm"] = "mp3"
+    """At 24 kHz, mono; `pcm` is 16 bits little-endian."""
+    speed: float = Field(1.0, ge=0.25, le=4)
+    instructions: str | None = None
+    stream_format: str = "audio"
+
+
+def router(server: Server, caller: Callable[..., Awaitable[Caller]]) -> APIRouter:
+    routes = APIRouter()
+
+    @routes.post(
+        PATH,
+        response_class=Response,
+        responses={
+            200: {"content": {kind: {} for kind in MEDIA_TYPES.values()}, "description": "the sound, as it is made"},
+            "4XX": {"description": "an error in OpenAI's form"},
+            "5XX": {"description": "an error in OpenAI's form"},
+        },
+    )
+    async def create(body: SpeechRequest, request: Request, caller: Annotated[Caller, Depends(caller)]) -> Response:
+        """Read a text aloud. If the voice fails in the middle, the connection breaks."""
+        if refusal := server.closed:
+            raise NoPlace(refusal)
+        _check(body)
+        pieces = _pieces(body.input)
+        if not pieces:
+            raise ClientError("invalid_value", "there is nothing in it that can be said", param="input")
+        portions = _portions(server, caller, pieces, body.response_format, len(await request.body()))
+        try:
+            first = await unless_gone(request, anext(portions, b""))
+        except BaseException:
+            await portions.aclose()
+            raise
+        return Streamed(_chained(first, portions), portions, MEDIA_TYPES[body.response_format])
+
+    return routes
+
+
+def _check(body: SpeechRequest) -> None:
+    """Errors: `ClientError`."""
+    if body.speed != 1:
+        raise ClientError("unsupported_value", "The voice has one speed, 1.0.", param="speed")
+    if body.instructions:
+        raise ClientError("unsupported_parameter", "The voice takes no instructions.", param="instructions")
+    if body.stream_format != "audio":
+        raise ClientError("unsupported_value", "The sound is streamed as it is, not as events.", param="stream_format")
+
+
+def _pieces(text: str) -> list[str]:
+    """The sayable form of each piece of a text, the first one short."""
+    sentences = Sentences()
+    language: Language = "en"
+    sayable: list[str] = []
+    for piece in [*sentences.push(text, 0.0), *sentences.finish()]:
+        language = language_of(piece, language)
+        sayable.append(normalise(piece, language))
+    return [piece for piece in sayable if piece]
+
+
+async def _portions(
+    server: Server, caller: Caller, pieces: list[str], response_format: str, size: int
+) -> AsyncGenerator[bytes]:
+    """The sound file. Errors: `NoPlace`, `PartFailed`."""
+    assert server.parts is not None
+    with place(server, caller, PATH, size):
+        rate = DEFAULT.rate
+        resampler, file = Resampler(server.parts.voice.rate, rate), encoder(response_format, rate)
+        async with aclosing(_spoken(server.parts, pieces)) as speech:
+            async for samples in speech:
+                if portion := await asyncio.to_thread(file.push, resampler.push(samples)):
+                    yield portion
+        rest = await asyncio.to_thread(lambda: file.push(resampler.finish()) + file.finish())
+        if rest:
+            yield rest
+
+
+async def _spoken(parts: Parts, pieces: list[str]) -> AsyncGenerator[Samples]:
+    """At the voice's own rate. Errors: `PartFailed`."""
+    now = asyncio.get_running_loop().time
+    began, made = now(), 0
+    for piece in pieces:
+        async with aclosing(parts.voice.synthesise(piece)) as voice:
+            while True:
+                if parts.seats is None:
+                    samples = await anext(voice, None)
+                else:  # whoever listens has heard no more than was made
+                    async with parts.seats.seat(max(now(), began + made / parts.voice.rate)):
+                        samples = await anext(voice, None)
+                if samples is None:
+                    break
+                made += len(samples)
+                yield samples
+
+
+async def _chained(first: bytes, portions: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    yield first
+    async for portion in portions:
+        yield portion
