@@ -6,7 +6,7 @@ CONFIG ?= configs/cpu.yaml
 ARGS ?=
 BIN := $(VENV)/bin
 
-.PHONY: serve prepare test stock lint types bench bench-vita overlaps lock install clean
+.PHONY: serve prepare test page-tools stock lint types bench bench-vita overlaps lock install clean
 
 serve: install prepare  ## talk: http://127.0.0.1:8000 (ARGS="--port 9000" for another port)
 	@$(BIN)/vita-duplex serve --config $(CONFIG) $(ARGS)
@@ -18,6 +18,11 @@ test: install           ## every test that needs no GPU: first the quick ones, t
 	@$(BIN)/pytest -m "not real and not gpu" $(ARGS)
 	@set -e; for file in $$(grep -l "mark.real" tests/test_*.py); do \
 	    echo "$$file"; $(BIN)/pytest -q -m "real and not gpu" $$file $(ARGS); done  # apart: engines in one process share state
+
+page-tools: tests/page/node_modules/.package-lock.json  ## what tests of the page in a browser need besides Chromium
+
+tests/page/node_modules/.package-lock.json: tests/page/package-lock.json
+	@npm ci --prefix tests/page --ignore-scripts
 
 # In an environment of their own: the Agents SDK wants websockets below 17, the lock has a newer one. No vLLM is needed.
 stock: .venv-stock/installed  ## the tests with clients made for OpenAI: its Agents SDK, pipecat
