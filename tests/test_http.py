@@ -50,13 +50,22 @@ def test_with_keys_only_those_who_have_one_are_answered(method: str, path: str) 
     assert ask(server, method, path, WITH_KEY, json={}).status_code == 200
 
 
+def test_a_model_says_what_it_takes_once_that_is_known() -> None:
+    server = scripted_server()
+    (model,) = ask(server, "GET", "/v1/models").json()["data"]
+    assert model["vita"] == {"modalities": ["text", "audio", "image", "video"]}
+    server.parts = None
+    (model,) = ask(server, "GET", "/v1/models").json()["data"]
+    assert "vita" not in model
+
+
 @pytest.mark.parametrize(("method", "path"), GUARDED)
 def test_pages_from_elsewhere_are_refused(method: str, path: str) -> None:
     refused = ask(scripted_server(), method, path, {"origin": "https://evil.example"}, json={})
     assert (refused.status_code, refused.json()["error"]["code"]) == (403, "origin_not_allowed")
 
 
-@pytest.mark.parametrize("path", ["/health", "/ready", "/", "/static/talk.js", "/docs", "/openapi.json"])
+@pytest.mark.parametrize("path", ["/health", "/ready", "/", "/ability", "/static/talk.js", "/docs", "/openapi.json"])
 def test_what_probes_and_the_page_need_wants_no_key(path: str) -> None:
     assert ask(scripted_server(access=KEYS), "GET", path).status_code == 200
 

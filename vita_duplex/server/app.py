@@ -94,10 +94,13 @@ def create_app(server: Server) -> FastAPI:
 
     @app.get("/v1/models", dependencies=[Depends(caller)])
     async def models() -> dict[str, Any]:
-        """The models, in OpenAI's list form; the first is for clients that name none."""
+        """The models, in OpenAI's list form; the first is for clients that name none.
+
+        `vita`, which is not there while the server loads, has the `modalities` that a model takes.
+        """
         names = [server.config.model_name, *server.config.models]
-        listed = [{"id": name, "object": "model", "created": 0, "owned_by": "vita-duplex"} for name in names]
-        return {"object": "list", "data": listed}
+        plain = {"object": "model", "created": 0, "owned_by": "vita-duplex"}
+        return {"object": "list", "data": [{"id": name, **plain, **server.abilities(name)} for name in names]}
 
     @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:

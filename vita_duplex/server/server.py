@@ -116,6 +116,13 @@ class Server:
             return Refusal("server_failed", "No engine is running; they are being started again. Try again soon.")
         return None
 
+    def abilities(self, model: str) -> dict[str, dict[str, list[str]]]:
+        """What a model of ours takes; nothing while that is not known."""
+        if self.parts is None:
+            return {}
+        sees = any(instance.sees for instance in self.parts.pools[model].instances)
+        return {"vita": {"modalities": ["text", "audio", *(["image", "video"] if sees else [])]}}
+
     def usage(self, key: str | None) -> Usage:
         """What a key's sessions use together; those without a key use each their own."""
         now = asyncio.get_running_loop().time()

@@ -2,9 +2,7 @@
 
 import { OUTPUT_RATE } from "./loudspeaker.js";
 import { picturesAmong } from "./pictures.js";
-import { say } from "./words.js";
-
-const STATES = ["<1>", "<2>", "<3>"];
+import { meaning, say } from "./words.js";
 
 /** @returns {any} elements of every kind */
 const at = (id) => document.getElementById(id);
@@ -198,8 +196,6 @@ function setReply(node, { text, unheard = "", status }) {
 }
 
 const token = ({ state }) => state && { class: "token", data: { state }, text: state, title: meaning(state) };
-
-const meaning = (state) => (STATES.includes(state) ? say(`state.${state}`) : "");
 
 const author = ({ instance }) =>
   instance && {

@@ -23,6 +23,9 @@ export function say(key, values = {}) {
   return text.replace(/\{(\w+)\}/g, (_, name) => String(values[name] ?? ""));
 }
 
+/** What a state token means; "" for those of a model we do not know. */
+export const meaning = (state) => words[`state.${state}`] ?? "";
+
 /** Elements say by `data-say` what their text is, by `data-say-title`, `-placeholder`, `-label` their attributes. */
 export function translate(root) {
   for (const node of root.querySelectorAll("[data-say]")) node.textContent = say(node.dataset.say);
