@@ -1,5 +1,6 @@
 """The page in a real browser, against real servers: `tests/page/browser`, driven by playwright-core from npm."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import soundfile
+from test_vita_server import TINY
 
 TESTS = Path(__file__).parent / "page"
 DATA = Path(__file__).parent / "data"
@@ -39,11 +41,14 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.real
-@pytest.mark.skipif(what_is_missing() is not None, reason=str(what_is_missing()))
-@pytest.mark.parametrize("name", sorted(file.name for file in (TESTS / "browser").glob("*.test.mjs")))
-def test_the_page_in_a_browser(name: str, recordings: Path) -> None:
-    environment = {"PYTHON": sys.executable, "CHROMIUM": str(chromium()), "RECORDINGS": str(recordings)}
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.skipif(what_is_missing() is not None, reason=str(what_is_missing())),
+]
+
+
+def run_in_browser(name: str, recordings: Path, **more: str) -> None:
+    environment = {"PYTHON": sys.executable, "CHROMIUM": str(chromium()), "RECORDINGS": str(recordings), **more}
     run = subprocess.run(
         ["node", "--test", "--test-reporter=spec", TESTS / "browser" / name],
         capture_output=True,
@@ -53,3 +58,13 @@ def test_the_page_in_a_browser(name: str, recordings: Path) -> None:
     )
     print(run.stdout[-20000:])
     assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.parametrize("name", sorted(file.name for file in (TESTS / "browser").glob("*.test.mjs")))
+def test_the_page_in_a_browser(name: str, recordings: Path) -> None:
+    run_in_browser(name, recordings)
+
+
+def test_the_ability_page_with_the_tiny_vita(recordings: Path) -> None:
+    flags = [flag for setting in TINY for flag in ("--set", setting)]
+    run_in_browser("ability.test.mjs", recordings, ABILITY_SERVER=json.dumps(["configs/vita-4gpu.yaml", *flags]))

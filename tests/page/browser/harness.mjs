@@ -54,7 +54,7 @@ export class Server {
       if (this.process.exitCode !== null) throw new Error(`the server ended: ${said}`);
       return fetch(`${this.url}ready`).then(({ ok }) => ok, () => false);
     };
-    await until(ready, 120000, "the server is ready");
+    await until(ready, 400000, "the server is ready"); // engines on busy cores are slow
   }
 
   async stop(signal = "SIGTERM") {
