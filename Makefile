@@ -33,8 +33,11 @@ stock: .venv-stock/installed  ## the tests with clients made for OpenAI: its Age
 	@.venv-stock/bin/pip install --quiet -e ".[dev,stock]"
 	@touch $@
 
-lint: install           ## style
+TSC := tests/page/node_modules/.bin/tsc
+
+lint: install           ## style; and the types of the page's scripts, where make page-tools was run
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@if [ -x $(TSC) ]; then $(TSC) -p tests/page/tsconfig.json; else echo "types of the page not checked: make page-tools"; fi
 
 types: install          ## types of the package, strict
 	@$(BIN)/mypy

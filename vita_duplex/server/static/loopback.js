@@ -45,6 +45,7 @@ function inFullQuality(sdp) {
   return sdp.replace(/(a=fmtp:\d+ [^\r\n]*useinbandfec=1)/, `$1;usedtx=0;cbr=1;maxaveragebitrate=${BITRATE}`);
 }
 
+/** @returns {Promise<void>} */
 function connected(connection) {
   return new Promise((resolve, reject) => {
     const look = () => {

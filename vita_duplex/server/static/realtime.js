@@ -17,7 +17,11 @@ const REPLACED = 4001; // close code of the protocol
  */
 export class Line {
   constructor({ onCreated, onEvent, onBroken, onBack, onLost }) {
-    Object.assign(this, { onCreated, onEvent, onBroken, onBack, onLost });
+    this.onCreated = onCreated;
+    this.onEvent = onEvent;
+    this.onBroken = onBroken;
+    this.onBack = onBack;
+    this.onLost = onLost;
     this.token = null; // to come back with
     this.patience = 0; // ms that the server waits for us
     this.lastEvent = 0; // number of the newest event that arrived

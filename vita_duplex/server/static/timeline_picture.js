@@ -12,7 +12,12 @@ const HEIGHT = 150;
 export class Picture {
   /** From `from` to `to` in seconds; `now` ends what still lasts. `say` gives the words. */
   constructor(timeline, { from, to, now, width, say }) {
-    Object.assign(this, { timeline, from, to, now, width, say });
+    this.timeline = timeline;
+    this.from = from;
+    this.to = to;
+    this.now = now;
+    this.width = width;
+    this.say = say;
     this.colours = new Map(); // instance -> 0 or 1
     this.parts = [];
   }

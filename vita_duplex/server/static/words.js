@@ -6,6 +6,7 @@ import chinese from "./words.zh.js";
 /** @type {Record<string, Record<string, string>>} */
 const LANGUAGES = { en: english, zh: chinese };
 
+/** @type {Record<string, string>} */
 let words = english;
 
 /** `chosen` is "en" or "zh"; empty: as the browser. Translates what is on the page. */
