@@ -6,7 +6,7 @@ CONFIG ?= configs/cpu.yaml
 ARGS ?=
 BIN := $(VENV)/bin
 
-.PHONY: serve prepare test page-tools stock lint types bench bench-vita overlaps lock install clean
+.PHONY: serve prepare test page-tools screenshots stock lint types bench bench-vita overlaps lock install clean
 
 serve: install prepare  ## talk: http://127.0.0.1:8000 (ARGS="--port 9000" for another port)
 	@$(BIN)/vita-duplex serve --config $(CONFIG) $(ARGS)
@@ -23,6 +23,9 @@ page-tools: tests/page/node_modules/.package-lock.json  ## what tests of the pag
 
 tests/page/node_modules/.package-lock.json: tests/page/package-lock.json
 	@npm ci --prefix tests/page --ignore-scripts
+
+screenshots: install page-tools  ## both pages, both languages, large and small, light and dark: out/screenshots (CONFIG=...)
+	@PYTHONPATH=. $(BIN)/python tests/browsing.py $(CONFIG)
 
 # In an environment of their own: the Agents SDK wants websockets below 17, the lock has a newer one. No vLLM is needed.
 stock: .venv-stock/installed  ## the tests with clients made for OpenAI: its Agents SDK, pipecat
