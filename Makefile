@@ -6,7 +6,7 @@ CONFIG ?= configs/cpu.yaml
 ARGS ?=
 BIN := $(VENV)/bin
 
-.PHONY: serve prepare test stock lint types bench bench-vita overlaps lock install clean
+.PHONY: serve prepare test page-tools screenshots stock lint types bench bench-vita overlaps lock install clean
 
 serve: install prepare  ## talk: http://127.0.0.1:8000 (ARGS="--port 9000" for another port)
 	@$(BIN)/vita-duplex serve --config $(CONFIG) $(ARGS)
@@ -19,6 +19,14 @@ test: install           ## every test that needs no GPU: first the quick ones, t
 	@set -e; for file in $$(grep -l "mark.real" tests/test_*.py); do \
 	    echo "$$file"; $(BIN)/pytest -q -m "real and not gpu" $$file $(ARGS); done  # apart: engines in one process share state
 
+page-tools: tests/page/node_modules/.package-lock.json  ## what tests of the page in a browser need besides Chromium
+
+tests/page/node_modules/.package-lock.json: tests/page/package-lock.json
+	@npm ci --prefix tests/page --ignore-scripts
+
+screenshots: install page-tools  ## both pages, both languages, large and small, light and dark: out/screenshots (CONFIG=...)
+	@PYTHONPATH=. $(BIN)/python tests/browsing.py $(CONFIG)
+
 # In an environment of their own: the Agents SDK wants websockets below 17, the lock has a newer one. No vLLM is needed.
 stock: .venv-stock/installed  ## the tests with clients made for OpenAI: its Agents SDK, pipecat
 	@.venv-stock/bin/python -m pytest tests/test_stock_clients.py $(ARGS)
@@ -28,8 +36,11 @@ stock: .venv-stock/installed  ## the tests with clients made for OpenAI: its Age
 	@.venv-stock/bin/pip install --quiet -e ".[dev,stock]"
 	@touch $@
 
-lint: install           ## style
+TSC := tests/page/node_modules/.bin/tsc
+
+lint: install           ## style; and the types of the page's scripts, where make page-tools was run
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@if [ -x $(TSC) ]; then $(TSC) -p tests/page/tsconfig.json; else echo "types of the page not checked: make page-tools"; fi
 
 types: install          ## types of the package, strict
 	@$(BIN)/mypy

@@ -120,7 +120,8 @@ def test_pages_from_elsewhere_are_refused(method: str, path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/health", "/ready", "/", "/static/talk.js", "/docs", "/static/reference.css", "/openapi.json"]
+    "path",
+    ["/health", "/ready", "/", "/ability", "/static/talk.js", "/docs", "/static/reference.css", "/openapi.json"],
 )
 def test_what_probes_and_the_page_need_wants_no_key(path: str) -> None:
     assert ask(scripted_server(access=KEYS), "GET", path).status_code == 200

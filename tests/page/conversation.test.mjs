@@ -1,12 +1,14 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { Conversation } from "./load.mjs";
+import { load } from "./load.mjs";
 
-const AUDIO = Buffer.from(Int16Array.of(1, -2, 32767, -32768).buffer).toString("base64");
+const { Conversation } = await load("conversation.js");
 
 const created = (id) => ({ type: "response.created", response: { id } });
-const audio = (response_id) => ({ type: "response.output_audio.delta", response_id, delta: AUDIO });
+const audio = (response_id) => ({ type: "response.output_audio.delta", response_id, pcm: Int16Array.of(1, -2) });
+const itemOf = (response_id, id) => ({ type: "response.output_item.added", response_id, item: { id } });
+const heard = (response_id, transcript) => ({ type: "response.output_audio_transcript.done", response_id, transcript });
 const words = (response_id, delta) => ({ type: "response.output_audio_transcript.delta", response_id, delta });
 const done = (id, status) => ({ type: "response.done", response: { id, status } });
 const hold = (response_id) => ({ type: "vita.hold", response_id });
@@ -89,11 +91,29 @@ test("each utterance of one verdict carries its token, and so does a typed quest
   );
 });
 
-test("audio is little-endian PCM16", () => {
+test("of a cut reply the words that were announced and not heard are told apart", () => {
   const conversation = new Conversation();
-  conversation.receive(created("r1"));
-  const [{ pcm }] = conversation.receive(audio("r1"));
-  assert.deepEqual([...pcm], [1, -2, 32767, -32768]);
+  play(conversation, created("r1"), words("r1", "Once upon a time"), heard("r1", "Once upon"), done("r1", "cancelled"));
+  const [{ text, unheard }] = conversation.entries;
+  assert.deepEqual([text, unheard], ["Once upon", " a time"]);
+});
+
+test("a report of the loudspeaker names the item that is acknowledged", () => {
+  const conversation = new Conversation();
+  play(conversation, created("r1"), itemOf("r1", "item_reply_1"), audio("r1"));
+  assert.equal(conversation.played({ why: "playing", response: "r1", played: 2400 }), "item_reply_1");
+  assert.equal(conversation.played({ why: "flushed", response: null, played: 0 }), null);
+});
+
+test("pictures of a camera are seen and not said", () => {
+  const conversation = new Conversation();
+  const picture = { type: "input_image" };
+  play(conversation, added("seen_1", picture));
+  assert.deepEqual(conversation.entries, []);
+  conversation.receive({ type: "conversation.item.added", item: { id: "t1", role: "user", content: [picture, { type: "input_text", text: "What?" }] } });
+  conversation.showPictures("t1", ["data:image/jpeg;base64,AA=="]);
+  const [{ text, pictures }] = conversation.entries;
+  assert.deepEqual([text, pictures.length], ["What?", 1]);
 });
 
 test("unknown events change nothing", () => {

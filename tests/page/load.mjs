@@ -1,12 +1,17 @@
 // The page's files outside a browser.
 
-import { readFileSync } from "node:fs";
+import { cpSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
 
-const STATIC = new URL("../../vita_duplex/server/static/", import.meta.url);
+const STATIC = fileURLToPath(new URL("../../vita_duplex/server/static/", import.meta.url));
+const COPY = mkdtempSync(join(tmpdir(), "page-")); // says that they are modules, as the browser's script tag does
+process.once("exit", () => rmSync(COPY, { recursive: true }));
+cpSync(STATIC, COPY, { recursive: true });
+writeFileSync(join(COPY, "package.json"), '{"type": "module"}');
 
-const load = (name) => import(`data:text/javascript,${encodeURIComponent(readFileSync(new URL(name, STATIC), "utf8"))}`);
-
-export const { Conversation } = await load("conversation.js");
+export const load = (name) => import(pathToFileURL(join(COPY, name)));
 
 const processors = new Map();
 globalThis.registerProcessor = (name, processor) => processors.set(name, processor);

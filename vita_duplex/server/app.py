@@ -150,6 +150,10 @@ def create_app(server: Server) -> FastAPI:
     async def page() -> FileResponse:
         return FileResponse(STATIC / "index.html", headers=FRESH)
 
+    @app.get("/ability", include_in_schema=False)
+    async def ability() -> FileResponse:
+        return FileResponse(STATIC / "ability.html", headers=FRESH)
+
     @app.websocket("/v1/realtime")
     async def realtime(socket: WebSocket) -> None:
         await visit(server, socket)

@@ -4,10 +4,10 @@ const REMEMBERED = 200; // entries; older ones leave the screen
 
 /**
  * Entries, oldest first, are one of
- *   {kind: "utterance", id, item, text, state, p1}                 accepted, spoken or typed
+ *   {kind: "utterance", id, item, text, state, p1, pictures}       accepted, spoken or typed
  *   {kind: "overheard", id, state, p1, reason}                     judged not to be a query: never any words
- *   {kind: "reply", id, response, instance, text, status, heard, timeline}
- *   {kind: "mark", id, text}
+ *   {kind: "reply", id, response, item, instance, text, unheard, status, heard, timeline}
+ *   {kind: "mark", id, key, values}                                words of the page
  * with `status` as in `response.done`, or "in_progress".
  */
 export class Conversation {
@@ -19,7 +19,7 @@ export class Conversation {
 
   /** A new session: what was said stays readable, everything that was going on is over. */
   begin() {
-    if (this.entries.length > 0) this.add({ kind: "mark", text: "new conversation" });
+    if (this.entries.length > 0) this.add({ kind: "mark", key: "talk.new" });
     this.roles = null;
     this.voice = false; // somebody speaks right now
     this.utterance = false; // between speech_started and speech_stopped
@@ -61,14 +61,16 @@ export class Conversation {
       case "conversation.item.input_audio_transcription.completed":
         return this.transcribed(event);
       case "response.created":
-        return this.replyBegins(event.response.id);
+        return this.replyBegins(event.response);
+      case "response.output_item.added":
+        return this.replyItem(event);
       case "response.output_audio_transcript.delta":
       case "response.output_text.delta":
         return this.replyText(event.response_id, event.delta);
       case "response.output_audio_transcript.done":
         return this.replyTextIs(event.response_id, event.transcript);
       case "response.output_audio.delta":
-        return this.replyAudio(event.response_id, event.delta);
+        return this.replyAudio(event.response_id, event.pcm);
       case "response.output_audio.done":
         return event.response_id === this.reply?.response ? [{ do: "end" }] : [];
       case "response.done":
@@ -92,10 +94,12 @@ export class Conversation {
     }
   }
 
+  /** A message of pictures alone, a camera's, is seen and not said. */
   itemAdded(item) {
     if (item.role !== "user") return [];
-    const [part] = item.content ?? [];
-    const text = part?.text ?? part?.transcript ?? null;
+    const part = item.content?.find(({ type }) => type !== "input_image");
+    if (!part) return [];
+    const text = part.text ?? part.transcript ?? null;
     this.add({ kind: "utterance", item: item.id, text, ...this.accepted });
     return [];
   }
@@ -120,7 +124,7 @@ export class Conversation {
     return [];
   }
 
-  replyBegins(response) {
+  replyBegins({ id: response }) {
     this.judging = false;
     this.accepted = null;
     const silent = { audible: false, held: false, queued: false, heard: 0 };
@@ -130,24 +134,32 @@ export class Conversation {
     return [];
   }
 
+  replyItem({ response_id, item }) {
+    const reply = this.replies.get(response_id);
+    if (reply) reply.item = item.id;
+    return [];
+  }
+
   replyText(response, delta) {
     const reply = this.replies.get(response);
     if (reply?.status === "in_progress") reply.text += delta;
     return [];
   }
 
-  /** The server's last word on it; may be less than was announced where the reply was cut. */
+  /** The server's last word on it; of a reply that was cut: what was heard, and the rest was not. */
   replyTextIs(response, transcript) {
     const reply = this.replies.get(response);
-    if (reply?.status === "in_progress") reply.text = transcript;
+    if (reply?.status !== "in_progress") return [];
+    reply.unheard = reply.text.startsWith(transcript) ? reply.text.slice(transcript.length) : "";
+    reply.text = transcript;
     return [];
   }
 
-  replyAudio(response, delta) {
+  replyAudio(response, pcm) {
     const reply = this.replies.get(response);
     if (reply?.status !== "in_progress") return []; // from a reply that was cut
     reply.queued = true;
-    return [{ do: "push", response, pcm: pcm16(delta) }];
+    return [{ do: "push", response, pcm }];
   }
 
   replyEnds({ id, status }) {
@@ -173,15 +185,23 @@ export class Conversation {
     if (reply === this.reply) this.reply = null;
   }
 
-  /** A report of the playback worklet: what is really heard. */
+  /** A report of the playback worklet: what is really heard. Returns the item it belongs to, if any. */
   played({ why, response, played }) {
     const reply = this.replies.get(response);
-    if (!reply) return;
+    if (!reply) return null;
     reply.heard = played;
     if (why === "started") reply.audible = true;
-    if (why !== "drained") return;
-    reply.queued = false;
-    if (reply.status !== "in_progress") this.leave(reply);
+    if (why === "drained") {
+      reply.queued = false;
+      if (reply.status !== "in_progress") this.leave(reply);
+    }
+    return reply.item;
+  }
+
+  /** A picture the person sent with words; the server does not send it back. */
+  showPictures(item, pictures) {
+    const entry = this.entries.findLast((one) => one.item === item);
+    if (entry) entry.pictures = pictures;
   }
 
   timed(record) {
@@ -196,12 +216,4 @@ export class Conversation {
     if (this.entries.length > REMEMBERED) this.replies.delete(this.entries.shift().response);
     return added;
   }
-}
-
-/** Base64 of little-endian PCM16, as every machine that runs a browser stores it. */
-function pcm16(base64) {
-  const text = atob(base64);
-  const bytes = new Uint8Array(text.length & ~1);
-  for (let i = 0; i < bytes.length; i++) bytes[i] = text.charCodeAt(i);
-  return new Int16Array(bytes.buffer);
 }

@@ -1,98 +1,240 @@
-// The WebSocket: OpenAI Realtime events as JSON text, microphone audio as binary frames.
+// A session over WebSockets: OpenAI Realtime events as JSON text, audio as binary frames both ways.
 
-import { INPUT_RATE, OUTPUT_RATE } from "./audio.js";
 import { Problem } from "./problem.js";
 
-const FULL = 2 * (2 * INPUT_RATE); // 2 s in bytes; microphone frames beyond it are dropped, control never is
-const GONE_MS = 10000; // a backlog that stays full this long means the network is gone, whatever the socket says
+const FULL = 64000; // bytes, 2 s of microphone; frames beyond it are dropped, control never is
+const DIAL_MS = 4000; // a handshake that takes longer will not come
+const QUIET_MS = 5000; // nothing came for so long: ask whether the other side is there
+const DEAF_MS = 4000; // and so long for an answer; a network that is gone closes no socket
+const FIRST_RETRY_MS = 250;
+const LAST_RETRY_MS = 2000;
+const REPLACED = 4001; // close code of the protocol
 
-/** One connection, that is, one session. `onLost(Problem)` is called once, unless `close` came first. */
-export class Realtime {
-  constructor(url, { onOpen, onEvent, onLost }) {
+/**
+ * One session; it outlives its connections. Of its callbacks, `onCreated(event)` comes once, then any number of
+ * `onBroken()` with `onBack(seconds)`, and `onLost(Problem, {again, after_s})` at most once, at the end, unless `close`
+ * came first. `again`: whether a new session may do better.
+ */
+export class Line {
+  constructor({ onCreated, onEvent, onBroken, onBack, onLost }) {
+    this.onCreated = onCreated;
+    this.onEvent = onEvent;
+    this.onBroken = onBroken;
+    this.onBack = onBack;
     this.onLost = onLost;
-    this.fullSince = null;
+    this.token = null; // to come back with
+    this.patience = 0; // ms that the server waits for us
+    this.lastEvent = 0; // number of the newest event that arrived
+    this.brokenSince = null;
+    this.retries = 0;
     this.droppedFrames = 0;
     this.eventCount = 0;
-    this.opened = false;
-    this.created = false;
-    this.refusal = null; // an error before the session exists says why there will be none
-    this.socket = new WebSocket(url, subprotocols());
-    this.socket.onopen = () => {
-      this.opened = true;
-      this.configure();
-      onOpen();
-    };
-    this.socket.onmessage = ({ data }) => {
-      const event = JSON.parse(data);
-      if (event.type === "error" && !this.created) this.refusal = event.error.message;
-      this.created ||= event.type === "session.created";
-      onEvent(event);
-    };
-    this.socket.onclose = ({ code, reason }) =>
-      this.lose(this.opened ? farewell(code, this.refusal ?? reason) : unanswered());
+    this.over = false;
+    this.wake = () => this.hurry();
+    addEventListener("online", this.wake);
+    this.dial();
   }
 
   get open() {
-    return this.socket.readyState === WebSocket.OPEN;
+    return this.brokenSince === null && this.socket.readyState === WebSocket.OPEN;
   }
 
-  configure() {
-    const input = { format: { type: "audio/pcm", rate: INPUT_RATE } };
-    const output = { format: { type: "audio/pcm", rate: OUTPUT_RATE } };
-    this.send({ type: "session.update", session: { type: "realtime", audio: { input, output } } });
+  /** Bytes that wait for the network. */
+  get backlog() {
+    return this.socket.bufferedAmount;
   }
+
+  // ---- out
 
   /** Send one control event; returns the id an `error` event would name. */
   send(event) {
     const event_id = `page_${++this.eventCount}`;
-    this.socket.send(JSON.stringify({ ...event, event_id }));
+    if (this.open) this.socket.send(JSON.stringify({ ...event, event_id }));
     return event_id;
   }
 
   sendAudio(pcm) {
     if (!this.open) return;
-    if (this.socket.bufferedAmount < FULL) {
-      this.fullSince = null;
-      this.socket.send(pcm);
-      return;
+    if (this.socket.bufferedAmount < FULL) this.socket.send(pcm);
+    else this.droppedFrames++;
+    this.listen(performance.now());
+  }
+
+  /** With a microphone the server hears fifty frames a second; see that it still answers. */
+  listen(now) {
+    if (this.token === null || now - this.heardAt < QUIET_MS) return;
+    if (this.askedAt === null) {
+      this.askedAt = now;
+      this.send({ type: "session.update", session: { type: "realtime" } });
+    } else if (now - this.askedAt > DEAF_MS) {
+      this.abandon();
     }
-    this.droppedFrames++;
-    this.fullSince ??= performance.now();
-    if (performance.now() - this.fullSince > GONE_MS) this.lose(farewell(1006, ""));
   }
 
-  ask(text) {
-    const content = [{ type: "input_text", text }];
-    this.send({ type: "conversation.item.create", item: { type: "message", role: "user", content } });
-    return this.send({ type: "response.create" });
+  // ---- connections
+
+  dial() {
+    this.refusal = null; // an error before the session exists says why there will be none
+    this.heardAt = performance.now();
+    this.askedAt = null;
+    const socket = (this.socket = new WebSocket(realtimeUrl(this.token, this.lastEvent), subprotocols()));
+    socket.binaryType = "arraybuffer";
+    socket.onmessage = ({ data }) => this.receive(data);
+    socket.onclose = ({ code, reason }) => this.closed(code, reason);
+    socket.onopen = () => clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.abandon(), DIAL_MS);
   }
 
-  stopReply() {
-    this.send({ type: "response.cancel" });
+  /** Leave a socket that does not say anything any more. */
+  abandon() {
+    this.hangUp();
+    this.closed(1006, "");
   }
 
-  close() {
-    this.onLost = null;
+  hangUp() {
+    clearTimeout(this.timer);
+    this.socket.onmessage = this.socket.onclose = this.socket.onopen = null;
     this.socket.close();
   }
 
-  lose(problem) {
-    const { onLost } = this;
+  receive(data) {
+    this.heardAt = performance.now();
+    this.askedAt = null;
+    const event = typeof data === "string" ? JSON.parse(data) : audioEvent(data);
+    this.lastEvent = numberOf(event) ?? this.lastEvent;
+    if (event.type === "session.created") this.created(event);
+    else if (event.type === "session.resumed") this.resumed(event);
+    else if (event.type === "error" && (this.token === null || this.brokenSince !== null)) this.refusal = event.error;
+    this.onEvent(event);
+  }
+
+  created(event) {
+    this.token = event.resume_token ?? null;
+    this.patience = 1000 * (event.resume_s ?? 0);
+    this.onCreated(event);
+  }
+
+  resumed(event) {
+    this.token = event.resume_token ?? this.token;
+    const seconds = (performance.now() - this.brokenSince) / 1000;
+    this.brokenSince = null;
+    this.retries = 0;
+    this.onBack(seconds);
+  }
+
+  closed(code, reason) {
+    clearTimeout(this.timer);
+    if (this.refusal) this.lose(...this.refused());
+    else if (FAREWELLS[code]) this.lose(new Problem(FAREWELLS[code].key, reason), FAREWELLS[code]);
+    else if (this.token !== null) this.retry();
+    else this.unanswered();
+  }
+
+  retry() {
+    const now = performance.now();
+    if (this.brokenSince === null) {
+      this.brokenSince = now;
+      this.onBroken();
+    }
+    if (now - this.brokenSince > this.patience) {
+      this.lose(new Problem("lost"), { again: true });
+      return;
+    }
+    this.pause = Math.min(LAST_RETRY_MS, FIRST_RETRY_MS * 2 ** this.retries++);
+    this.timer = setTimeout(() => this.dial(), this.pause);
+  }
+
+  /** The network is back: do not wait for the next try. */
+  hurry() {
+    if (this.brokenSince === null || this.socket.readyState !== WebSocket.CLOSED) return;
+    clearTimeout(this.timer);
+    this.dial();
+  }
+
+  refused() {
+    const { code, message, retry_after_s } = this.refusal;
+    if (code === "session_not_found" || code === "resume_gap") {
+      const early = performance.now() - this.brokenSince < this.patience;
+      const restarted = code === "session_not_found" && early; // it would have waited for us
+      return [new Problem(restarted ? "restarted" : "expired"), { again: true, at_once: true }];
+    }
+    if (retry_after_s != null) {
+      const seconds = Math.ceil(retry_after_s);
+      return [new Problem("full", "", { seconds }), { again: true, after_s: seconds }];
+    }
+    return [new Problem("refused", message), { again: code === "server_loading" || code === "server_draining" }];
+  }
+
+  /** Browsers do not tell why a handshake failed: the server may be gone, or want a key. */
+  async unanswered() {
+    const server = await readiness();
+    this.lose(new Problem(server === null ? "lost" : "unanswered"), { again: !server?.ready });
+  }
+
+  // ---- the end
+
+  close() {
+    this.over = true;
+    removeEventListener("online", this.wake);
+    this.hangUp();
+  }
+
+  /** To the server this is a good-bye: it does not wait for us. */
+  leave() {
+    this.over = true;
+    removeEventListener("online", this.wake);
+    clearTimeout(this.timer);
+    this.socket.onmessage = this.socket.onclose = this.socket.onopen = null;
+    this.socket.close(1000);
+  }
+
+  lose(problem, what) {
+    if (this.over) return;
     this.close();
-    onLost?.(problem);
+    this.onLost(problem, what);
   }
 }
 
+/** What the close codes say that end a session; all others break only a connection. */
+const FAREWELLS = {
+  1000: { key: "ended", again: false }, // idle, or its time is over
+  1008: { key: "refused", again: false },
+  1011: { key: "failed", again: true },
+  1012: { key: "restarted", again: true },
+  1013: { key: "full", again: true, after_s: 5 },
+  [REPLACED]: { key: "replaced", again: false },
+};
+
+/** A binary frame: the numbers of the response and of the event, then PCM16, all little-endian. */
+export function audioEvent(data) {
+  const header = new DataView(data, 0, 8);
+  const pcm = new Int16Array(data.slice(8)); // browsers run on little-endian machines
+  const [response, event] = [header.getUint32(0, true), header.getUint32(4, true)];
+  return { type: "response.output_audio.delta", response_id: `resp_${response}`, event_id: `event_${event}`, pcm };
+}
+
+function numberOf({ event_id }) {
+  return event_id?.startsWith("event_") ? Number(event_id.slice("event_".length)) : null;
+}
+
 /** `https://…/#key=sk-…` brings the API key along: browsers send what is behind the # to nobody. */
+export function apiKey() {
+  return new URLSearchParams(location.hash.slice(1)).get("key");
+}
+
 function subprotocols() {
-  const key = new URLSearchParams(location.hash.slice(1)).get("key");
+  const key = apiKey();
   return key ? ["realtime", `openai-insecure-api-key.${key}`] : ["realtime"];
 }
 
 /** Where the session's WebSocket is, also behind a proxy that serves the page under a path. */
-export function realtimeUrl() {
-  const url = new URL("v1/realtime?vita_events=true", document.baseURI);
+function realtimeUrl(token, lastEvent) {
+  const url = new URL("v1/realtime?vita_events=true&binary_audio=true&resume=true", document.baseURI);
   url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
+  if (token !== null) {
+    url.searchParams.set("resume_token", token);
+    url.searchParams.set("last_event_id", `event_${lastEvent}`);
+  }
   return url;
 }
 
@@ -104,18 +246,4 @@ export async function readiness(signal) {
   } catch {
     return null;
   }
-}
-
-/** Browsers do not tell why a handshake failed: the server may be gone, or want a key. */
-function unanswered() {
-  const help = "The server may be gone. If it wants an API key, open this page with #key=… behind its address.";
-  return new Problem("The server did not open a conversation.", help);
-}
-
-function farewell(code, reason) {
-  if (code === 1001 || code === 1012) return new Problem("The server was shut down.", reason);
-  if (code === 1013) return new Problem("The server has no place for this conversation now.", reason);
-  if (code === 1008) return new Problem("The server refused the connection.", reason);
-  if (code === 1011) return new Problem("The server had an error and closed the connection.", reason);
-  return new Problem("The connection to the server was lost.", reason || "The server or the network is gone.");
 }

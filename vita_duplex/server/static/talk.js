@@ -1,29 +1,54 @@
-// The page: one button, one session at a time.
+// The talk page: one button, one session at a time.
 
-import { FRAME_S, Loudspeaker, Microphone, OUTPUT_RATE } from "./audio.js";
+import { Camera } from "./camera.js";
 import { Conversation } from "./conversation.js";
+import { Loudspeaker, OUTPUT_RATE } from "./loudspeaker.js";
+import { FRAME_S, INPUT_RATE, Microphone } from "./microphone.js";
+import { pictureOf } from "./pictures.js";
 import { Problem } from "./problem.js";
-import { Realtime, readiness, realtimeUrl } from "./realtime.js";
+import { Line, readiness } from "./realtime.js";
+import { sessionFields } from "./settings.js";
+import { SettingsView } from "./settings_view.js";
+import { Timeline } from "./timeline.js";
+import { TimelineView } from "./timeline_view.js";
 import { View } from "./view.js";
+import { say } from "./words.js";
 
 const MUTE_FRAMES = 250; // 5 s without a single sample that is not zero: muted in the system or at the device
 const LOOK_MS = 1000;
 const LOOK_WHILE_READY_MS = 10000;
+const CAMERA_BACKLOG = 200000; // bytes waiting for the network; a picture more would only be late
+const PICTURES = 8; // in one message, as the server has it
 
 const sleep = (ms) => new Promise((wake) => setTimeout(wake, ms));
 
 class Talk {
-  constructor(view) {
+  constructor(view, chosen) {
     this.view = view;
+    this.chosen = chosen; // what the person has set
     this.conversation = new Conversation();
-    this.phase = "idle"; // waiting (for the server), asking (for the microphone), connecting, live or lost
+    this.timeline = new Timeline();
+    this.zero = performance.now(); // of the timeline
+    this.phase = "idle"; // waiting (for the server), asking (for the microphone), connecting, queued, live, reconnecting or lost
     this.server = undefined; // what /ready said; null when it did not answer
     this.session = null; // its AbortController: stop() also ends a start that is still on its way
-    this.line = this.microphone = this.loudspeaker = this.wakeLock = null;
+    this.line = this.microphone = this.loudspeaker = this.camera = this.wakeLock = null;
     this.unsent = null; // a question typed before the connection was open
     this.asked = null; // {id, text} of the last typed question
+    this.pictures = []; // data URLs, for the next question
+    this.pictureCount = 0;
     this.level = 0;
+    this.place = null; // in the queue: {position, estimate_s}
+    this.notice = null; // what the server says about itself
     this.sound = { underruns: 0, dropped: 0 }; // the last report of the playback worklet
+  }
+
+  get now() {
+    return (performance.now() - this.zero) / 1000;
+  }
+
+  get settings() {
+    return this.chosen.settings;
   }
 
   // ---- what the person does
@@ -36,20 +61,89 @@ class Talk {
 
   ask(text) {
     if (this.phase === "live") {
-      this.asked = { id: this.line.ask(text), text };
+      this.asked = { id: this.sendQuestion(text), text };
       return;
     }
     this.unsent = text;
     if (this.phase === "idle" || this.phase === "lost") this.start(false);
   }
 
+  sendQuestion(text) {
+    const pictures = this.pictures.map((image_url) => ({ type: "input_image", image_url }));
+    const id = `typed_${Date.now()}_${++this.pictureCount}`;
+    const content = [...pictures, ...(text === "" ? [] : [{ type: "input_text", text }])];
+    const sent = this.line.send({ type: "conversation.item.create", item: { type: "message", role: "user", id, content } });
+    this.shown = { id, pictures: this.pictures };
+    this.attach([]);
+    if (text !== "") this.line.send({ type: "response.create" });
+    return sent;
+  }
+
   stopReply() {
-    if (this.conversation.reply) this.line?.stopReply();
+    if (this.conversation.reply) this.line?.send({ type: "response.cancel" });
   }
 
   unblockSound() {
     this.loudspeaker?.unblock();
     this.microphone?.unblock();
+  }
+
+  attach(pictures) {
+    this.pictures = pictures;
+    this.view.attached(pictures, (gone) => this.attach(this.pictures.filter((one) => one !== gone)));
+  }
+
+  async addPictures(files) {
+    try {
+      const more = await Promise.all(files.map(pictureOf));
+      this.attach([...this.pictures, ...more].slice(-PICTURES));
+    } catch (error) {
+      this.view.problem(error);
+    }
+  }
+
+  async share(source) {
+    if (this.camera) {
+      this.stopSharing();
+      return;
+    }
+    if (this.phase === "idle" || this.phase === "lost") this.start(true);
+    try {
+      const settings = () => this.settings;
+      this.camera = await Camera.open(source, settings, (picture) => this.sendSeen(picture), () => this.stopSharing());
+    } catch (error) {
+      this.view.problem(error);
+    }
+    this.show();
+  }
+
+  stopSharing() {
+    this.camera?.close();
+    this.camera = null;
+    if (this.seen) this.line?.send({ type: "conversation.item.delete", item_id: this.seen });
+    this.seen = null;
+    this.view.preview(null);
+    this.show();
+  }
+
+  /** Send what the camera sees in place of what it saw before. */
+  sendSeen(picture) {
+    if (this.phase !== "live" || this.line.backlog > CAMERA_BACKLOG) return false;
+    const id = `seen_${++this.pictureCount}`;
+    const content = [{ type: "input_image", image_url: picture.url }];
+    this.line.send({ type: "conversation.item.create", item: { type: "message", role: "user", id, content } });
+    if (this.seen) this.line.send({ type: "conversation.item.delete", item_id: this.seen });
+    this.seen = id;
+    this.view.preview(picture, (this.camera?.sent ?? 0) + 1);
+    return true;
+  }
+
+  async changed(names) {
+    const among = (...some) => some.some((name) => names.includes(name));
+    if (among("instructions", "threshold", "silence", "interrupt") && this.phase === "live") this.configure();
+    if (among("speaker", "echo")) await this.loudspeaker?.route(this.settings);
+    if (among("microphone", "echo", "noise", "gain") && this.microphone) await this.reopenMicrophone();
+    this.show();
   }
 
   // ---- the way into a session and out of it
@@ -62,7 +156,7 @@ class Talk {
     const session = (this.session = new AbortController());
     this.view.problem(null);
     try {
-      this.loudspeaker = new Loudspeaker((report) => this.played(report), () => this.show());
+      this.loudspeaker = new Loudspeaker(this.settings, (report) => this.played(report), () => this.show());
       await this.untilReady(session.signal);
       if (withMicrophone) await this.openMicrophone(session.signal);
       await this.loudspeaker.ready;
@@ -84,21 +178,20 @@ class Talk {
     this.enter("asking");
     let frames = 0;
     let heard = false;
-    const microphone = await Microphone.open(
-      (pcm) => {
+    const microphone = await Microphone.open(this.settings, {
+      onFrame: (pcm) => {
         heard ||= pcm.some((sample) => sample !== 0);
-        if (++frames === MUTE_FRAMES && !heard) {
-          this.view.problem(
-            new Problem("The microphone is silent.", "It may be muted at the device or in the system's settings."),
-          );
-        }
+        if (++frames === MUTE_FRAMES && !heard) this.view.problem(new Problem("mic_silent"));
         this.hear(pcm);
       },
-      () => this.microphoneGone(),
-    );
+      onEnded: () => this.microphoneGone(),
+      onBlocked: () => this.show(),
+    });
     if (signal.aborted) microphone.close();
     signal.throwIfAborted();
     this.microphone = microphone;
+    this.microphoneMissed = false;
+    this.chosen.listDevices(); // they have names from now on
     this.enter(before);
   }
 
@@ -113,19 +206,47 @@ class Talk {
     }
   }
 
+  async reopenMicrophone() {
+    this.microphone?.close();
+    this.microphone = null;
+    await this.addMicrophone();
+  }
+
   connect() {
     this.enter("connecting");
     this.conversation.begin();
-    this.line = new Realtime(realtimeUrl(), {
-      onOpen: () => this.opened(),
+    this.timeline.begin(this.now);
+    this.seen = null;
+    this.loudspeaker.perform({ do: "flush" }); // the next session counts its replies from 1 again
+    this.line = new Line({
+      onCreated: (event) => this.created(event),
       onEvent: (event) => this.receive(event),
-      onLost: (problem) => this.fail(problem, "lost"),
+      onBroken: () => this.enter("reconnecting"),
+      onBack: (seconds) => this.back(seconds),
+      onLost: (problem, what) => this.lost(problem, what),
     });
   }
 
-  opened() {
+  created({ session }) {
+    this.place = this.notice = null;
+    this.chosen.serversOwn(session.audio.input.turn_detection);
     this.enter("live");
+    this.configure();
     this.keepAwake();
+    this.sendUnsent();
+  }
+
+  configure() {
+    this.line.send({ type: "session.update", session: sessionFields(this.settings, INPUT_RATE, OUTPUT_RATE) });
+  }
+
+  back(seconds) {
+    this.conversation.add({ kind: "mark", key: "talk.resumed", values: { seconds: seconds.toFixed(1) } });
+    this.enter("live");
+    this.sendUnsent();
+  }
+
+  sendUnsent() {
     if (this.unsent !== null) this.ask(this.unsent);
     this.unsent = null;
   }
@@ -133,6 +254,28 @@ class Talk {
   stop() {
     this.leave();
     this.enter("idle");
+  }
+
+  /** The session is over; with `again`, the devices stay open and the next one begins by itself. */
+  async lost(problem, { again, after_s = 0, at_once = false }) {
+    this.line = null;
+    if (!again) {
+      this.fail(problem, "lost");
+      return;
+    }
+    const { signal } = this.session;
+    this.conversation.end();
+    this.loudspeaker.perform({ do: "flush" });
+    this.view.problem(problem);
+    this.enter("waiting");
+    try {
+      if (!at_once) await sleep(Math.max(LOOK_MS, 1000 * after_s));
+      signal.throwIfAborted();
+      await this.untilReady(signal);
+      this.connect();
+    } catch (error) {
+      if (!signal.aborted) this.fail(error, "lost");
+    }
   }
 
   fail(error, phase) {
@@ -145,9 +288,11 @@ class Talk {
 
   leave() {
     this.session?.abort();
-    for (const part of [this.line, this.microphone, this.loudspeaker]) part?.close();
+    this.line?.leave();
+    for (const part of [this.microphone, this.loudspeaker, this.camera]) part?.close();
     this.wakeLock?.release();
-    this.line = this.microphone = this.loudspeaker = this.wakeLock = null;
+    this.line = this.microphone = this.loudspeaker = this.camera = this.wakeLock = this.place = this.notice = null;
+    this.view.preview(null);
     if (this.unsent !== null) this.view.giveBack(this.unsent);
     this.unsent = null;
     this.level = 0;
@@ -157,39 +302,86 @@ class Talk {
   // ---- what happens during a session
 
   receive(event) {
-    this.notice = noticeOf(event) ?? this.notice;
+    this.noteNotice(event);
+    this.timeline.note(event, this.now);
     if (event.type === "error") this.complain(event.error);
     if (event.type === "response.created") this.view.problem(null);
     for (const command of this.conversation.receive(event)) this.loudspeaker.perform(command);
+    if (event.item?.id === this.shown?.id) this.conversation.showPictures(this.shown?.id, this.shown?.pictures);
     this.show();
+  }
+
+  noteNotice({ type, position, estimate_s, seconds_left }) {
+    if (type === "vita.queue") {
+      this.place = { position, seconds: Math.ceil(estimate_s) };
+      this.phase = "queued";
+    }
+    if (type === "vita.draining") this.notice = { seconds: Math.ceil(seconds_left) };
   }
 
   complain({ code, message, event_id }) {
     if (code === "response_cancel_not_active") return; // the reply ended while Stop was on its way
-    this.view.problem(new Problem("The server reports a problem.", message));
+    if (code === "item_not_found") return; // a picture that was replaced, or sound of a reply of which nothing is kept
+    if (this.phase !== "live") return; // the line says why there is no session
+    if (code === "image_not_supported") {
+      this.seen = null;
+      this.stopSharing();
+      this.view.problem(new Problem("blind"));
+    } else {
+      this.view.problem(new Problem("server", message));
+    }
     if (this.asked && this.asked.id === event_id) this.view.giveBack(this.asked.text);
   }
 
   played(report) {
     this.sound = report;
-    this.conversation.played(report);
+    const item_id = this.conversation.played(report);
+    this.timeline.played(report, this.now);
+    if (item_id && report.played > 0) {
+      const played_ms = Math.floor((1000 * report.played) / OUTPUT_RATE);
+      this.line?.send({ type: "playback.ack", item_id, played_ms });
+    }
     this.show();
   }
 
   hear(pcm) {
-    if (this.phase !== "live") return;
-    const power = pcm.reduce((sum, sample) => sum + sample * sample, 0) / pcm.length;
-    const decibels = 10 * Math.log10(power / 32768 ** 2 + 1e-9);
-    this.level = Math.max(0, Math.min(1, 1 + decibels / 50), this.level - 0.08);
-    this.line.sendAudio(pcm);
+    if (!this.line) return;
+    let power = 0;
+    for (const sample of pcm) power += sample * sample;
+    const decibels = 10 * Math.log10(power / pcm.length / 32768 ** 2 + 1e-9);
+    const loudness = Math.max(0, Math.min(1, 1 + decibels / 50));
+    this.level = Math.max(loudness, this.level - 0.08);
+    this.timeline.level(loudness, this.now);
+    if (this.phase === "live") this.line.sendAudio(pcm);
     this.show();
   }
 
   microphoneGone() {
     this.microphone?.close();
     this.microphone = null;
-    this.view.problem(new Problem("The microphone is gone.", "It was unplugged or taken away. Press Start to try again."));
+    this.microphoneMissed = true;
+    this.view.problem(new Problem("mic_gone"));
     this.show();
+  }
+
+  /** A headset came or went. The system may have another choice now, and who lost the microphone gets it back. */
+  async devicesChanged() {
+    this.chosen.listDevices();
+    if (this.phase !== "live" || !this.microphoneMissed) return;
+    const found = (await navigator.mediaDevices.enumerateDevices()).some(({ kind }) => kind === "audioinput");
+    if (!found || !this.microphoneMissed) return;
+    this.microphoneMissed = false;
+    await this.addMicrophone();
+    if (this.microphone) this.view.problem(null);
+  }
+
+  /** After the laptop slept, or the page was in the background: contexts were stopped, sockets are gone. */
+  wakeUp() {
+    if (document.hidden) return;
+    this.keepAwake();
+    if (this.phase !== "live" && this.phase !== "reconnecting") return;
+    this.unblockSound();
+    this.line?.hurry();
   }
 
   /** A phone that goes to sleep would end the talk. */
@@ -247,20 +439,19 @@ class Talk {
 
   get hint() {
     if (this.mood === "broken") return this.server.loading.error;
-    if (this.mood === "loading") return this.server.loading?.phase ?? null;
-    if (this.phase === "live" && this.notice) return this.notice;
-    if (this.phase === "lost" && this.server === null) return "The server does not answer. Trying again …";
-    if (this.phase === "lost" && this.server?.ready === false) return "The server is starting again.";
-    return null;
+    if (this.mood === "loading" && this.server.loading?.phase) return this.server.loading.phase;
+    if (this.mood === "queued") return say("hint.queued", this.place);
+    if (this.phase === "live" && this.notice) return say("hint.draining", this.notice);
+    return say(`hint.${this.mood}`);
   }
 
   get numbers() {
-    const { underruns: gaps, dropped } = this.sound;
+    const { underruns, dropped } = this.sound;
     const unsent = this.line?.droppedFrames ?? 0;
     const parts = [];
-    if (gaps > 0) parts.push(`${gaps} ${gaps === 1 ? "gap" : "gaps"} in the sound`);
-    if (dropped > 0) parts.push(`${(dropped / OUTPUT_RATE).toFixed(1)} s of sound lost`);
-    if (unsent > 0) parts.push(`slow connection: ${(unsent * FRAME_S).toFixed(1)} s of speech lost`);
+    if (underruns > 0) parts.push(say("sound.gaps", { count: underruns }));
+    if (dropped > 0) parts.push(say("sound.lost", { seconds: (dropped / OUTPUT_RATE).toFixed(1) }));
+    if (unsent > 0) parts.push(say("sound.unsent", { seconds: (unsent * FRAME_S).toFixed(1) }));
     return parts.join(" · ");
   }
 
@@ -273,11 +464,13 @@ class Talk {
   }
 
   draw() {
+    const live = this.phase === "live";
     this.view.mood(this.mood, this.button, this.hint);
     this.view.loading(this.mood === "loading" ? this.server : null);
     this.view.level(this.level);
-    this.view.voice(this.phase === "live" && this.conversation.voice);
-    this.view.soundBlocked(this.phase === "live" && this.loudspeaker.blocked);
+    this.view.voice(live && this.conversation.voice);
+    this.view.soundBlocked(live && (this.loudspeaker.blocked || (this.microphone?.blocked ?? false)));
+    this.view.sharing(this.camera !== null);
     this.view.showRoles(this.conversation.roles);
     this.view.showEntries(this.conversation.entries);
     this.view.numbers(this.numbers);
@@ -288,30 +481,25 @@ class Talk {
 function insecure() {
   const { hostname, port } = location;
   const tunnel = `ssh -L ${port || 80}:localhost:${port || 80} ${hostname}`;
-  return new Problem(
-    "Speech needs https:// or localhost.",
-    `Browsers give this address neither the microphone nor the loudspeaker. Open the page with https://, or run “${tunnel}” ` +
-      `on your machine and open http://localhost${port && `:${port}`}.`,
-  );
+  return new Problem("insecure", "", { tunnel, local: `http://localhost${port && `:${port}`}` });
 }
 
 const view = new View();
-const talk = new Talk(view);
+const chosen = new SettingsView((names) => talk.changed(names));
+const talk = new Talk(view, chosen);
+new TimelineView(talk.timeline, () => talk.now);
 
 view.bind({
   press: () => talk.press(),
   ask: (text) => talk.ask(text),
+  hasPictures: () => talk.pictures.length > 0,
   stopReply: () => talk.stopReply(),
   unblockSound: () => talk.unblockSound(),
+  addPictures: (files) => talk.addPictures(files),
+  share: (source) => talk.share(source),
 });
-document.addEventListener("visibilitychange", () => talk.keepAwake());
+document.addEventListener("visibilitychange", () => talk.wakeUp());
+navigator.mediaDevices?.addEventListener("devicechange", () => talk.devicesChanged());
 if (!window.isSecureContext) view.problem(insecure());
 talk.show();
 talk.watch();
-
-/** What the server says about itself; "" when that is over. */
-function noticeOf({ type, position, estimate_s, seconds_left }) {
-  if (type === "vita.queue") return `All places are taken. You are number ${position}; about ${Math.ceil(estimate_s)} s.`;
-  if (type === "vita.draining") return `The server is stopping; this answer has ${Math.ceil(seconds_left)} s.`;
-  return type === "session.created" ? "" : undefined;
-}

@@ -1,54 +1,36 @@
-// The page's elements. Shows what it is told to; decides nothing.
+// The talk page's elements. Shows what it is told to; decides nothing.
 
-import { OUTPUT_RATE } from "./audio.js";
+import { OUTPUT_RATE } from "./loudspeaker.js";
+import { picturesAmong } from "./pictures.js";
+import { meaning, say } from "./words.js";
 
-const MOODS = {
-  idle: ["Ready", "Press the button and speak."],
-  loading: ["The server is starting", ""],
-  broken: ["The server could not start", ""],
-  unreachable: ["The server does not answer", "Trying again …"],
-  connecting: ["Connecting", ""],
-  asking: ["Connecting", "Allow the microphone if the browser asks."],
-  listening: ["Listening", "Just speak."],
-  typing: ["Connected", "Type a question, or press the button to speak."],
-  hearing: ["You are speaking", ""],
-  thinking: ["Thinking", ""],
-  speaking: ["Speaking", "Speak to interrupt."],
-  held: ["Held", "Paused. Was that meant for me?"],
-  lost: ["Not connected", "Press the button to reconnect."],
-};
-
-const MEANINGS = {
-  "<1>": "question",
-  "<2>": "not for the model",
-  "<3>": "typed",
-};
-
-const IGNORED = {
-  verdict: "ignored",
-  deadline: "ignored: no verdict in time",
-  failed: "ignored: the monitor failed",
-};
-
-const SECONDS = new Intl.NumberFormat("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
-
+/** @returns {any} elements of every kind */
 const at = (id) => document.getElementById(id);
 
 export class View {
   constructor() {
     this.shown = new Map(); // entry id -> its element
     this.roles = null;
+    this.trouble = null;
   }
 
-  bind({ press, ask, stopReply, unblockSound }) {
+  bind({ press, ask, hasPictures, stopReply, unblockSound, addPictures, share }) {
     at("talk").addEventListener("click", press);
     at("stop-reply").addEventListener("click", stopReply);
     at("unblock").addEventListener("click", unblockSound);
-    document.addEventListener("keydown", ({ key }) => key === "Escape" && stopReply());
+    at("camera").addEventListener("click", () => share("camera"));
+    at("screen").addEventListener("click", () => share("screen"));
+    at("screen").hidden = !navigator.mediaDevices?.getDisplayMedia; // phones share no screen
+    document.addEventListener("keydown", ({ key }) => key === "Escape" && !at("settings").open && stopReply());
+    at("picture").addEventListener("change", () => {
+      addPictures(picturesAmong(at("picture").files));
+      at("picture").value = "";
+    });
+    document.addEventListener("paste", ({ clipboardData }) => addPictures(picturesAmong(clipboardData.files)));
     at("typed").addEventListener("submit", (event) => {
       event.preventDefault();
       const text = at("question").value.trim();
-      if (text === "") return;
+      if (text === "" && !hasPictures()) return;
       at("question").value = "";
       ask(text);
     });
@@ -59,13 +41,25 @@ export class View {
     at("question").value ||= text;
   }
 
+  /** Pictures that will go with the next question. */
+  attached(urls, onRemove) {
+    at("attached").hidden = urls.length === 0;
+    at("attached").replaceChildren(
+      ...urls.map((url, i) => {
+        const button = element("button", { type: "button", class: "thumb", "aria-label": say("do.remove", { name: i + 1 }) });
+        button.append(element("img", { src: url, alt: "" }), element("span", { "aria-hidden": "true" }, "×"));
+        button.addEventListener("click", () => onRemove(url));
+        return button;
+      }),
+    );
+  }
+
   /** `button` is "Start", "Stop" or "Reconnect". */
-  mood(mood, button, hint = null) {
-    const [title, usual] = MOODS[mood];
+  mood(mood, button, hint) {
     document.body.dataset.mood = mood;
-    setText(at("mood"), title);
-    setText(at("hint"), hint ?? usual);
-    setText(at("talk-label"), button);
+    setText(at("mood"), say(`mood.${mood}`));
+    setText(at("hint"), hint);
+    setText(at("talk-label"), say(`do.${button}`));
     at("talk").dataset.does = button;
     at("stop-reply").hidden = mood !== "thinking" && mood !== "speaking" && mood !== "held";
   }
@@ -94,10 +88,32 @@ export class View {
     at("unblock").hidden = !blocked;
   }
 
+  sharing(sharing) {
+    for (const id of ["camera", "screen"]) {
+      const key = sharing ? "talk.camera.stop" : `talk.${id}`;
+      at(id).setAttribute("aria-label", say(key));
+      at(id).title = say(key);
+      at(id).setAttribute("aria-pressed", String(sharing));
+    }
+  }
+
+  /** What was really sent of a camera or screen, the `count`th picture. */
+  preview(picture, count = 0) {
+    at("seen").hidden = picture === null;
+    if (picture === null) return;
+    at("seen-picture").src = picture.url;
+    at("seen-picture").alt = say("talk.camera.preview");
+    setText(at("seen-facts"), say("talk.camera.sent", { ...picture, count }));
+  }
+
+  /** @param {any} problem a Problem, any other error, or null for none */
   problem(problem) {
+    this.trouble = problem;
     at("problem").hidden = problem === null;
-    at("problem-title").textContent = problem?.message ?? "";
-    at("problem-advice").textContent = problem?.advice ?? "";
+    if (problem === null) return;
+    const { key = "other", values = {}, detail = problem.message } = problem;
+    setText(at("problem-title"), say(`problem.${key}`, values));
+    setText(at("problem-advice"), detail || say(`problem.${key}.advice`, values));
   }
 
   numbers(text) {
@@ -137,6 +153,7 @@ export class View {
 
 function newEntry({ kind }) {
   const node = element("article", { class: `entry ${kind}` });
+  if (kind === "utterance") node.append(element("div", { class: "shown" }));
   if (kind === "utterance" || kind === "reply") node.append(element("p", { class: "words" }));
   if (kind !== "mark") node.append(element("p", { class: "facts" }));
   return node;
@@ -145,54 +162,68 @@ function newEntry({ kind }) {
 function fill(node, entry) {
   switch (entry.kind) {
     case "mark":
-      setText(node, entry.text);
+      setText(node, say(entry.key, entry.values));
       break;
     case "utterance":
-      setText(node.firstChild, entry.text ?? "(spoken)"); // not every model writes down what it hears
+      if (entry.pictures && !node.firstChild.hasChildNodes()) {
+        node.firstChild.append(...entry.pictures.map((src) => element("img", { src, alt: "" })));
+      }
+      setText(node.querySelector(".words"), entry.text ?? say("talk.spoken")); // not every model writes down what it hears
       setFacts(node.lastChild, [token(entry), ...certainty(entry)]);
       break;
     case "overheard":
-      setFacts(node.lastChild, [token(entry), { text: IGNORED[entry.reason] }, ...certainty(entry)]);
+      setFacts(node.lastChild, [token(entry), { text: say(`ignored.${entry.reason}`) }, ...certainty(entry)]);
       break;
     case "reply":
       // Screen readers announce a reply once, when it is whole.
-      node.setAttribute("aria-busy", entry.status === "in_progress");
+      node.setAttribute("aria-busy", String(entry.status === "in_progress"));
       node.dataset.status = entry.status;
-      setText(node.firstChild, entry.text || "…");
+      setReply(node.firstChild, entry);
       setFacts(node.lastChild, [author(entry), ...ending(entry), ...latency(entry.timeline)]);
       break;
   }
 }
 
-const token = ({ state }) => state && { class: "token", data: { state }, text: state, title: MEANINGS[state] };
+/** What was announced and not heard is struck out. */
+function setReply(node, { text, unheard = "", status }) {
+  const cut = status === "cancelled" ? unheard : "";
+  const key = `${text}\n${cut}`;
+  if (node.dataset.key === key) return;
+  node.dataset.key = key;
+  node.textContent = text || (cut ? "" : "…");
+  if (!cut) return;
+  node.append(element("span", { class: "hidden" }, ` ${say("talk.unheard")} `), element("s", {}, cut));
+}
+
+const token = ({ state }) => state && { class: "token", data: { state }, text: state, title: meaning(state) };
 
 const author = ({ instance }) =>
   instance && {
     class: "instance",
     data: { instance: instanceColour(instance) },
     text: instance,
-    title: "The instance that answered",
+    title: say("reply.instance"),
   };
 
 function* certainty({ state, p1 }) {
-  if (MEANINGS[state]) yield { text: MEANINGS[state] };
-  if (p1 != null && state !== "<3>") yield { text: `p1 ${p1.toFixed(2)}`, title: "How sure the model is that this was meant for it" };
+  if (meaning(state)) yield { text: meaning(state) };
+  if (p1 != null && state !== "<3>") yield { text: `p1 ${p1.toFixed(2)}`, title: say("state.p1") };
 }
 
 function* ending({ status, heard }) {
-  const seconds = heard > 0 ? ` after ${(heard / OUTPUT_RATE).toFixed(1)} s` : "";
-  if (status === "cancelled") yield { class: "cut", text: `cut${seconds}` };
-  if (status === "failed" || status === "incomplete") yield { class: "cut", text: `failed${seconds}` };
+  const seconds = (heard / OUTPUT_RATE).toFixed(1);
+  if (status === "cancelled") yield { class: "cut", text: heard > 0 ? say("reply.cut", { seconds }) : say("reply.cut.unheard") };
+  if (status === "failed" || status === "incomplete") yield { class: "cut", text: say("reply.failed") };
 }
 
 function* latency(timeline) {
   if (timeline?.first_audio_sent == null) return;
   const asked = timeline.speech_end ?? timeline.begun; // a typed question has no speech
-  const since = (name) => SECONDS.format(timeline[name] - asked);
+  const since = (name) => (timeline[name] - asked).toFixed(2);
   const steps = ["verdict", "first_token", "first_audio_sent"].filter((name) => timeline[name] != null);
   yield {
-    text: `${since("first_audio_sent")} s to first sound`,
-    title: "Seconds since the end of the question: " + steps.map((name) => `${name.replaceAll("_", " ")} ${since(name)}`).join(", "),
+    text: say("reply.first_sound", { seconds: since("first_audio_sent") }),
+    title: say("reply.steps", { steps: steps.map((name) => `${name.replaceAll("_", " ")} ${since(name)}`).join(", ") }),
   };
 }
 
@@ -237,7 +268,7 @@ function setText(node, text) {
 
 function element(tag, attributes, text = "") {
   const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) if (value) node.setAttribute(name, value);
+  for (const [name, value] of Object.entries(attributes)) if (value !== "" || name === "alt") node.setAttribute(name, value);
   node.textContent = text;
   return node;
 }

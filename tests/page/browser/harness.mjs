@@ -1,0 +1,162 @@
+// A real browser, a real server, a recording as its microphone, and what the page's worklets did.
+
+import { spawn } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+import { chromium } from "playwright-core";
+
+const ROOT = new URL("../../../", import.meta.url).pathname;
+const { PYTHON, CHROMIUM, RECORDINGS } = process.env;
+const RATE = 16000;
+
+export const sleep = (ms) => new Promise((wake) => setTimeout(wake, ms));
+
+/** Wait until `look` says something true; returns it. */
+export async function until(look, ms = 20000, what = look.toString()) {
+  for (const end = Date.now() + ms; ; await sleep(50)) {
+    const seen = await look();
+    if (seen) return seen;
+    if (Date.now() > end) throw new Error(`not within ${ms} ms: ${what}`);
+  }
+}
+
+export async function freePort() {
+  const probe = createServer().listen(0, "127.0.0.1");
+  await new Promise((resolve) => probe.once("listening", resolve));
+  const { port } = probe.address();
+  await new Promise((resolve) => probe.close(resolve));
+  return port;
+}
+
+/** Serve a configuration (a path from the repository's root); `stop` with a signal, `start` again on the same port. */
+export class Server {
+  static async start(config, ...flags) {
+    const server = new Server();
+    server.port = await freePort();
+    server.command = ["-m", "vita_duplex.server.cli", "serve", "--config", config, "--port", String(server.port), ...flags];
+    await server.start();
+    return server;
+  }
+
+  get url() {
+    return `http://127.0.0.1:${this.port}/`;
+  }
+
+  async start() {
+    this.process = spawn(PYTHON, this.command, { cwd: ROOT, stdio: ["ignore", "ignore", "pipe"] });
+    let said = "";
+    this.process.stderr.on("data", (data) => (said = (said + data).slice(-5000)));
+    this.ended = new Promise((resolve) => this.process.once("exit", resolve));
+    const ready = async () => {
+      if (this.process.exitCode !== null) throw new Error(`the server ended: ${said}`);
+      return fetch(`${this.url}ready`).then(({ ok }) => ok, () => false);
+    };
+    await until(ready, 400000, "the server is ready"); // engines on busy cores are slow
+  }
+
+  async stop(signal = "SIGTERM") {
+    this.process.kill(signal);
+    await this.ended;
+  }
+}
+
+/** A WAV file with recordings of tests/data at these seconds: `[[2, "goforward"]]`. */
+export function microphone(placed, seconds) {
+  const sound = Buffer.alloc(seconds * RATE * 2);
+  for (const [at, name] of placed) {
+    readFileSync(join(RECORDINGS, `${name}.wav`)).subarray(44).copy(sound, Math.round(at * RATE) * 2);
+  }
+  const head = Buffer.alloc(44);
+  head.write("RIFF", 0);
+  head.writeUInt32LE(36 + sound.length, 4);
+  head.write("WAVEfmt ", 8);
+  head.writeUInt32LE(16, 16);
+  head.writeUInt16LE(1, 20);
+  head.writeUInt16LE(1, 22);
+  head.writeUInt32LE(RATE, 24);
+  head.writeUInt32LE(2 * RATE, 28);
+  head.writeUInt16LE(2, 32);
+  head.writeUInt16LE(16, 34);
+  head.write("data", 36);
+  head.writeUInt32LE(sound.length, 40);
+  const file = join(mkdtempSync(join(tmpdir(), "microphone-")), "microphone.wav");
+  writeFileSync(file, Buffer.concat([head, sound]));
+  process.once("exit", () => rmSync(file, { force: true }));
+  return file;
+}
+
+const FLAGS = ["--no-sandbox", "--disable-gpu", "--autoplay-policy=user-gesture-required"];
+const ALLOW = "--use-fake-ui-for-media-stream";
+const DEVICES = "--use-fake-device-for-media-stream";
+
+/**
+ * `wav`: what the microphone hears. `fake`: true, a person that allows everything and devices; "device only", nobody who
+ * allows them; false, no devices.
+ */
+export async function openBrowser(wav, { fake = true, more = [] } = {}) {
+  const fakes = [fake === true && ALLOW, fake && DEVICES, wav && `--use-file-for-fake-audio-capture=${wav}%noloop`];
+  const args = [...FLAGS, ...fakes.filter(Boolean), ...more];
+  return chromium.launch({ executablePath: CHROMIUM, headless: true, args });
+}
+
+/**
+ * A page that notes what its worklets and socket do: `window.seen` has `reports` of the playback worklet, `frames` of the
+ * microphone (time and loudness), `pushed` and `heard` samples of the loudspeaker's node. Times are performance.now().
+ */
+export async function openPage(browser, url, options = {}) {
+  const context = await browser.newContext({ viewport: { width: 1100, height: 850 }, locale: "en-GB", ...options });
+  const page = await context.newPage();
+  page.errors = [];
+  page.on("pageerror", (error) => page.errors.push(error.message));
+  page.on("console", (message) => message.type() === "error" && page.errors.push(message.text()));
+  await page.addInitScript(watchWorklets);
+  await page.goto(url);
+  return page;
+}
+
+function watchWorklets() {
+  window.seen = { reports: [], frames: [], pushed: [], heard: [] };
+  const Node = window.AudioWorkletNode;
+  window.AudioWorkletNode = class extends Node {
+    constructor(context, name, options) {
+      super(context, name, options);
+      this.port.addEventListener("message", ({ data }) => {
+        const t = performance.now();
+        if (name === "playback") window.seen.reports.push({ t, ...data });
+        else window.seen.frames.push({ t, loud: Math.max(...data.map(Math.abs)) });
+      });
+      if (name !== "playback") return;
+      const post = this.port.postMessage.bind(this.port);
+      this.port.postMessage = (command, ...more) => {
+        if (command.pcm) window.seen.pushed.push(...command.pcm);
+        post(command, ...more);
+      };
+      const tap = context.createScriptProcessor(4096, 1, 1);
+      tap.onaudioprocess = ({ inputBuffer }) => {
+        for (const one of inputBuffer.getChannelData(0)) window.seen.heard.push(Math.round(one * 32768));
+      };
+      this.tap = tap;
+      this.reconnect();
+    }
+
+    disconnect(...where) {
+      super.disconnect(...where);
+      this.reconnect();
+    }
+
+    /** The page routes its loudspeaker anew; the recording goes on. */
+    reconnect() {
+      super.connect(this.tap);
+      this.tap.connect(this.context.destination);
+    }
+  };
+}
+
+export const mood = (page) => page.evaluate(() => document.body.dataset.mood);
+
+export const mooded = (page, wanted, ms) => until(async () => (await mood(page)) === wanted, ms, `mood ${wanted}`);
+
+export const text = (page, selector) => page.locator(selector).innerText();

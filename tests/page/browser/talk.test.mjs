@@ -1,0 +1,245 @@
+import assert from "node:assert/strict";
+import { after, test } from "node:test";
+
+import { Server, microphone, mood, mooded, openBrowser, openPage, sleep, text, until } from "./harness.mjs";
+import { Network } from "./proxy.mjs";
+
+const LOUD = 1500; // of 32768; the recordings' breath is below it, their first syllable above
+const closing = [];
+
+after(async () => {
+  for (const close of closing.reverse()) await close();
+});
+
+async function serve(...what) {
+  const server = await Server.start(...what);
+  closing.push(() => server.stop());
+  return server;
+}
+
+async function browse(...what) {
+  const browser = await openBrowser(...what);
+  closing.push(() => browser.close());
+  return browser;
+}
+
+const scripted = await serve("configs/scripted.yaml");
+const once = await serve("tests/page/browser/once.yaml");
+const quiet = await browse(microphone([], 60));
+
+const reports = (page, why) => page.evaluate((why) => window.seen.reports.filter((one) => one.why === why), why);
+const drained = (page, count) => until(async () => (await reports(page, "drained")).length >= count, 30000, `${count} heard`);
+const ask = async (page, question) => {
+  await page.fill("#question", question);
+  await page.keyboard.press("Enter");
+};
+
+/** How often `heard` paused on its way through `wanted`; throws where a sample is lost, repeated or wrong. */
+function pauses(heard, wanted) {
+  const goesOn = (at, place) => wanted.slice(place, place + 200).every((sample, i) => heard[at + i] === sample);
+  const find = (at, place) => {
+    while (at < heard.length && !goesOn(at, place)) at++;
+    assert.ok(at < heard.length, `sample ${place} of ${wanted.length} was not heard`);
+    return at;
+  };
+  let count = 0;
+  for (let [at, place] = [find(0, 0), 0]; place < wanted.length; at++, place++) {
+    if (heard[at] === wanted[place]) continue;
+    count++;
+    at = find(at, place); // beyond the few samples that fade, and silence
+  }
+  return count;
+}
+
+test("a second question into the answer: silent within 250 ms, the new answer follows, the old one is shown cut", async (t) => {
+  const browser = await browse(microphone([[2, "goforward"], [7, "something"]], 40));
+  const page = await openPage(browser, scripted.url);
+  await page.click("#talk");
+  await drained(page, 1);
+  await mooded(page, "listening", 5000);
+  const [held] = await reports(page, "held");
+  const [{ t: started }] = await reports(page, "started");
+  const frames = await page.evaluate(() => window.seen.frames);
+  const onset = frames.find(({ t, loud }) => t > started && loud > LOUD).t - 20; // the frame's first sample
+  t.diagnostic(`${Math.round(held.t - onset)} ms from the first loud frame to silence`);
+  assert.ok(held.t - onset <= 250, `${held.t - onset} ms`);
+  assert.equal(await page.locator('.reply[data-status="cancelled"] s').count(), 1);
+  assert.match(await text(page, '.reply[data-status="cancelled"] .facts'), /cut after 2\.\d s/);
+  assert.match(await text(page, ".reply:last-child .words"), /second answer/);
+  assert.equal(await text(page, "#swaps"), "1");
+  assert.deepEqual(await page.locator(".utterance .token").allInnerTexts(), ["<1>", "<1>"]);
+  assert.equal(await page.evaluate(() => window.seen.reports.at(-1).underruns), 0);
+  assert.ok((await page.locator("#timeline .t-yes").count()) === 2);
+  assert.deepEqual(page.errors, []);
+  await browser.close();
+});
+
+test("what is not meant for the model holds the answer, and every sample of it is heard once", async () => {
+  const browser = await browse(microphone([[2, "goforward"], [6, "jfk-americans"]], 40));
+  const page = await openPage(browser, once.url);
+  await page.click("#talk");
+  await drained(page, 1);
+  await sleep(500); // the tap's last block
+  assert.equal((await reports(page, "held")).length, 1);
+  assert.equal((await reports(page, "resumed")).length, 1);
+  assert.equal(await page.locator(".overheard .token").innerText(), "<2>");
+  const { heard, pushed } = await page.evaluate(() => window.seen);
+  assert.equal(pauses(heard, pushed), 1);
+  const before = pushed.length;
+  await ask(page, "and again?"); // uninterrupted
+  await drained(page, 2);
+  const whole = await page.evaluate((before) => window.seen.pushed.slice(before), before);
+  assert.deepEqual(pushed, whole);
+  await browser.close();
+});
+
+for (const [what, cut, mend] of [["breaks", "break", "mend"], ["swallows everything", "swallow", "deliver"]]) {
+  test(`a network that ${what} for 5 s in mid-answer: it goes on by itself, nothing lost or repeated`, async () => {
+    const network = await Network.to(once.port);
+    const page = await openPage(quiet, network.url);
+    await page.click("#talk");
+    await mooded(page, "listening", 10000);
+    await ask(page, "once");
+    await drained(page, 1);
+    const whole = await page.evaluate(() => window.seen.pushed.slice());
+    await ask(page, "and once more");
+    await until(async () => (await reports(page, "started")).length === 2);
+    await sleep(1000);
+    network[cut]();
+    await sleep(5000);
+    network[mend]();
+    await drained(page, 2);
+    const pushed = await page.evaluate((from) => window.seen.pushed.slice(from), whole.length);
+    assert.deepEqual(pushed, whole);
+    assert.equal(await page.locator('.reply[data-status="completed"]').count(), 2);
+    await mooded(page, "listening", 5000);
+    await page.context().close();
+    network.close();
+  });
+}
+
+test("a server that is restarted: said so, and a new conversation without a click", async () => {
+  const server = await serve("tests/page/browser/once.yaml");
+  const page = await openPage(quiet, server.url);
+  await page.click("#talk");
+  await mooded(page, "listening", 10000);
+  await server.stop("SIGKILL");
+  await mooded(page, "reconnecting", 5000);
+  await server.start();
+  await mooded(page, "listening", 15000);
+  assert.match(await text(page, "#problem"), /restarted/);
+  await ask(page, "Are you there?");
+  await drained(page, 1);
+  assert.equal(await page.locator("#problem").isVisible(), false);
+  await page.context().close();
+});
+
+test("who has to wait is told the place, and comes in by itself", async () => {
+  const server = await serve("tests/page/browser/once.yaml", "--set", "server.max_sessions=1");
+  const first = await openPage(quiet, server.url);
+  await first.click("#talk");
+  await mooded(first, "listening", 10000);
+  const second = await openPage(quiet, server.url);
+  await second.click("#talk");
+  await mooded(second, "queued", 10000);
+  assert.match(await text(second, "#hint"), /You are number 1/);
+  await first.click("#talk");
+  await mooded(second, "listening", 10000);
+  for (const page of [first, second]) await page.context().close();
+});
+
+test("a full server: said so, and tried again", async () => {
+  const server = await serve("tests/page/browser/once.yaml", "--set", "server.max_sessions=1", "--set", "server.max_waiting=0");
+  const first = await openPage(quiet, server.url);
+  await first.click("#talk");
+  await mooded(first, "listening", 10000);
+  const second = await openPage(quiet, server.url);
+  await second.click("#talk");
+  await until(async () => /no place/.test(await text(second, "#problem")), 10000);
+  for (const page of [first, second]) await page.context().close();
+});
+
+test("a microphone that is refused, and none at all: each its message, and typing works", async () => {
+  for (const [fake, message] of [["device only", /blocked/], [false, /No microphone/]]) {
+    const browser = await browse(null, { fake });
+    const page = await openPage(browser, once.url, fake ? {} : { permissions: ["microphone"] });
+    await page.click("#talk");
+    await until(async () => message.test(await text(page, "#problem")), 10000, String(message));
+    assert.equal(await mood(page), "idle");
+    await ask(page, "typed");
+    await drained(page, 1);
+    await browser.close();
+  }
+});
+
+test("an insecure origin: what to do is said", async () => {
+  const browser = await browse(null, { more: ["--host-resolver-rules=MAP talk.test 127.0.0.1"] });
+  const page = await openPage(browser, `http://talk.test:${once.port}/`);
+  assert.match(await text(page, "#problem"), /https:\/\/ or localhost/);
+  assert.match(await text(page, "#problem"), /ssh -L/);
+  await browser.close();
+});
+
+test("camera pictures reach the server at their rate, and the newest replaces the one before", async () => {
+  const page = await openPage(quiet, once.url);
+  const got = { added: [], deleted: [] };
+  page.on("websocket", (socket) =>
+    socket.on("framereceived", ({ payload }) => {
+      if (typeof payload !== "string") return;
+      const event = JSON.parse(payload);
+      if (event.type === "conversation.item.added") got.added.push(event.item);
+      if (event.type === "conversation.item.deleted") got.deleted.push(event.item_id);
+    }),
+  );
+  await page.reload();
+  await page.click("#talk");
+  await mooded(page, "listening", 10000);
+  await page.click("#camera");
+  await until(() => got.added.length >= 4, 15000, "four pictures");
+  assert.ok(got.added.every(({ content }) => content[0].type === "input_image"));
+  assert.deepEqual(got.deleted.slice(0, 3), got.added.slice(0, 3).map(({ id }) => id));
+  assert.match(await text(page, "#seen-facts"), /448 × \d+, \d+ so far/);
+  await page.click("#camera");
+  await until(() => got.deleted.length === got.added.length, 5000);
+  assert.equal(await page.locator("#seen").isVisible(), false);
+  assert.equal(await page.locator(".entry").count(), 0);
+  await page.context().close();
+});
+
+test("a picture goes with a typed question and is shown in the talk", async () => {
+  const page = await openPage(quiet, once.url);
+  await page.setInputFiles("#picture", { name: "dot.png", mimeType: "image/png", buffer: Buffer.from(DOT, "base64") });
+  await page.waitForSelector(".thumb");
+  await ask(page, "What is this?");
+  await drained(page, 1);
+  assert.equal(await page.locator(".utterance img").count(), 1);
+  assert.equal(await page.locator(".thumb").count(), 0);
+  await page.setInputFiles("#picture", { name: "no.png", mimeType: "image/png", buffer: Buffer.from("no picture") });
+  await until(async () => /no picture/.test(await text(page, "#problem")));
+  await page.context().close();
+});
+
+test("settings are kept, change the language at once, and reach the server", async () => {
+  const page = await openPage(quiet, once.url);
+  const sent = [];
+  page.on("websocket", (socket) => socket.on("framesent", ({ payload }) => typeof payload === "string" && sent.push(JSON.parse(payload))));
+  await page.click("#open-settings");
+  await page.selectOption("[name=language]", "zh");
+  assert.equal(await text(page, "#talk-label"), "开始");
+  assert.equal(await page.evaluate(() => document.documentElement.lang), "zh-CN");
+  await page.selectOption("[name=theme]", "dark");
+  await page.fill("[name=instructions]", "Be brief.");
+  await page.uncheck("[name=interrupt]");
+  await page.keyboard.press("Escape");
+  await page.reload();
+  assert.equal(await text(page, "#mood"), "就绪");
+  assert.equal(await page.evaluate(() => getComputedStyle(document.body).colorScheme), "dark");
+  await page.click("#talk");
+  await mooded(page, "listening", 10000);
+  const update = sent.find(({ type, session }) => type === "session.update" && session.audio);
+  assert.equal(update.session.instructions, "Be brief.");
+  assert.equal(update.session.audio.input.turn_detection.interrupt_response, false);
+  await page.context().close();
+});
+
+const DOT = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";

@@ -1,0 +1,23 @@
+"""The page in a real browser, against real servers: `tests/page/browser`, driven by playwright-core from npm."""
+
+import json
+
+import pytest
+from browsing import PAGE, node, what_is_missing
+from test_vita_server import TINY
+
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.skipif(what_is_missing() is not None, reason=str(what_is_missing())),
+]
+TESTS = PAGE / "browser"
+
+
+@pytest.mark.parametrize("name", sorted(file.name for file in TESTS.glob("*.test.mjs")))
+def test_the_page_in_a_browser(name: str) -> None:
+    assert node("--test", "--test-reporter=spec", str(TESTS / name)) == 0
+
+
+def test_the_ability_page_with_the_tiny_vita() -> None:
+    server = json.dumps(["configs/vita-4gpu.yaml", *(flag for setting in TINY for flag in ("--set", setting))])
+    assert node("--test", "--test-reporter=spec", str(TESTS / "ability.test.mjs"), ABILITY_SERVER=server) == 0
