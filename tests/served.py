@@ -20,6 +20,20 @@ ROOT = Path(__file__).parent.parent
 READY_S = 400
 """Generous: several times the 90 s it takes on two idle cores, for busy machines."""
 
+TINY_VITA = [
+    f"engine.vita.model={Path(__file__).parent / 'golden' / 'tiny_vita'}",
+    "engine.vita.tensor_parallel_size=1",
+    "engine.vita.dtype=float32",
+    "engine.vita.max_tokens=64",
+    "engine.vita.kv_cache_mib=64",
+    "duplex.first_limit_s=20",
+    "duplex.stall_limit_s=20",
+    "duplex.verdict_deadline_ms=6000",  # two engines and everything else share two cores here
+    "vad.kind=level",
+    "voice.kind=humming",
+]
+"""Settings that put two engines of the tiny checkpoint in the place of `configs/vita-4gpu.yaml`'s."""
+
 
 def free_port() -> int:
     with socket.socket() as probe:

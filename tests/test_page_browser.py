@@ -4,7 +4,7 @@ import json
 
 import pytest
 from browsing import PAGE, node, what_is_missing
-from test_vita_server import TINY
+from served import TINY_VITA
 
 pytestmark = [
     pytest.mark.real,
@@ -19,5 +19,5 @@ def test_the_page_in_a_browser(name: str) -> None:
 
 
 def test_the_ability_page_with_the_tiny_vita() -> None:
-    server = json.dumps(["configs/vita-4gpu.yaml", *(flag for setting in TINY for flag in ("--set", setting))])
+    server = json.dumps(["configs/vita-4gpu.yaml", *(flag for setting in TINY_VITA for flag in ("--set", setting))])
     assert node("--test", "--test-reporter=spec", str(TESTS / "ability.test.mjs"), ABILITY_SERVER=server) == 0

@@ -16,9 +16,8 @@ import torch
 from openai import OpenAI
 from openai.types.chat import ChatCompletion
 from PIL import Image
-from served import served
+from served import TINY_VITA, served
 from test_chat import film, url
-from test_vita_server import TINY as IN_PROCESS
 from tiny_vita import CASES, picture, source
 from vllm_server import vllm_server
 from websockets.sync.client import connect
@@ -41,7 +40,7 @@ def client(request: pytest.FixtureRequest) -> Iterator[OpenAI]:
             with served("vita-remote", *flags(*settings)) as port:
                 yield opened(port)
     else:
-        with served("vita-4gpu", *flags(*IN_PROCESS)) as port:
+        with served("vita-4gpu", *flags(*TINY_VITA)) as port:
             yield opened(port)
 
 
