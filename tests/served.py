@@ -20,6 +20,9 @@ ROOT = Path(__file__).parent.parent
 READY_S = 400
 """Generous: several times the 90 s it takes on two idle cores, for busy machines."""
 
+GONE_S = 120
+"""The same for engines that are stopped one after the other."""
+
 
 def free_port() -> int:
     with socket.socket() as probe:
@@ -47,7 +50,7 @@ def served(config: str | Path, *flags: str) -> Iterator[int]:
             family = psutil.Process(process.pid).children(recursive=True)
             yield port
             process.send_signal(signal.SIGTERM)
-            assert process.wait(40) == 0
+            assert process.wait(GONE_S) == 0
             _, alive = psutil.wait_procs(family, 10)
             assert alive == [], "processes left behind"
         except BaseException:
