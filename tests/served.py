@@ -34,6 +34,9 @@ TINY_VITA = [
 ]
 """Settings that put two engines of the tiny checkpoint in the place of `configs/vita-4gpu.yaml`'s."""
 
+GONE_S = 120
+"""The same for engines that are stopped one after the other."""
+
 
 def free_port() -> int:
     with socket.socket() as probe:
@@ -61,7 +64,7 @@ def served(config: str | Path, *flags: str) -> Iterator[int]:
             family = psutil.Process(process.pid).children(recursive=True)
             yield port
             process.send_signal(signal.SIGTERM)
-            assert process.wait(40) == 0
+            assert process.wait(GONE_S) == 0
             _, alive = psutil.wait_procs(family, 10)
             assert alive == [], "processes left behind"
         except BaseException:

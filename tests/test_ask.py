@@ -1,5 +1,6 @@
 """`vita-duplex ask`: what is wrong with a question is told in one line, before anything is loaded."""
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -11,10 +12,12 @@ import soundfile
 from PIL import Image
 
 from vita_duplex.config import Config
+from vita_duplex.engine.seams import Query
 from vita_duplex.models.layouts import LAYOUTS
 from vita_duplex.server.ask import AskError, listen, look, suited
+from vita_duplex.server.ask import ask as ask_instance
 from vita_duplex.server.check import _vita
-from vita_duplex.server.parts import settings_of
+from vita_duplex.server.parts import settings_of, vitas
 
 ROOT = Path(__file__).parent.parent
 TINY = ROOT / "tests" / "golden" / "tiny_vita"
@@ -116,6 +119,57 @@ def test_the_tiny_checkpoint_is_asked_about_a_picture(tmp_path: Path) -> None:
     assert empty == ""
     assert "".join(answer)
     assert "VITA model ready" in err
+
+
+ORIGINALS = {
+    "1.0": (TINY, (3, 4, 5), 2),
+    "1.5": (ROOT / "tests" / "golden15" / "tiny_vita15", (315, 291, 267), 492),
+}
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("version", ORIGINALS)
+def test_every_kind_of_question_gets_a_verdict(
+    tmp_path: Path, version: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In one process, for each start of an engine takes half a minute."""
+    from judging_by_ear import NOISE, QUERY, judging_by_ear
+
+    original, states, end = ORIGINALS[version]
+    model = judging_by_ear(original, tmp_path / "vita", states, end)
+    vita = {"model": str(model), "dtype": "float32", "kv_cache_mib": 64, "max_tokens": 9}
+    engine = suited(Config.model_validate({"engine": {"kind": "vita", "vita": vita}}).engine, False)
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "a.png")
+    for name, sound in (("query", QUERY), ("noise", NOISE)):
+        soundfile.write(tmp_path / f"{name}.wav", np.stack([sound, np.zeros_like(sound)], axis=1), 16_000)
+    film = ROOT / "tests" / "data" / "film-h264.mp4"
+    typed, spoken, rejected = "<3> typed", "<1> meant for the assistant", "<2> not meant for the assistant"
+    questions = [
+        (None, None, "Hello?", None, typed),
+        (tmp_path / "a.png", None, "What is this?", None, typed),
+        (None, film, "What is this?", None, typed),
+        (None, None, None, "query.wav", spoken),
+        (tmp_path / "a.png", None, None, "query.wav", spoken),
+        (None, film, None, "query.wav", spoken),
+        (None, film, None, "noise.wav", rejected),
+    ]
+    [instance] = vitas(engine, ["a"], lambda share, what: None, engines=1)
+
+    async def ask_all() -> None:
+        for image, video, text, audio, said in questions:
+            query = Query((), (listen(text, tmp_path / audio if audio else None),), frames=look(image, video))
+            await ask_instance(instance, query, 0.5)
+            verdict, empty, *answer = capsys.readouterr().out.splitlines()
+            assert verdict.startswith(f"verdict  {said}  (<1> "), (image, video, text, audio)
+            assert empty == ""
+            unanswered = "The utterance was judged not to be for the assistant; there is no answer."
+            assert (answer == [unanswered]) == (said is rejected)
+            assert "".join(answer)
+
+    try:
+        asyncio.run(ask_all())
+    finally:
+        instance.close()
 
 
 @pytest.mark.real

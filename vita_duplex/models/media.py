@@ -81,8 +81,8 @@ class VitaMediaConnector(MediaConnector):
 
     def _ours(self, media_io: MediaIO[Any]) -> MediaIO[Any]:
         if isinstance(media_io, AudioMediaIO):
-            return Sounds(**self.media_io_kwargs.get("audio", {}))
+            return Sounds(audio_backend=media_io.audio_backend)
         if isinstance(media_io, ImageMediaIO):
             return Pictures()
         assert isinstance(media_io, VideoMediaIO)
-        return Films(Pictures(), media_io.num_frames)
+        return Films(Pictures(), media_io.num_frames, **media_io.kwargs)

@@ -31,6 +31,7 @@ CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,ogg,flv,gif"
 # FFmpeg would log what it finds in a file, and words of users are in no log.
 os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = f"format_whitelist;{CONTAINERS}"
 os.environ["OPENCV_FFMPEG_LOGLEVEL"] = "-8"
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # it warns of each film that it cannot open
 
 Sampling = Callable[[int, float], Sequence[int]]
 """Frame indexes for a number of frames (at least 1) and their rate; ascending, some perhaps more than once."""
