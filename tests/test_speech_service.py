@@ -167,12 +167,13 @@ async def test_a_voice_that_fails_at_once_is_told() -> None:
     assert server.sessions == 0
 
 
-async def test_a_voice_that_fails_later_breaks_the_connection() -> None:
+async def test_a_voice_that_fails_later_breaks_the_connection(caplog: pytest.LogCaptureFixture) -> None:
     server = with_voice(BreakingVoice(1))
     async with serving(server) as port, httpx.AsyncClient() as http:
         with pytest.raises(httpx.RemoteProtocolError):
             await http.post(f"http://127.0.0.1:{port}/v1/audio/speech", json={"input": TEXT})
     assert server.sessions == 0
+    assert not [record for record in caplog.records if record.exc_info], "no bug of ours"
     assert 'vita_duplex_requests_total{path="/v1/audio/speech",status="failed"} 1.0' in server.metrics.text().decode()
 
 
