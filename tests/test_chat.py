@@ -80,11 +80,11 @@ def sound(data: bytes) -> dict[str, Any]:
     return {"type": "input_audio", "input_audio": {"data": base64.b64encode(data).decode(), "format": "wav"}}
 
 
-def film(folder: Path) -> bytes:
-    """Six seconds at 10 frames a second."""
+def film(folder: Path, frames: int = 60) -> bytes:
+    """At 10 frames a second."""
     path = str(folder / "film.mp4")
     writer = cv2.VideoWriter(path, cv2.VideoWriter.fourcc(*"mp4v"), 10.0, (64, 48))
-    for level in range(60):
+    for level in range(frames):
         writer.write(np.full((48, 64, 3), level * 4, np.uint8))
     writer.release()
     return Path(path).read_bytes()

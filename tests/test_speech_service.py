@@ -48,8 +48,8 @@ async def refused(server: Server, key: str = "none", **wishes: Any) -> openai.AP
     return error.value
 
 
-def with_voice(voice: Synthesiser) -> Server:
-    server = scripted_server()
+def with_voice(voice: Synthesiser, **config: Any) -> Server:
+    server = scripted_server(**config)
     assert server.parts is not None
     server.parts = replace(server.parts, voice=voice, seats=Seats(1))
     return server
@@ -167,13 +167,24 @@ async def test_a_voice_that_fails_at_once_is_told() -> None:
     assert server.sessions == 0
 
 
-async def test_a_voice_that_fails_later_breaks_the_connection() -> None:
+async def test_a_voice_that_fails_later_breaks_the_connection(caplog: pytest.LogCaptureFixture) -> None:
     server = with_voice(BreakingVoice(1))
     async with serving(server) as port, httpx.AsyncClient() as http:
         with pytest.raises(httpx.RemoteProtocolError):
             await http.post(f"http://127.0.0.1:{port}/v1/audio/speech", json={"input": TEXT})
     assert server.sessions == 0
+    assert not [record for record in caplog.records if record.exc_info], "no bug of ours"
     assert 'vita_duplex_requests_total{path="/v1/audio/speech",status="failed"} 1.0' in server.metrics.text().decode()
+
+
+async def test_who_does_not_read_loses_the_place_when_a_session_would_end() -> None:
+    server = with_voice(voice := EndlessVoice(), limits={"session_s": 0.3})
+    async with serving(server) as port, httpx.AsyncClient() as http:
+        body = {"input": "go on", "response_format": "pcm"}
+        async with http.stream("POST", f"http://127.0.0.1:{port}/v1/audio/speech", json=body):
+            async with asyncio.timeout(5):
+                while not voice.closed or server.sessions:  # noqa: ASYNC110 - nobody tells
+                    await asyncio.sleep(0.01)
 
 
 async def test_keys_and_limits_are_those_of_sessions() -> None:

@@ -40,7 +40,7 @@ def client(request: pytest.FixtureRequest) -> Iterator[OpenAI]:
             with served("vita-remote", *flags(*settings)) as port:
                 yield opened(port)
     else:
-        with served("vita-4gpu", *flags(*TINY_VITA)) as port:
+        with served("vita-4gpu", *flags(*TINY_VITA, "engine.instances=1")) as port:
             yield opened(port)
 
 
@@ -138,6 +138,18 @@ def test_films_and_earlier_media_are_seen(client: OpenAI, tmp_path: Path) -> Non
     assert answer.usage is not None
     assert answer.usage.prompt_tokens > alone
     assert verdict(answer)["p1"] > 0
+
+
+def test_a_real_film_and_one_of_a_single_frame_are_seen_and_half_a_film_is_refused(
+    client: OpenAI, tmp_path: Path
+) -> None:
+    h264 = (Path(__file__).parent / "data" / "film-h264.mp4").read_bytes()
+    assert ask(client, url("video_url", h264, "video/mp4"), TEXT).choices
+    assert ask(client, url("video_url", film(tmp_path, frames=1), "video/mp4"), TEXT).choices
+    for half in (h264[: len(h264) // 2], film(tmp_path)[:2000]):
+        with pytest.raises(openai.BadRequestError) as error:
+            ask(client, url("video_url", half, "video/mp4"), TEXT)
+        assert error.value.code == "invalid_video"
 
 
 def test_sampling_is_as_asked(client: OpenAI) -> None:

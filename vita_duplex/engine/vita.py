@@ -138,6 +138,8 @@ class VitaInstance:
         """
         config = config.model_copy(update={"max_model_len": min(config.max_model_len, positions(Path(config.model)))})
         engine = VllmEngine.load(PART, config, engine_arguments(config, first_gpu), progress)
+        import vllm.renderers.online_renderer  # noqa: F401 - takes a second, which `chat` has not on the event loop
+
         if not hasattr(engine.model_config.hf_config, "audio_token_index"):
             engine.shutdown()
             raise PartFailed(PART, f"{config.model} is no VITA checkpoint; for a text model say engine.kind=text")

@@ -112,7 +112,11 @@ class VllmEngine:
 
         Errors: `PartFailed` when the engine has died or cannot take the request.
         """
-        async with aclosing(self._run(lambda: self._render(prompt, params))) as outputs:
+
+        async def rendered() -> tuple[Any, Any]:
+            return await self._render(prompt), params
+
+        async with aclosing(self._run(rendered)) as outputs:
             async for output in outputs:
                 yield output
 
@@ -149,18 +153,18 @@ class VllmEngine:
         if reason not in ("stop", "length"):
             raise PartFailed(self.part, "its engine was stopped")
 
-    async def _render(self, prompt: Mapping[str, Any], params: Any) -> tuple[Any, Any]:
+    async def _render(self, prompt: Mapping[str, Any]) -> Any:
         """Media become tensors, in a thread of vLLM's. Errors: `PartFailed` when one cannot be used."""
         from vllm.inputs import tokens_input
 
         self._check_running()
         if not prompt.get("multi_modal_data"):
-            return tokens_input(prompt["prompt_token_ids"]), params
+            return tokens_input(prompt["prompt_token_ids"])
         try:
             [rendered] = await self._engine.renderer.render_cmpl_async([dict(prompt)])
         except ValueError as exc:
             raise PartFailed(self.part, first_line(exc)) from exc
-        return rendered, params
+        return rendered
 
     async def _render_chat(self, request: Mapping[str, Any]) -> tuple[Any, Any]:
         """As vLLM's own server does it, with its classes, for which `Unanswerable` is status 400."""

@@ -49,7 +49,8 @@ def router(server: Server, caller: Callable[..., Awaitable[Caller]]) -> APIRoute
         try:
             first = await unless_gone(request, anext(items))
             if body.stream:
-                return Streamed(_events(answer, first, items), items, "text/event-stream")
+                limit_s = server.config.limits.session_s
+                return Streamed(_events(answer, first, items), items, "text/event-stream", limit_s)
             return JSONResponse(await unless_gone(request, answer.whole(first, items)))
         except BaseException:
             await items.aclose()

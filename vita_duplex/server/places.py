@@ -103,11 +103,15 @@ async def unless_gone(request: Request, work: Awaitable[Result]) -> Result:
 class Streamed(StreamingResponse):
     """A streamed answer that closes its source whatever happens, also if nothing of it was ever sent."""
 
-    def __init__(self, content: AsyncIterator[Any], source: Any, media_type: str) -> None:
+    def __init__(self, content: AsyncIterator[Any], source: Any, media_type: str, limit_s: float) -> None:
+        """`limit_s`: the longest it may take; who does not read would keep the place for ever."""
         super().__init__(content, media_type=media_type, headers={"Cache-Control": "no-cache"})
         self._source = source
+        self._limit_s = limit_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with aclosing(self._source):
-            with suppress(PartFailed):  # counted where it failed; the web server breaks an unfinished answer off
-                await super().__call__(scope, receive, send)
+            # A failure was counted where it happened. The web server breaks an unfinished answer off.
+            with suppress(PartFailed, TimeoutError):
+                async with asyncio.timeout(self._limit_s):
+                    await super().__call__(scope, receive, send)

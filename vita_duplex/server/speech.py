@@ -71,7 +71,8 @@ def router(server: Server, caller: Callable[..., Awaitable[Caller]]) -> APIRoute
         except BaseException:
             await portions.aclose()
             raise
-        return Streamed(_chained(first, portions), portions, MEDIA_TYPES[body.response_format])
+        limit_s = server.config.limits.session_s
+        return Streamed(_chained(first, portions), portions, MEDIA_TYPES[body.response_format], limit_s)
 
     return routes
 
