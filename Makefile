@@ -25,7 +25,7 @@ tests/page/node_modules/.package-lock.json: tests/page/package-lock.json
 	@npm ci --prefix tests/page --ignore-scripts
 
 screenshots: install page-tools  ## both pages, both languages, large and small, light and dark: out/screenshots (CONFIG=...)
-	@PYTHONPATH=. $(BIN)/python tests/browsing.py $(CONFIG)
+	@PYTHONPATH=. $(BIN)/python tests/browsing.py $(CONFIG) $(ARGS)
 
 # In an environment of their own: the Agents SDK wants websockets below 17, the lock has a newer one. No vLLM is needed.
 stock: .venv-stock/installed  ## the tests with clients made for OpenAI: its Agents SDK, pipecat

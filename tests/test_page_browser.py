@@ -1,10 +1,14 @@
 """The page in a real browser, against real servers: `tests/page/browser`, driven by playwright-core from npm."""
 
 import json
+from pathlib import Path
 
+import jiwer
 import pytest
+import soundfile
 from browsing import PAGE, node, what_is_missing
 from served import TINY_VITA
+from test_conversation import heard_words, words
 
 pytestmark = [
     pytest.mark.real,
@@ -21,3 +25,11 @@ def test_the_page_in_a_browser(name: str) -> None:
 def test_the_ability_page_with_the_tiny_vita() -> None:
     server = json.dumps(["configs/vita-4gpu.yaml", *(flag for setting in TINY_VITA for flag in ("--set", setting))])
     assert node("--test", "--test-reporter=spec", str(TESTS / "ability.test.mjs"), ABILITY_SERVER=server) == 0
+
+
+def test_what_the_default_models_say_through_the_page_is_what_it_shows(tmp_path: Path) -> None:
+    assert node(str(TESTS / "spoken.mjs"), "configs/cpu.yaml", str(tmp_path)) == 0
+    seen = json.loads((tmp_path / "shown.json").read_text())
+    assert jiwer.wer("go forward ten meters", words(seen["asked"])) <= 0.25
+    heard, rate = soundfile.read(tmp_path / "heard.wav", dtype="float32")
+    assert jiwer.wer(words(seen["shown"]), heard_words(heard, rate)) <= 0.2

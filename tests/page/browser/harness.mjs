@@ -4,7 +4,7 @@ import { spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 
 import { chromium } from "playwright-core";
 
@@ -63,28 +63,34 @@ export class Server {
   }
 }
 
-/** A WAV file with recordings of tests/data at these seconds: `[[2, "goforward"]]`. */
-export function microphone(placed, seconds) {
-  const sound = Buffer.alloc(seconds * RATE * 2);
-  for (const [at, name] of placed) {
-    readFileSync(join(RECORDINGS, `${name}.wav`)).subarray(44).copy(sound, Math.round(at * RATE) * 2);
-  }
+/** A WAV file of 16 bit mono samples. */
+export function wav(samples, rate) {
   const head = Buffer.alloc(44);
   head.write("RIFF", 0);
-  head.writeUInt32LE(36 + sound.length, 4);
+  head.writeUInt32LE(36 + samples.byteLength, 4);
   head.write("WAVEfmt ", 8);
   head.writeUInt32LE(16, 16);
-  head.writeUInt16LE(1, 20);
+  head.writeUInt16LE(1, 20); // PCM
   head.writeUInt16LE(1, 22);
-  head.writeUInt32LE(RATE, 24);
-  head.writeUInt32LE(2 * RATE, 28);
+  head.writeUInt32LE(rate, 24);
+  head.writeUInt32LE(2 * rate, 28);
   head.writeUInt16LE(2, 32);
   head.writeUInt16LE(16, 34);
   head.write("data", 36);
-  head.writeUInt32LE(sound.length, 40);
+  head.writeUInt32LE(samples.byteLength, 40);
+  return Buffer.concat([head, Buffer.from(samples.buffer)]);
+}
+
+/** A file with recordings of tests/data at these seconds: `[[2, "goforward"]]`. */
+export function microphone(placed, seconds) {
+  const sound = new Int16Array(seconds * RATE);
+  for (const [at, name] of placed) {
+    const recording = readFileSync(join(RECORDINGS, `${name}.wav`)).subarray(44);
+    new Uint8Array(sound.buffer).set(recording, 2 * Math.round(at * RATE));
+  }
   const file = join(mkdtempSync(join(tmpdir(), "microphone-")), "microphone.wav");
-  writeFileSync(file, Buffer.concat([head, sound]));
-  process.once("exit", () => rmSync(file, { force: true }));
+  writeFileSync(file, wav(sound, RATE));
+  process.once("exit", () => rmSync(dirname(file), { recursive: true }));
   return file;
 }
 

@@ -1,18 +1,18 @@
 // Pictures of both pages, in both languages, large and small, light and dark: into out/screenshots.
-// node screenshots.mjs [configuration]
+// node screenshots.mjs [configuration [a part of their names]]
 
 import { mkdirSync, readFileSync } from "node:fs";
 
 import { Server, microphone, mooded, openBrowser, openPage, sleep, text, until } from "./harness.mjs";
 
-const [config = "configs/scripted.yaml"] = process.argv.slice(2);
+const [config = "configs/scripted.yaml", part = ""] = process.argv.slice(2);
 const OUT = new URL("../../../out/screenshots/", import.meta.url).pathname;
 const PICTURE = new URL("../../../docs/turn.png", import.meta.url);
 const SIZES = { desktop: { width: 1200, height: 900 }, phone: { width: 375, height: 740 } };
 
 mkdirSync(OUT, { recursive: true });
 const server = await Server.start(config);
-const browser = await openBrowser(microphone([[1, "jfk-ask"], [5.5, "something"], [9, "jfk-americans"]], 60));
+const browser = await openBrowser(microphone([[1, "jfk-ask"], [7, "something"]], 60));
 
 async function shootTalk(name, options) {
   const page = await openPage(browser, server.url, options);
@@ -21,7 +21,7 @@ async function shootTalk(name, options) {
   await page.click("#talk");
   await until(async () => (await page.locator('.reply[data-status="cancelled"]').count()) > 0, 40000, "a cut reply");
   await mooded(page, "speaking", 20000);
-  await sleep(600);
+  await sleep(1500);
   await page.screenshot({ path: `${OUT}talk-${name}.png` });
   await page.click("#open-settings");
   await sleep(300);
@@ -54,6 +54,7 @@ for (const [language, locale] of [["en", "en-GB"], ["zh", "zh-CN"]]) {
   for (const [size, viewport] of Object.entries(SIZES)) {
     for (const colorScheme of ["light", "dark"]) {
       const name = `${size}-${colorScheme}-${language}`;
+      if (!name.includes(part)) continue;
       await shootTalk(name, { locale, viewport, colorScheme });
       await shootAbility(name, { locale, viewport, colorScheme });
       console.log(name);
