@@ -31,6 +31,7 @@ SESSION = 2000
 """Messages of one session."""
 ANSWERED_BY = {
     "session.update": ("session.updated",),
+    "session.heartbeat": ("session.heartbeat",),
     "input_audio_buffer.commit": ("input_audio_buffer.committed",),
     "input_audio_buffer.clear": ("input_audio_buffer.cleared",),
     "conversation.item.create": ("conversation.item.added",),
@@ -130,11 +131,15 @@ class Attack:
         assert set(begun) <= set(over)
 
     async def _until(self, seen: Any) -> Any:
-        async with asyncio.timeout(60):
-            while not (found := seen()):
-                assert self._socket.closed is None, "the session was ended"
-                await asyncio.sleep(0.01)
-        return found
+        """Somebody who has stopped talking in mid-speech is waited for; the heartbeats it may have promised go on."""
+        for tenth in range(600):
+            if found := seen():
+                return found
+            assert self._socket.closed is None, "the session was ended"
+            if tenth % 50 == 0:
+                self._socket.put({"type": "session.heartbeat"})
+            await asyncio.sleep(0.1)
+        raise AssertionError("the session is stuck")
 
 
 def _ends(event: Json, number: int) -> bool:

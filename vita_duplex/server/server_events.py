@@ -183,6 +183,18 @@ class ServerEvents:
     def output_cleared(self, response: Response) -> Json:
         return self._event("output_audio_buffer.cleared", response_id=response.id)
 
+    def heartbeat(self, patience_s: float) -> Json:
+        """The answer to the client's own. `patience_s`: until when something must have come from it again."""
+        return self._event("session.heartbeat", timeout_s=patience_s)
+
+    def timed_out(self, utterance: int, start_ms: int, end_ms: int) -> Iterator[Json]:
+        """Nobody has spoken between these moments of the received audio, which now are an item of their own."""
+        item_id = self.items.name(("said", utterance))
+        yield self._event(
+            "input_audio_buffer.timeout_triggered", item_id=item_id, audio_start_ms=start_ms, audio_end_ms=end_ms
+        )
+        yield from self.committed(utterance)
+
     def client_error(self, error: ClientError) -> Json:
         return self._error("invalid_request_error", error.code, error.message, error.param, error.event_id)
 
