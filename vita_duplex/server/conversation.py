@@ -57,6 +57,7 @@ from vita_duplex.server.pictures import picture
 from vita_duplex.server.resample import Resampler
 from vita_duplex.server.server_events import Asked, ServerEvents
 from vita_duplex.server.session_settings import SessionSettings, refuse_what_nobody_can
+from vita_duplex.server.shedding import shown
 from vita_duplex.server.silence import Silence
 from vita_duplex.server.terms import Terms
 
@@ -280,12 +281,20 @@ class Conversation:
         recordings = self._recordings(item, event_id)
         number = self._next_waiting(event_id)
         if frames:
-            self.session.frames, self._pictured = frames, number
+            self._show(frames, number)
         if recordings:
             self.session.say(Utterance(number, np.concatenate(recordings)))
         elif item.text:
             self.session.say(Utterance(number, text=item.text))
         self._created(("said", number), item, _shown(item))
+
+    def _show(self, frames: tuple[Frame, ...], number: int) -> None:
+        """From now on these are what is seen, as far as the server's load allows."""
+        left = shown(frames, self._terms.shedding())
+        self.session.frames, self._pictured = left, number
+        if len(left) < len(frames):
+            self._terms.watch.shed(len(frames) - len(left))
+            self._send_all(self.events.shed(("said", number), len(left), len(frames)))
 
     async def _look(self, item: UserItem, event_id: str | None) -> tuple[Frame, ...]:
         urls = [part.image_url for part in item.content if isinstance(part, InputImage)]

@@ -201,6 +201,11 @@ class ServerEvents:
     def server_error(self, code: str, message: str) -> Json:
         return self._error("server_error", code, message)
 
+    def shed(self, place: Place, shown: int, sent: int) -> Iterator[Json]:
+        """Of the pictures in a message not all are shown to the model; the reference has no event for that."""
+        if self._vita_events:
+            yield self._event("vita.shed", item_id=self.items.name(place), frames_shown=shown, frames_sent=sent)
+
     def draining(self, seconds_left: float) -> Json:
         """The server is stopping. The reference has no event for that; clients that know only it get an error."""
         if self._vita_events:
