@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import io
+from contextlib import AsyncExitStack
 from typing import Any
 
 import numpy as np
@@ -277,9 +278,9 @@ def test_a_recording_in_a_message_is_asked_about_like_a_spoken_one() -> None:
     run(script())
 
 
-def png(size: tuple[int, int] = (40, 30)) -> str:
+def png(size: tuple[int, int] = (40, 30), colour: tuple[int, int, int] = (200, 10, 10)) -> str:
     data = io.BytesIO()
-    Image.new("RGB", size, (200, 10, 10)).save(data, "PNG")
+    Image.new("RGB", size, colour).save(data, "PNG")
     return "data:image/png;base64," + base64.b64encode(data.getvalue()).decode()
 
 
@@ -304,6 +305,34 @@ def test_a_picture_is_shown_to_the_model_until_it_is_deleted() -> None:
                 socket.put(event)
             await socket.until("response.done", 4)
             assert min(len(query.frames) for query in queries(server)) == 0
+
+    run_threads(script())
+
+
+@pytest.mark.parametrize(
+    ("sessions", "step", "shades"), [(7, 0, [1, 2, 3, 4]), (8, 1, [2, 4]), (9, 2, []), (10, 3, [])]
+)
+def test_a_full_server_shows_fewer_camera_frames_then_none(sessions: int, step: int, shades: list[int]) -> None:
+    async def script() -> None:
+        server = scripted_server(SHORT, server={"max_sessions": 10})
+        async with AsyncExitStack() as stack:
+            for _ in range(sessions):
+                socket = await stack.enter_async_context(connected(server))
+            frames = [{"type": "input_image", "image_url": png(colour=(shade, 0, 0))} for shade in (1, 2, 3, 4)]
+            question = {"type": "input_text", "text": "What do you see?"}
+            for event in (item("", content=[*frames, question]), respond()):
+                socket.put(event)
+            await socket.until("response.done")
+            assert [int(frame[0, 0, 0]) for frame in queries(server)[-1].frames] == shades
+            told = [(event["frames_shown"], event["frames_sent"]) for event in socket.all("vita.shed")]
+            assert told == ([] if step == 0 else [(len(shades), 4)])
+            metrics = server.metrics.text().decode()
+            assert f"\nvita_duplex_shedding {step}.0\n" in metrics
+            assert f"\nvita_duplex_shed_frames_total {4.0 - len(shades)}\n" in metrics
+            for event in (see(png()), respond()):
+                socket.put(event)
+            await socket.until("response.done", 2)
+            assert len(queries(server)[-1].frames) == 1, "a photograph stays"
 
     run_threads(script())
 

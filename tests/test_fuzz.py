@@ -31,6 +31,7 @@ SESSION = 2000
 """Messages of one session."""
 ANSWERED_BY = {
     "session.update": ("session.updated",),
+    "session.heartbeat": ("session.heartbeat",),
     "input_audio_buffer.commit": ("input_audio_buffer.committed",),
     "input_audio_buffer.clear": ("input_audio_buffer.cleared",),
     "conversation.item.create": ("conversation.item.added",),
@@ -82,11 +83,13 @@ def check(frame: str | bytes, answers: list[Json]) -> str:
 class Attack:
     """Hostile messages to one session, each followed by one that marks the end of its answers."""
 
-    def __init__(self, socket: Socket, hostile: Hostile, pauses: random.Random) -> None:
+    def __init__(self, socket: Socket, hostile: Hostile, pauses: random.Random, *, beats: bool = False) -> None:
+        """`beats`: send heartbeats, as it may have promised in a hostile message."""
         self.fates: Counter[str] = Counter()
         self._socket = socket
         self._hostile = hostile
         self._pauses = pauses
+        self._beats = beats
         self._asked = 0
         self._responses = 0
 
@@ -130,11 +133,15 @@ class Attack:
         assert set(begun) <= set(over)
 
     async def _until(self, seen: Any) -> Any:
-        async with asyncio.timeout(60):
-            while not (found := seen()):
-                assert self._socket.closed is None, "the session was ended"
-                await asyncio.sleep(0.01)
-        return found
+        """Patiently: a client that has stopped sending in mid-speech is waited for."""
+        for tenth in range(600):
+            if found := seen():
+                return found
+            assert self._socket.closed is None, "the session was ended"
+            if self._beats and tenth % 50 == 0:
+                self._socket.put({"type": "session.heartbeat"})
+            await asyncio.sleep(0.1)
+        raise AssertionError("the session is stuck")
 
 
 def _ends(event: Json, number: int) -> bool:
@@ -147,7 +154,7 @@ def _named(event: Json, name: str) -> bool:
 
 async def attack(server: Server, seed: int, count: int) -> Counter[str]:
     async with connected(server) as socket, connected(server) as other:
-        assault = Attack(socket, Hostile(seed), random.Random(seed))
+        assault = Attack(socket, Hostile(seed), random.Random(seed), beats=True)
         bystander = Attack(other, Hostile(seed), random.Random(seed))
         for _ in range(count // BATCH):
             await assault.batch(BATCH)

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import pytest
 from openai.types.realtime import RealtimeClientEvent, RealtimeServerEvent
 from sockets import Json, Socket, connected, scripted_server
@@ -15,6 +16,7 @@ from vita_duplex.engine.scripted import ScriptedReply
 from vita_duplex.server.client_events import SUPPORTED
 
 DOCUMENT = (Path(__file__).parent.parent / "docs" / "protocol.md").read_text(encoding="utf-8")
+SILENCE = "> (six seconds of silence from the microphone)"
 EXAMPLES = re.findall(r"^```\n(.*?)^```", DOCUMENT, re.M | re.S)
 
 
@@ -41,11 +43,12 @@ def test_the_examples_work(example: str) -> None:
         async with connected(scripted_server(ScriptedReply(text="It is short.")), "resume=true") as socket:
             seen = 0
             for line in example.splitlines():
-                fields = json.loads(line[2:])
-                if line.startswith("> "):
-                    socket.put(fields)
+                if line == SILENCE:
+                    await socket.say(np.zeros(6 * 24_000, np.float32))
+                elif line.startswith("> "):
+                    socket.put(json.loads(line[2:]))
                 else:
-                    seen = await answer(socket, seen, fields)
+                    seen = await answer(socket, seen, json.loads(line[2:]))
 
     run(script())
 

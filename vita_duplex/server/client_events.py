@@ -14,6 +14,8 @@ TEXT_LIMIT = 20_000
 """Characters of instructions or of one item: more than any model's budget for them."""
 AUDIO_LIMIT_MS = 86_400_000
 """No reply lasts longer than a day."""
+IDLE_TIMEOUT_LIMIT_MS = 3_600_000
+"""An hour: no session lasts longer by default."""
 PARTS_LIMIT = 16
 """Elements of a list. Without a limit the list of a million mistakes takes half a minute to write."""
 METADATA_LIMIT = 16
@@ -68,6 +70,7 @@ class ServerVad(_Part):
     silence_duration_ms: int | None = Field(None, ge=64, le=10_000)
     create_response: bool | None = None
     interrupt_response: bool | None = None
+    idle_timeout_ms: int | None = Field(None, ge=1000, le=IDLE_TIMEOUT_LIMIT_MS)
 
 
 class SemanticVad(_Part):
@@ -252,6 +255,12 @@ class PlaybackAck(_Event):
     played_ms: int = Field(ge=0, le=AUDIO_LIMIT_MS)
 
 
+class Heartbeat(_Event):
+    """The client is there, and will say so again. Not OpenAI's: the name is that of vllm-omni."""
+
+    type: Literal["session.heartbeat"]
+
+
 class ResponseFields(_Wishes):
     conversation: Literal["auto", "none"] | None = None
     input: list[Item] | None = Field(None, max_length=PARTS_LIMIT)
@@ -285,6 +294,7 @@ ClientEvent = (
     | ResponseCancel
     | OutputClear
     | PlaybackAck
+    | Heartbeat
 )
 SUPPORTED = (
     "session.update",
@@ -299,6 +309,7 @@ SUPPORTED = (
     "response.cancel",
     "output_audio_buffer.clear",
     "playback.ack",
+    "session.heartbeat",
 )
 _client_event = TypeAdapter[ClientEvent](Annotated[ClientEvent, Field(discriminator="type")])
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from fastapi import WebSocket, WebSocketDisconnect
+from starlette.types import Message
 
 from vita_duplex.server.server_events import Frame
 
@@ -14,6 +15,10 @@ OUTGOING_LIMIT = 500
 """Events that may wait for a slow reader: some twenty seconds of speech. When it is full the connection is closed;
 nobody else notices."""
 NORMAL = 1000  # WebSocket close code, RFC 6455 section 7.4.1
+NO_HEARTBEAT = 4002  # from 4000 on close codes are an application's own
+HEARTBEAT_S = 15.0
+"""A client that sends heartbeats is gone when nothing has come for so long: three of one in five seconds. Of others
+only the web server's pings tell, which any client answers: one in 20 s, with 20 s for the answer."""
 
 Take = Callable[[str | bytes], Awaitable[None]]
 
@@ -55,6 +60,11 @@ class Connection:
         self.closed = asyncio.Event()
         """Its owner is done with it."""
         self.started = False
+        self._patience_s: float | None = None
+
+    def expect_heartbeats(self) -> None:
+        """From now on something has to come every `HEARTBEAT_S`."""
+        self._patience_s = HEARTBEAT_S
 
     def send(self, frame: Frame | Farewell, *, limited: bool = True) -> None:
         """Errors: `TooSlow`. What a client missed is not `limited`: it comes all at once."""
@@ -103,11 +113,19 @@ class Connection:
 
     async def _read(self, take: Take) -> None:
         while True:
-            message = await self._socket.receive()
+            message = await self._next_message()
             await asyncio.sleep(0)  # when frames come in a flood, `receive` never waits: let others have their turn
             if message["type"] == "websocket.disconnect":
                 raise _Ended(End.LEFT if message.get("code") == NORMAL else End.LOST)
             await take(message["bytes"] if message.get("bytes") is not None else message.get("text") or "")
+
+    async def _next_message(self) -> Message:
+        try:
+            async with asyncio.timeout(self._patience_s):
+                return await self._socket.receive()
+        except TimeoutError:
+            await self.close(NO_HEARTBEAT, "no heartbeat")
+            raise _Ended(End.LOST) from None
 
     async def close(self, code: int, reason: str) -> None:
         try:

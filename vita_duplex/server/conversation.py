@@ -31,6 +31,7 @@ from vita_duplex.server.client_events import (
     AudioCommit,
     ClientError,
     ClientEvent,
+    Heartbeat,
     InputAudio,
     InputImage,
     InputText,
@@ -49,12 +50,15 @@ from vita_duplex.server.client_events import (
     UserItem,
     decode_base64,
 )
+from vita_duplex.server.connection import HEARTBEAT_S
 from vita_duplex.server.items import Json, Place
 from vita_duplex.server.parts import Parts
 from vita_duplex.server.pictures import picture
 from vita_duplex.server.resample import Resampler
 from vita_duplex.server.server_events import Asked, ServerEvents
 from vita_duplex.server.session_settings import SessionSettings, refuse_what_nobody_can
+from vita_duplex.server.shedding import shown
+from vita_duplex.server.silence import Silence
 from vita_duplex.server.terms import Terms
 
 WAITING_LIMIT = 32
@@ -65,6 +69,9 @@ PICTURE_LIMIT = 8
 """Pictures in a message. More are refused with an error."""
 MIN_COMMIT_MS = 100
 """Less than this is no utterance; OpenAI has the same limit."""
+
+SILENCE = "(I have said nothing for a while. Say briefly what helps me to go on.)"
+"""What is asked in the user's place after `idle_timeout_ms`, for silence itself is no question to a model."""
 
 Send = Callable[[server_events.Frame], None]
 
@@ -87,6 +94,7 @@ class Conversation:
         self._recorded: list[Samples] = []  # with turn detection null: since the last commit
         self._recorded_samples = 0
         self._system: dict[int, str] = {}
+        self._silence = Silence()
         self._pictured: int | None = None  # the item that holds what is seen now
         self._numbers = count(1)  # of utterances, spoken and typed, and of everything else a client brings
         self._listener = parts.listener(self._numbers)
@@ -110,6 +118,7 @@ class Conversation:
     def tell(self, notice: Notice) -> None:
         """What the session says, on its way to the client."""
         self._terms.watch.see(notice)
+        self._silence.note(notice)
         if self._log:
             self._log.note(notice)
         self._send_all(self.events.translate(notice))
@@ -125,7 +134,7 @@ class Conversation:
                 self.update(event)
                 self._send(self.describe("session.updated"))
             case AudioAppend(event_id=event_id, audio=audio):
-                self.hear(decode_base64(audio, event_id), event_id)
+                await self.hear(decode_base64(audio, event_id), event_id)
             case AudioCommit(event_id=event_id):
                 self._commit(event_id)
             case AudioClear():
@@ -146,6 +155,8 @@ class Conversation:
                 await self._create_response(event)
             case ResponseCancel():
                 await self._cancel(event)
+            case Heartbeat():
+                self._send(self.events.heartbeat(HEARTBEAT_S))
             case OutputClear():
                 if (response := self.events.responding) is not None:
                     await self.session.cancel_reply(response.turn)
@@ -183,7 +194,7 @@ class Conversation:
 
     # ── the microphone ─────────────────────────────────────────────────────────────────
 
-    def hear(self, data: bytes, event_id: str | None = None) -> None:
+    async def hear(self, data: bytes, event_id: str | None = None) -> None:
         """Audio in the session's input format. Errors: `ClientError`."""
         heard = self._resampler.push(self._decode(data, event_id))
         fits = self._terms.audio.take(len(heard) / INPUT_RATE, self._clock())
@@ -192,6 +203,18 @@ class Conversation:
             message = "Audio came far faster than real time, or more than can be kept; it is dropped."
             self._send(self.events.server_error("input_audio_overflow", message))
         self._overflowing = not fits
+        if fits:
+            self._silence.hear(len(heard))
+            await self._break_silence()
+
+    async def _break_silence(self) -> None:
+        """Answer that nobody speaks, if the client wants that and it is so."""
+        limit_ms = self.settings.idle_timeout_ms
+        if limit_ms is None or not self.session.duplex.idle or (span := self._silence.over(limit_ms)) is None:
+            return
+        number = next(self._numbers)
+        self._send_all(self.events.timed_out(number, *span))
+        await self.session.ask(number, SILENCE)
 
     def _decode(self, data: bytes, event_id: str | None) -> Samples:
         wire = self.settings.wire_in
@@ -258,12 +281,20 @@ class Conversation:
         recordings = self._recordings(item, event_id)
         number = self._next_waiting(event_id)
         if frames:
-            self.session.frames, self._pictured = frames, number
+            self._show(frames, number)
         if recordings:
             self.session.say(Utterance(number, np.concatenate(recordings)))
         elif item.text:
             self.session.say(Utterance(number, text=item.text))
         self._created(("said", number), item, _shown(item))
+
+    def _show(self, frames: tuple[Frame, ...], number: int) -> None:
+        """From now on these are what is seen, as far as the server's load allows."""
+        left = shown(frames, self._terms.shedding())
+        self.session.frames, self._pictured = left, number
+        if len(left) < len(frames):
+            self._terms.watch.shed(len(frames) - len(left))
+            self._send_all(self.events.shed(("said", number), len(left), len(frames)))
 
     async def _look(self, item: UserItem, event_id: str | None) -> tuple[Frame, ...]:
         urls = [part.image_url for part in item.content if isinstance(part, InputImage)]

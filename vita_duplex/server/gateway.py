@@ -5,7 +5,7 @@ import logging
 
 from fastapi import WebSocket
 
-from vita_duplex.server.client_events import ClientError, PlaybackAck, SessionUpdate, decode
+from vita_duplex.server.client_events import ClientError, Heartbeat, PlaybackAck, SessionUpdate, decode
 from vita_duplex.server.connection import NORMAL, Connection, End, Farewell, TooSlow
 from vita_duplex.server.conversation import Conversation
 from vita_duplex.server.items import Json
@@ -191,11 +191,13 @@ class Gateway:
     async def _take(self, frame: str | bytes) -> None:
         try:
             if isinstance(frame, bytes):
-                self._conversation.hear(frame)
+                await self._conversation.hear(frame)
                 return
             event = decode(frame)
             if self._missed and isinstance(event, PlaybackAck):
                 self._missed.forget(event.item_id, event.played_ms)
+            if self._connection and isinstance(event, Heartbeat):
+                self._connection.expect_heartbeats()
             await self._conversation.take(event)
         except ClientError as error:
             self._send(self._events.client_error(error))

@@ -23,6 +23,8 @@ class ServerState:
 
     sessions: int = 0
     waiting: int = 0
+    shedding: int = 0
+    """`Step` of shedding."""
     draining: bool = False
     ready: Mapping[str, bool] = field(default_factory=dict)
     """By part."""
@@ -77,6 +79,7 @@ class Metrics:
         self._abstained = self._counter("abstained", "Early verdicts too close to the threshold to decide")
         self._holds = self._counter("holds", "Holds of replies: resumed ones were false alarms", "outcome")
         self._failures = self._counter("failures", "Failures of parts", "part")
+        self._shed_frames = self._counter("shed_frames", "Camera frames that no model was shown, to save load")
         self._refusals = self._counter("refusals", "Requests and sessions refused, by code", "code")
         self._requests = self._counter(
             "requests", "Answered or failed HTTP requests for text or speech", "path", "status"
@@ -103,6 +106,9 @@ class Metrics:
 
     def failure(self, part: str) -> None:
         self._failures.labels(part).inc()
+
+    def shed(self, frames: int) -> None:
+        self._shed_frames.inc(frames)
 
     def refusal(self, code: str) -> None:
         self._refusals.labels(code).inc()
@@ -142,6 +148,8 @@ class _Gauges(Collector):
         state = self._state()
         yield GaugeMetricFamily(f"{PREFIX}_sessions", "Sessions running", value=state.sessions)
         yield GaugeMetricFamily(f"{PREFIX}_waiting", "Clients in the queue for a session", value=state.waiting)
+        shedding = "What is left out: 1 half of the camera frames, 2 all of them, 3 further clients, who wait"
+        yield GaugeMetricFamily(f"{PREFIX}_shedding", shedding, value=state.shedding)
         yield GaugeMetricFamily(f"{PREFIX}_draining", "1 while the server is stopping", value=state.draining)
         ready = GaugeMetricFamily(f"{PREFIX}_ready", "1 if the part works", labels=["part"])
         for part, works in state.ready.items():

@@ -18,6 +18,7 @@ from vita_duplex.server.metrics import Metrics, ServerState
 from vita_duplex.server.parts import Loading, Parts, load_parts
 from vita_duplex.server.readiness import Readiness
 from vita_duplex.server.resume import Resumables
+from vita_duplex.server.shedding import Step, step
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
@@ -61,6 +62,10 @@ class Server:
     @property
     def sessions(self) -> int:
         return self.admission.running
+
+    def shedding(self) -> Step:
+        """What is left out now."""
+        return step(self.sessions, self.config.server.max_sessions)
 
     def progress(self, share: float, phase: str) -> None:
         if phase != self.loading.phase:
@@ -156,6 +161,7 @@ class Server:
         return ServerState(
             sessions=self.sessions,
             waiting=self.admission.waiting,
+            shedding=self.shedding(),
             draining=self.drain.begun.is_set(),
             ready=self._readiness.found if self._readiness else {},
             generators=self._generators(),

@@ -183,11 +183,28 @@ class ServerEvents:
     def output_cleared(self, response: Response) -> Json:
         return self._event("output_audio_buffer.cleared", response_id=response.id)
 
+    def heartbeat(self, patience_s: float) -> Json:
+        """The answer to the client's own. `patience_s`: until when something must have come from it again."""
+        return self._event("session.heartbeat", timeout_s=patience_s)
+
+    def timed_out(self, utterance: int, start_ms: int, end_ms: int) -> Iterator[Json]:
+        """Nobody has spoken between these moments of the received audio, which now are an item of their own."""
+        item_id = self.items.name(("said", utterance))
+        yield self._event(
+            "input_audio_buffer.timeout_triggered", item_id=item_id, audio_start_ms=start_ms, audio_end_ms=end_ms
+        )
+        yield from self.committed(utterance)
+
     def client_error(self, error: ClientError) -> Json:
         return self._error("invalid_request_error", error.code, error.message, error.param, error.event_id)
 
     def server_error(self, code: str, message: str) -> Json:
         return self._error("server_error", code, message)
+
+    def shed(self, place: Place, shown: int, sent: int) -> Iterator[Json]:
+        """Of the pictures in a message not all are shown to the model; the reference has no event for that."""
+        if self._vita_events:
+            yield self._event("vita.shed", item_id=self.items.name(place), frames_shown=shown, frames_sent=sent)
 
     def draining(self, seconds_left: float) -> Json:
         """The server is stopping. The reference has no event for that; clients that know only it get an error."""

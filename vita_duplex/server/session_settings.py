@@ -92,6 +92,12 @@ class SessionSettings:
     def answers_speech(self) -> bool:
         return self.turn_detection is not None and self.turn_detection.create_response is not False
 
+    @property
+    def idle_timeout_ms(self) -> int | None:
+        """How long it may be silent after a reply before the next one; None: for ever."""
+        detection = self.turn_detection
+        return detection.idle_timeout_ms if isinstance(detection, ServerVad) and self.answers_speech else None
+
     def duplex(self, config: DuplexConfig) -> DuplexConfig:
         return config.model_copy(update={"barge_in": self.barge_in})
 
@@ -126,6 +132,7 @@ class SessionSettings:
             "threshold": self.endpoint.threshold,
             "prefix_padding_ms": self.endpoint.pre_roll_ms,
             "silence_duration_ms": self.endpoint.silence_ms,
+            "idle_timeout_ms": self.turn_detection.idle_timeout_ms,
         }
 
 

@@ -1,10 +1,12 @@
 """On what terms a client has its session."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from vita_duplex.server.client_events import SessionUpdateFields
 from vita_duplex.server.drain import Drain
 from vita_duplex.server.limits import AudioAllowance, Lifetime, TokenBucket
+from vita_duplex.server.shedding import Step
 from vita_duplex.server.watch import SessionWatch
 
 
@@ -19,6 +21,8 @@ class Terms:
     """Shared by all sessions of the key."""
     drain: Drain
     watch: SessionWatch
+    shedding: Callable[[], Step]
+    """What is left out now."""
     resume_token: str | None = None
     """With which the client may come back; None if it did not ask for one."""
     wanted: SessionUpdateFields | None = None

@@ -36,6 +36,10 @@ class SessionWatch:
             case _:
                 pass
 
+    def shed(self, frames: int) -> None:
+        """So many camera frames are shown to no model."""
+        self._metrics.shed(frames)
+
 
 def _fields(record: TurnRecord) -> dict[str, object]:
     """What a log may know of a turn: numbers and names, no word of it."""
