@@ -15,7 +15,7 @@ prepare: install        ## unpack the small default models into the user's cache
 	@$(BIN)/vita-duplex prepare --config $(CONFIG)
 
 test: install           ## every test that needs no GPU: first the quick ones, then those with real models
-	@$(BIN)/pytest -m "not real and not gpu" $(ARGS)
+	@$(BIN)/pytest -n logical --maxprocesses 8 --dist worksteal -m "not real and not gpu" $(ARGS)
 	@set -e; for file in $$(grep -l "mark.real" tests/test_*.py); do \
 	    echo "$$file"; $(BIN)/pytest -q -m "real and not gpu" $$file $(ARGS); done  # apart: engines in one process share state
 

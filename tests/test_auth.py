@@ -56,7 +56,11 @@ def test_no_other_key_opens(key: str) -> None:
     assert denied(guarded(), Credentials(subprotocols=(f"openai-insecure-api-key.{key}",)))[0] == 401
 
 
-@pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer ", f"Basic {KEY}", KEY, f"Bearer {hashed(KEY)}"])
+@pytest.mark.parametrize(
+    "header",
+    [None, "", "Bearer", "Bearer ", f"Basic {KEY}", KEY, f"Bearer {hashed(KEY)}"],
+    ids=["none", "empty", "no key", "blank key", "another scheme", "no scheme", "the hash"],
+)
 def test_without_a_key_nobody_comes_in(header: str | None) -> None:
     assert denied(guarded(), Credentials(header))[0] == 401
 
