@@ -4,7 +4,7 @@ The random weights of the golden ones judge arbitrarily. Here two channels of th
 first is written by the last layer of the audio connector only: above zero for the chirp, below for the tone, fitted to
 what the encoder makes of both. A head of the first layer whose queries are zero attends to all positions alike and
 brings the mean of it into the second channel, which only the output layer reads: for the state token of a query and
-against that of noise. All else stays as it is, and answers are random words without an end.
+against those of noise and of typing. All else stays as it is, and answers are random words without an end.
 """
 
 import json
@@ -64,7 +64,7 @@ def judging_by_ear(original: Path, folder: Path, states: tuple[int, int, int], e
     tensors[f"{FIRST}self_attn.o_proj.weight"][VERDICT, 0] = 1
     head = tensors["lm_head.weight"]
     head[[*states, end]] = 0
-    head[states, VERDICT] = torch.tensor([GAIN, -GAIN, 0], dtype=head.dtype)
+    head[states, VERDICT] = torch.tensor([GAIN, -GAIN, -GAIN / 2], dtype=head.dtype)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     return folder
 

@@ -140,7 +140,7 @@ def test_every_kind_of_question_gets_a_verdict(
     vita = {"model": str(model), "dtype": "float32", "kv_cache_mib": 64, "max_tokens": 9}
     engine = suited(Config.model_validate({"engine": {"kind": "vita", "vita": vita}}).engine, False)
     Image.new("RGB", (40, 30), "red").save(tmp_path / "a.png")
-    for name, sound in (("query", QUERY), ("noise", NOISE)):
+    for name, sound in (("query", np.pad(QUERY, 6000)), ("noise", np.pad(NOISE, 6000))):
         soundfile.write(tmp_path / f"{name}.wav", np.stack([sound, np.zeros_like(sound)], axis=1), 16_000)
     film = ROOT / "tests" / "data" / "film-h264.mp4"
     typed, spoken, rejected = "<3> typed", "<1> meant for the assistant", "<2> not meant for the assistant"
