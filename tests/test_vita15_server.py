@@ -5,13 +5,18 @@ VITA-1.5 judges is held against the original's numbers in test_vita15_model.py.
 """
 
 import asyncio
+import base64
+import io
 import json
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import soundfile
 import sounds
+from openai import NotFoundError, OpenAI
 from served import served
 
 from vita_duplex.client.conversation import Conversation
@@ -64,6 +69,23 @@ def test_each_model_answers_what_it_takes_for_a_query(port: int, model: str) -> 
     (reply,) = conversation.replies.values()
     assert reply.text
     assert not any(token in reply.text for token in ("<1>", "<2>", "<3>", "☞", "☟", "☜", "</s>", "<|im_end|>"))
+
+
+@pytest.mark.parametrize("model", ["tiny_vita", "vita15"])
+def test_a_chat_goes_to_the_model_it_names_and_is_judged_with_its_own_state_tokens(port: int, model: str) -> None:
+    wave = io.BytesIO()
+    soundfile.write(wave, CHIRP, 16_000, format="WAV")
+    sound = {"data": base64.b64encode(wave.getvalue()).decode(), "format": "wav"}
+    messages: Any = [{"role": "user", "content": [{"type": "input_audio", "input_audio": sound}]}]
+    with OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=0) as client:
+        answer = client.chat.completions.create(model=model, messages=messages, max_tokens=20)
+        with pytest.raises(NotFoundError, match="there are tiny_vita, vita15"):
+            client.chat.completions.create(model="vita2", messages=messages)
+    assert answer.model == model
+    assert answer.model_extra is not None
+    verdict = answer.model_extra["vita"]
+    assert verdict["p1"] + verdict["p2"] + verdict["p3"] == pytest.approx(1)
+    assert not any(token in (answer.choices[0].message.content or "") for token in ("<1>", "<2>", "<3>", "☞", "☟", "☜"))
 
 
 def test_a_model_that_is_not_there_is_refused_by_name(port: int) -> None:
