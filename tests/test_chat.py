@@ -15,6 +15,8 @@ import numpy as np
 import openai
 import pytest
 import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from openai import AsyncOpenAI
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from PIL import Image
@@ -23,7 +25,7 @@ from sockets import scripted_server
 
 from vita_duplex.engine.scripted import ScriptedInstance, ScriptedReply
 from vita_duplex.engine.seams import Film, Picture, Sound
-from vita_duplex.models.tiling import MAX_PIXELS
+from vita_duplex.server import media
 from vita_duplex.server.app import create_app
 from vita_duplex.server.auth import hashed, new_key
 from vita_duplex.server.chat_requests import ChatRequest, read
@@ -185,10 +187,10 @@ async def test_media_that_cannot_be_used_are_refused_and_the_engine_goes_on(cont
     assert server.sessions == 0
 
 
-async def test_the_pictures_of_a_request_are_bounded_together() -> None:
-    side = int((MAX_PIXELS / 2) ** 0.5) + 1
-    half = shown(Image.new("1", (side, side)))
-    error = await refused(scripted_server(QUICK), [{"role": "user", "content": [half, half]}])
+async def test_the_pictures_of_a_request_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(media, "MAX_PIXELS", 64 * 48 + 1)
+    assert (await ask(scripted_server(QUICK), [{"role": "user", "content": [SMALL]}])).choices
+    error = await refused(scripted_server(QUICK), [{"role": "user", "content": [SMALL, SMALL]}])
     assert error.code == "invalid_image"
     assert "together" in error.message
 
@@ -335,3 +337,73 @@ async def test_requests_and_tokens_are_in_the_metrics() -> None:
     text = server.metrics.text().decode()
     assert 'vita_duplex_requests_total{path="/v1/chat/completions",status="completed"} 1.0' in text
     assert 'vita_duplex_chat_tokens_total{direction="output"} 3.0' in text
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+FILE = st.binary(max_size=60) | st.sampled_from([b"RIFF", b"fLaC", b"OggS", b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF89a"])
+DATA = FILE.map(lambda data: base64.b64encode(data).decode()) | st.text(max_size=20)
+URL = st.builds(
+    "{}{}".format, st.sampled_from(["data:image/png;base64,", "data:video/mp4;base64,", "http://", ""]), DATA
+)
+PART = st.one_of(
+    JSON,
+    st.fixed_dictionaries({"type": st.just("text"), "text": JSON | st.text(max_size=9)}),
+    st.fixed_dictionaries(
+        {"type": st.just("input_audio"), "input_audio": JSON | st.fixed_dictionaries({"data": DATA})}
+    ),
+    *(
+        st.fixed_dictionaries({"type": st.just(kind), kind: JSON | st.fixed_dictionaries({"url": URL})})
+        for kind in ("image_url", "video_url")
+    ),
+)
+MESSAGE = JSON | st.fixed_dictionaries(
+    {
+        "role": st.sampled_from(["system", "user", "assistant"]),
+        "content": st.text(max_size=9) | st.lists(PART, max_size=3),
+    }
+)
+NAMES = [
+    "model",
+    "stream",
+    "stream_options",
+    "max_tokens",
+    "temperature",
+    "top_p",
+    "seed",
+    "stop",
+    "n",
+    "tools",
+    "logprobs",
+]
+BODY = st.builds(
+    lambda messages, more: {**more, "messages": messages},
+    JSON | st.lists(MESSAGE, max_size=4),
+    st.dictionaries(st.sampled_from(NAMES), JSON, max_size=3),
+)
+
+
+@pytest.mark.real
+def test_whatever_is_sent_is_answered_or_refused() -> None:
+    """A bug of ours would be raised through the transport."""
+    server = scripted_server(QUICK)
+    http = httpx.AsyncClient(transport=httpx.ASGITransport(create_app(server)), base_url="http://127.0.0.1:8000")
+    loop = asyncio.new_event_loop()
+
+    @settings(max_examples=300, deadline=None)
+    @given(BODY)
+    def send(body: Any) -> None:
+        content = json.dumps(body).encode()
+        headers = {"content-type": "application/json"}
+        answer = loop.run_until_complete(http.post("/v1/chat/completions", content=content, headers=headers))
+        assert answer.status_code in (200, 400)
+        if answer.status_code == 400:
+            assert answer.json()["error"]["type"] == "invalid_request_error"
+        assert server.sessions == 0
+
+    send()
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()

@@ -1,12 +1,17 @@
 """VITA 1.0 and VITA-1.5 in one server, each with its own state tokens; of 1.5 two engines, which swap roles."""
 
+import base64
+import io
 import json
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import soundfile
 from judging_by_ear import NOISE, QUERY, judging_by_ear
+from openai import NotFoundError, OpenAI
 from overlapping import answers, spoken_s, talk
 from served import served
 
@@ -91,6 +96,23 @@ def test_noise_into_an_answer_lets_it_go_on(url: str) -> None:
     assert len(conversation.roles) == 1
     [answer] = answers(conversation)
     assert [end is not None for _, end in answer.holds] == [True]
+
+
+@pytest.mark.parametrize("model", ["tiny_vita", "vita15"])
+def test_a_chat_goes_to_the_model_it_names_and_is_judged_with_its_own_state_tokens(url: str, model: str) -> None:
+    wave = io.BytesIO()
+    soundfile.write(wave, QUERY, 16_000, format="WAV")
+    sound = {"data": base64.b64encode(wave.getvalue()).decode(), "format": "wav"}
+    messages: Any = [{"role": "user", "content": [{"type": "input_audio", "input_audio": sound}]}]
+    with OpenAI(base_url=f"http://{url}/v1", api_key="none", max_retries=0) as client:
+        answer = client.chat.completions.create(model=model, messages=messages, max_tokens=20)
+        with pytest.raises(NotFoundError, match="there are tiny_vita, vita15"):
+            client.chat.completions.create(model="vita2", messages=messages)
+    assert answer.model == model
+    assert answer.model_extra is not None
+    verdict = answer.model_extra["vita"]
+    assert verdict["p1"] + verdict["p2"] + verdict["p3"] == pytest.approx(1)
+    assert not any(token in (answer.choices[0].message.content or "") for token in ("<1>", "<2>", "<3>", "☞", "☟", "☜"))
 
 
 def test_a_model_that_is_not_there_is_refused_by_name(url: str) -> None:

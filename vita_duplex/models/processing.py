@@ -138,6 +138,8 @@ def chosen_frames(frames: Any, metadata: Mapping[str, Any]) -> Any:
 
     Errors: `UnusableVideo` when there are none.
     """
+    if not len(frames):  # vLLM's loader fails on the last frame of some films, and tells so only in its log
+        raise video.UnusableVideo("the video has no frames that can be decoded")
     total = int(metadata.get("total_num_frames") or len(frames))
     decoded = np.asarray(metadata.get("frames_indices") or range(len(frames)))
     wanted = video.basic(total, float(metadata.get("fps") or 0))

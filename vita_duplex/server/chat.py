@@ -17,7 +17,7 @@ from vita_duplex.server.auth import Caller
 from vita_duplex.server.chat_requests import ChatRequest, check, read
 from vita_duplex.server.client_events import ClientError
 from vita_duplex.server.items import Json
-from vita_duplex.server.places import NoPlace, Streamed, place, unless_gone
+from vita_duplex.server.places import NoPlace, Streamed, chained, place, unless_gone
 from vita_duplex.server.server import Server
 from vita_duplex.server.server_events import error_body
 
@@ -71,7 +71,7 @@ class Answer:
     async def whole(self, first: Judgement | str | Finished, items: Items) -> Json:
         """A `chat.completion`."""
         text, verdict, finished = "", None, None
-        async for item in _chained(first, items):
+        async for item in chained(first, items):
             match item:
                 case Judgement():
                     verdict = item
@@ -89,7 +89,7 @@ class Answer:
         """Its `chat.completion.chunk`s."""
         verdict = first if isinstance(first, Judgement) else None
         yield self._chunk({"role": "assistant", "content": ""}, vita=_verdict(verdict))
-        async for item in _chained(first, items):
+        async for item in chained(first, items):
             match item:
                 case Judgement():
                     pass
@@ -158,12 +158,6 @@ async def _asked(pool: Pool, chat: Chat) -> Items:
                     raise
                 tried.add(instance.name)
                 last = failure
-
-
-async def _chained(first: Judgement | str | Finished, items: Items) -> Items:
-    yield first
-    async for item in items:
-        yield item
 
 
 async def _events(answer: Answer, first: Judgement | str | Finished, items: Items) -> AsyncIterator[str]:

@@ -38,7 +38,7 @@ def router(server: Server, caller: Callable[..., Awaitable[Caller]]) -> APIRoute
         """An ephemeral key: browsers send it as the WebSocket subprotocol `openai-insecure-api-key.KEY`.
 
         What is used with it counts for the key that asked for it. It opens any number of sessions until it expires,
-        and cannot ask for further keys.
+        will do for chats and speech, and cannot ask for further keys.
         """
         value, expires = server.access.issue(caller.key, request.session, request.expires_after.seconds, time.time())
         wanted = request.session.model_dump(exclude_none=True) if request.session else {"type": "realtime"}

@@ -1,7 +1,7 @@
 """HTTP requests that keep a part of the server busy: each takes a place like a session, and counts for its key."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator
 from contextlib import aclosing, contextmanager, suppress
 from typing import Any, TypeVar
 
@@ -98,6 +98,13 @@ async def unless_gone(request: Request, work: Awaitable[Result]) -> Result:
         for task in (working, leaving):
             task.cancel()
         await asyncio.gather(working, leaving, return_exceptions=True)
+
+
+async def chained(first: Result, rest: AsyncGenerator[Result]) -> AsyncGenerator[Result]:
+    """What was taken of a stream already, so that its errors still had a status, and what follows."""
+    yield first
+    async for item in rest:
+        yield item
 
 
 class Streamed(StreamingResponse):

@@ -53,7 +53,7 @@ def _route(path: str, method: str, route: Schema) -> list[str]:
 
 def _given(response: Schema) -> str:
     kinds = ", ".join(response.get("content", {}))
-    return escape(response["description"]) + (f" ({escape(kinds)})" if kinds else "")
+    return prose(response["description"]) + (f" ({escape(kinds)})" if kinds else "")
 
 
 def _schema(name: str, schema: Schema) -> list[str]:
@@ -84,7 +84,7 @@ def told(schema: Schema) -> str:
         return " or ".join(f"<code>{escape(json.dumps(value))}</code>" for value in schema["enum"])
     if schema.get("type") == "array":
         return f"list of {told(schema.get('items', {}))}"
-    limits = [f"{word} {schema[key]}" for key, word in LIMITS.items() if key in schema]
+    limits = [f"{word} {schema[key]:g}" for key, word in LIMITS.items() if key in schema]
     return escape(" ".join([schema.get("type", "anything"), *limits]))
 
 

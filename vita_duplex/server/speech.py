@@ -16,7 +16,7 @@ from vita_duplex.server.chat_requests import Text
 from vita_duplex.server.client_events import ClientError
 from vita_duplex.server.encoders import MEDIA_TYPES, encoder
 from vita_duplex.server.parts import Parts
-from vita_duplex.server.places import NoPlace, Streamed, place, unless_gone
+from vita_duplex.server.places import NoPlace, Streamed, chained, place, unless_gone
 from vita_duplex.server.resample import Resampler
 from vita_duplex.server.server import Server
 from vita_duplex.tts.maths import Language
@@ -72,7 +72,7 @@ def router(server: Server, caller: Callable[..., Awaitable[Caller]]) -> APIRoute
             await portions.aclose()
             raise
         limit_s = server.config.limits.session_s
-        return Streamed(_chained(first, portions), portions, MEDIA_TYPES[body.response_format], limit_s)
+        return Streamed(chained(first, portions), portions, MEDIA_TYPES[body.response_format], limit_s)
 
     return routes
 
@@ -131,9 +131,3 @@ async def _spoken(parts: Parts, pieces: list[str]) -> AsyncGenerator[Samples]:
                     break
                 made += len(samples)
                 yield samples
-
-
-async def _chained(first: bytes, portions: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
-    yield first
-    async for portion in portions:
-        yield portion
