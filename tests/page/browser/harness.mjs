@@ -112,13 +112,13 @@ export async function openBrowser(wav, { fake = true, more = [] } = {}) {
  * A page that notes what its worklets and socket do: `window.seen` has `reports` of the playback worklet, `frames` of the
  * microphone (time and loudness), `pushed` and `heard` samples of the loudspeaker's node. Times are performance.now().
  */
-export async function openPage(browser, url, options = {}) {
+export async function openPage(browser, url, { watched = true, ...options } = {}) {
   const context = await browser.newContext({ viewport: { width: 1100, height: 850 }, locale: "en-GB", ...options });
   const page = await context.newPage();
   page.errors = [];
   page.on("pageerror", (error) => page.errors.push(error.message));
   page.on("console", (message) => message.type() === "error" && page.errors.push(message.text()));
-  await page.addInitScript(watchWorklets);
+  if (watched) await page.addInitScript(watchWorklets);
   await page.goto(url);
   return page;
 }

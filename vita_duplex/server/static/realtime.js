@@ -75,6 +75,7 @@ export class Line {
 
   dial() {
     this.refusal = null; // an error before the session exists says why there will be none
+    this.lastError = "";
     this.heardAt = performance.now();
     this.askedAt = null;
     const socket = (this.socket = new WebSocket(realtimeUrl(this.token, this.lastEvent), subprotocols()));
@@ -104,7 +105,8 @@ export class Line {
     this.lastEvent = numberOf(event) ?? this.lastEvent;
     if (event.type === "session.created") this.created(event);
     else if (event.type === "session.resumed") this.resumed(event);
-    else if (event.type === "error" && (this.token === null || this.brokenSince !== null)) this.refusal = event.error;
+    if (event.type === "error") this.lastError = event.error.message;
+    if (event.type === "error" && (this.token === null || this.brokenSince !== null)) this.refusal = event.error;
     this.onEvent(event);
   }
 
@@ -125,7 +127,7 @@ export class Line {
   closed(code, reason) {
     clearTimeout(this.timer);
     if (this.refusal) this.lose(...this.refused());
-    else if (FAREWELLS[code]) this.lose(new Problem(FAREWELLS[code].key, reason), FAREWELLS[code]);
+    else if (FAREWELLS[code]) this.lose(farewell(code, reason, this.lastError), FAREWELLS[code]);
     else if (this.token !== null) this.retry();
     else this.unanswered();
   }
@@ -204,6 +206,12 @@ const FAREWELLS = {
   1013: { key: "full", again: true, after_s: 5 },
   [REPLACED]: { key: "replaced", again: false },
 };
+
+/** In the server's words where it says a sentence: reasons of the other codes are names. */
+function farewell(code, reason, lastError) {
+  const { key, after_s: seconds } = FAREWELLS[code];
+  return new Problem(key, { 1000: lastError, 1008: reason }[code] ?? "", { seconds });
+}
 
 /** A binary frame: the numbers of the response and of the event, then PCM16, all little-endian. */
 export function audioEvent(data) {

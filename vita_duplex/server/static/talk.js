@@ -37,6 +37,9 @@ class Talk {
     this.asked = null; // {id, text} of the last typed question
     this.pictures = []; // data URLs, for the next question
     this.pictureCount = 0;
+    this.shown = null; // {id, pictures} of the last question with pictures
+    this.seen = null; // the item with what the camera saw last
+    this.microphoneMissed = false; // it was taken away in the middle of a talk
     this.level = 0;
     this.place = null; // in the queue: {position, estimate_s}
     this.notice = null; // what the server says about itself
@@ -73,7 +76,7 @@ class Talk {
     const id = `typed_${Date.now()}_${++this.pictureCount}`;
     const content = [...pictures, ...(text === "" ? [] : [{ type: "input_text", text }])];
     const sent = this.line.send({ type: "conversation.item.create", item: { type: "message", role: "user", id, content } });
-    this.shown = { id, pictures: this.pictures };
+    this.shown = this.pictures.length > 0 ? { id, pictures: this.pictures } : null;
     this.attach([]);
     if (text !== "") this.line.send({ type: "response.create" });
     return sent;
@@ -141,6 +144,7 @@ class Talk {
   async changed(names) {
     const among = (...some) => some.some((name) => names.includes(name));
     if (among("instructions", "threshold", "silence", "interrupt") && this.phase === "live") this.configure();
+    if (among("language")) this.view.problem(this.view.trouble);
     if (among("speaker", "echo")) await this.loudspeaker?.route(this.settings);
     if (among("microphone", "echo", "noise", "gain") && this.microphone) await this.reopenMicrophone();
     this.show();
@@ -307,7 +311,7 @@ class Talk {
     if (event.type === "error") this.complain(event.error);
     if (event.type === "response.created") this.view.problem(null);
     for (const command of this.conversation.receive(event)) this.loudspeaker.perform(command);
-    if (event.item?.id === this.shown?.id) this.conversation.showPictures(this.shown?.id, this.shown?.pictures);
+    if (this.shown && event.item?.id === this.shown.id) this.conversation.showPictures(this.shown.id, this.shown.pictures);
     this.show();
   }
 
