@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from statistics import quantiles
 from typing import Any
 
+import numpy as np
 import pytest
 from fault_proxy import Link, proxied
 from serving import serving
@@ -15,7 +16,11 @@ from sockets import Json, scripted_server
 from virtual_time import run
 from websockets.asyncio.client import ClientConnection, connect
 
+from vita_duplex.client.conversation import Conversation
+from vita_duplex.client.recording import Recording
+from vita_duplex.client.talk import converse
 from vita_duplex.engine.scripted import ScriptedReply
+from vita_duplex.server.resume import Missed
 
 pytestmark = pytest.mark.real
 
@@ -23,6 +28,7 @@ KERNEL_S = 0.0005
 SHORT = ScriptedReply(text="It is short, and this is its end.", token_s=0.01)
 LONG = ScriptedReply(text=" ".join(f"word{n}" for n in range(15)) + ".", token_s=0.01)
 ENDLESS = ScriptedReply(text=" ".join(f"word{n}" for n in range(1000)) + ".", token_s=0.001)
+SAID = Recording("question.wav", (10_000 * np.sin(np.arange(16_000) / 10)).astype(np.int16))
 CONTENT = [{"type": "input_text", "text": "what is it?"}]
 QUESTION = {"type": "conversation.item.create", "item": {"type": "message", "role": "user", "content": CONTENT}}
 
@@ -140,6 +146,52 @@ def test_who_reads_too_slowly_loses_its_session() -> None:
                 await asyncio.sleep(0.1)
                 assert asyncio.get_running_loop().time() - began < 400
             client.transport.abort()
+
+    run(script(), patience_s=KERNEL_S)
+
+
+@pytest.mark.parametrize("cuts", [[0.0], [2.0], [0.5, 0.5, 0.01, 1.0, 0.2]], ids=str)
+def test_talk_goes_on_when_its_connection_is_cut_and_hears_every_sample_once(
+    cuts: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`cuts`: seconds after the answer began, and between them."""
+    lines, accepted, acknowledged = list[str](), asyncio.Event(), list[int]()
+    forget = Missed.forget
+
+    def noted(missed: Missed, item_id: str, played_ms: int) -> None:
+        acknowledged.append(played_ms)
+        forget(missed, item_id, played_ms)
+
+    monkeypatch.setattr(Missed, "forget", noted)
+
+    def tell(line: str) -> None:
+        lines.append(line)
+        if "for us" in line:
+            accepted.set()
+
+    async def talk(port: int) -> Conversation:
+        return await converse(f"ws://127.0.0.1:{port}/v1/realtime", SAID, tell=tell)
+
+    async def script() -> None:
+        server = scripted_server(LONG)
+        async with serving(server) as port, proxied(port, Link()) as link:
+            whole = await talk(port)
+            accepted.clear()
+            talking = asyncio.create_task(talk(link.port))
+            await accepted.wait()
+            for seconds in cuts:
+                await asyncio.sleep(seconds)
+                link.cut()
+            interrupted = await talking
+            assert sum("back in the session" in line for line in lines) >= 1
+            assert interrupted.statuses == ["completed"]
+            [reply], [expected] = interrupted.replies.values(), whole.replies.values()
+            assert reply.text == expected.text
+            assert np.array_equal(reply.audio, expected.audio)
+            assert interrupted.heard_samples(reply.id) == len(expected.audio)
+            assert acknowledged[-1] == pytest.approx(len(expected.audio) / 24, abs=500)
+            await asyncio.sleep(0.5)
+            assert server.sessions == 0, "a client that says goodbye is not waited for"
 
     run(script(), patience_s=KERNEL_S)
 
