@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-
 from serving import serving
 from sockets import scripted_server
 
