@@ -5,9 +5,11 @@ import base64
 import json
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from itertools import chain
 from statistics import quantiles
 from typing import Any
 
+import numpy as np
 import pytest
 from fault_proxy import Link, proxied
 from serving import serving
@@ -15,7 +17,11 @@ from sockets import Json, scripted_server
 from virtual_time import run
 from websockets.asyncio.client import ClientConnection, connect
 
+from vita_duplex.client.conversation import Conversation
+from vita_duplex.client.recording import Recording
+from vita_duplex.client.talk import converse
 from vita_duplex.engine.scripted import ScriptedReply
+from vita_duplex.server.resume import Missed
 
 pytestmark = pytest.mark.real
 
@@ -23,6 +29,7 @@ KERNEL_S = 0.0005
 SHORT = ScriptedReply(text="It is short, and this is its end.", token_s=0.01)
 LONG = ScriptedReply(text=" ".join(f"word{n}" for n in range(15)) + ".", token_s=0.01)
 ENDLESS = ScriptedReply(text=" ".join(f"word{n}" for n in range(1000)) + ".", token_s=0.001)
+SAID = Recording("question.wav", (10_000 * np.sin(np.arange(16_000) / 10)).astype(np.int16))
 CONTENT = [{"type": "input_text", "text": "what is it?"}]
 QUESTION = {"type": "conversation.item.create", "item": {"type": "message", "role": "user", "content": CONTENT}}
 
@@ -64,19 +71,19 @@ async def answer(port: int, during: Callable[[], Any] = lambda: None) -> list[Js
         return seen
 
 
-async def latencies(port: int, count: int) -> list[float]:
-    """Seconds from a question to its first audio, and between the pieces of audio."""
+async def latencies(port: int, count: int) -> tuple[list[float], list[float]]:
+    """Seconds from each question to its first audio, and between the pieces of audio."""
     clock = asyncio.get_running_loop().time
-    found = []
+    first, between = list[float](), list[float]()
     async with await opened(port) as client:
         for _ in range(count):
-            last = clock()
+            last, times = clock(), first
             await ask(client)
             while (event := json.loads(await client.recv()))["type"] != "response.done":
                 if event["type"] == "response.output_audio.delta":
-                    found.append(clock() - last)
-                    last = clock()
-    return found
+                    times.append(clock() - last)
+                    last, times = clock(), between
+    return first, between
 
 
 @pytest.mark.parametrize(
@@ -144,8 +151,54 @@ def test_who_reads_too_slowly_loses_its_session() -> None:
     run(script(), patience_s=KERNEL_S)
 
 
+@pytest.mark.parametrize("cuts", [[0.0], [2.0], [0.5, 0.5, 0.01, 1.0, 0.2]], ids=str)
+def test_talk_goes_on_when_its_connection_is_cut_and_hears_every_sample_once(
+    cuts: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`cuts`: seconds after the answer began, and between them."""
+    lines, accepted, acknowledged = list[str](), asyncio.Event(), list[int]()
+    forget = Missed.forget
+
+    def noted(missed: Missed, item_id: str, played_ms: int) -> None:
+        acknowledged.append(played_ms)
+        forget(missed, item_id, played_ms)
+
+    monkeypatch.setattr(Missed, "forget", noted)
+
+    def tell(line: str) -> None:
+        lines.append(line)
+        if "for us" in line:
+            accepted.set()
+
+    async def talk(port: int) -> Conversation:
+        return await converse(f"ws://127.0.0.1:{port}/v1/realtime", SAID, tell=tell)
+
+    async def script() -> None:
+        server = scripted_server(LONG)
+        async with serving(server) as port, proxied(port, Link()) as link:
+            whole = await talk(port)
+            accepted.clear()
+            talking = asyncio.create_task(talk(link.port))
+            await accepted.wait()
+            for seconds in cuts:
+                await asyncio.sleep(seconds)
+                link.cut()
+            interrupted = await talking
+            assert sum("back in the session" in line for line in lines) >= 1
+            assert interrupted.statuses == ["completed"]
+            [reply], [expected] = interrupted.replies.values(), whole.replies.values()
+            assert reply.text == expected.text
+            assert np.array_equal(reply.audio, expected.audio)
+            assert interrupted.heard_samples(reply.id) == len(expected.audio)
+            assert acknowledged[-1] == pytest.approx(len(expected.audio) / 24, abs=500)
+            await asyncio.sleep(0.5)
+            assert server.sessions == 0, "a client that says goodbye is not waited for"
+
+    run(script(), patience_s=KERNEL_S)
+
+
 def test_bad_links_of_some_do_not_move_the_latency_of_others() -> None:
-    async def p99(bad: list[dict[str, float]]) -> float:
+    async def p99(bad: list[dict[str, float]]) -> tuple[float, ...]:
         async with AsyncExitStack() as stack:
             port = await stack.enter_async_context(serving(scripted_server(SHORT, LONG)))
             links = [await stack.enter_async_context(proxied(port, Link(seed=n, **one))) for n, one in enumerate(bad)]
@@ -154,7 +207,7 @@ def test_bad_links_of_some_do_not_move_the_latency_of_others() -> None:
             for other in others:
                 other.cancel()
             await asyncio.gather(*others, return_exceptions=True)
-            return quantiles([one for some in found for one in some], n=100)[98]
+            return tuple(quantiles(chain.from_iterable(times), n=100)[98] for times in zip(*found, strict=True))
 
     async def script() -> None:
         alone = await p99([])
@@ -164,6 +217,7 @@ def test_bad_links_of_some_do_not_move_the_latency_of_others() -> None:
             {"bytes_per_s": 5000},
             {"jitter_s": 0.3, "stalls": 0.02},
         ]
-        assert await p99(kinds * 2) == pytest.approx(alone, rel=0.2)
+        found = await p99(kinds * 2)
+        assert found == pytest.approx(alone, rel=0.2)
 
     run(script(), patience_s=KERNEL_S)

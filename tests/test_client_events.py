@@ -16,6 +16,7 @@ from vita_duplex.server.client_events import (
     AudioClear,
     AudioCommit,
     ClientError,
+    Heartbeat,
     ItemCreate,
     ItemDelete,
     ItemRetrieve,
@@ -79,6 +80,7 @@ def test_each_supported_event_is_understood() -> None:
             event("playback.ack", response_id="resp_1", item_id="item_reply_1", played_ms=40, committed_ms=40),
             PlaybackAck,
         ),
+        "session.heartbeat": (event("session.heartbeat"), Heartbeat),
     }
     assert tuple(frames) == SUPPORTED
     for kind, (frame, model) in frames.items():

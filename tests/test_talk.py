@@ -8,9 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from serving import serving
+from sockets import scripted_server
 
 from vita_duplex.client import talk
 from vita_duplex.client.bench import Measured, lines, report
+from vita_duplex.client.connection import open_session
 from vita_duplex.client.conversation import SETTLED_S, UNJUDGED_S, Conversation, Reply, Said, Witness
 from vita_duplex.client.errors import TalkError
 from vita_duplex.client.latency import answer_s, steps_s
@@ -19,6 +22,7 @@ from vita_duplex.client.player import Heard, Held, Player
 from vita_duplex.client.recording import OUTPUT_RATE, Pcm, Recording, read_recording, write_stereo
 from vita_duplex.client.talk import FRAME, Microphone, summary
 from vita_duplex.engine.seams import INPUT_RATE
+from vita_duplex.server.auth import hashed, new_key
 
 SECOND = OUTPUT_RATE
 
@@ -409,6 +413,21 @@ def test_no_server_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
         err = capsys.readouterr().err
         assert reason in err
         assert err.count("\n") == 1
+
+
+async def test_a_server_that_wants_a_key_gets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    key = new_key()
+    monkeypatch.setenv("VITA_API_KEY", key)
+    parser = argparse.ArgumentParser()
+    talk.add_arguments(parser)
+    async with serving(scripted_server(access={"keys": {"alice": hashed(key)}})) as port:
+        url = f"ws://127.0.0.1:{port}/v1/realtime"
+        async with open_session(url, key=parser.parse_args(["question.wav"]).api_key) as session:
+            assert session.witness.ready
+        for wrong, hint in ((None, r"HTTP 401; give an API key with --api-key$"), ("wrong", r"HTTP 401$")):
+            with pytest.raises(TalkError, match=hint):
+                async with open_session(url, key=wrong):
+                    pass
 
 
 # --- the picture ------------------------------------------------------------------------------------------

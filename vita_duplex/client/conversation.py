@@ -18,6 +18,7 @@ from vita_duplex.client.messages import (
     ServerError,
     ServerEvent,
     SessionCreated,
+    SessionResumed,
     SessionUpdated,
     Speech,
     TextDelta,
@@ -52,6 +53,7 @@ class Reply:
 
     id: str
     created: float
+    item_id: str = ""
     text: str = ""
     status: str | None = None
     """`completed`, `cancelled` or `failed`; None while it goes on."""
@@ -171,6 +173,8 @@ class Witness:
         match event:
             case SessionCreated():
                 pass
+            case SessionResumed():
+                self._say(now, "server", "back in the session")
             case SessionUpdated():
                 self.ready = True
             case ServerError(error=body):
@@ -191,6 +195,7 @@ class Witness:
             case TextDelta(response_id=response_id, delta=delta):
                 self._reply(response_id, now).text += delta
             case AudioDelta(response_id=response_id):
+                self._reply(response_id, now).item_id = event.item_id
                 self._audio(self._reply(response_id, now), event.samples(), now)
             case Hold(response_id=response_id):
                 self.player.hold(response_id, now)

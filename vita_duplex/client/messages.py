@@ -31,6 +31,13 @@ class ServerError(_Event):
 
 class SessionCreated(_Event):
     type: Literal["session.created"]
+    resume_token: str | None = None
+    resume_s: float = 0.0
+    """How long the session waits when the connection breaks."""
+
+
+class SessionResumed(_Event):
+    type: Literal["session.resumed"]
 
 
 class SessionUpdated(_Event):
@@ -61,6 +68,7 @@ class TextDelta(_Event):
 class AudioDelta(_Event):
     type: Literal["response.output_audio.delta"]
     response_id: str
+    item_id: str = ""
     delta: str
 
     def samples(self) -> Pcm:
@@ -155,6 +163,7 @@ class Timeline(_Event):
 ServerEvent = Annotated[
     ServerError
     | SessionCreated
+    | SessionResumed
     | SessionUpdated
     | ResponseCreated
     | ResponseDone
@@ -169,6 +178,12 @@ ServerEvent = Annotated[
     Field(discriminator="type"),
 ]
 _server_event: TypeAdapter[ServerEvent] = TypeAdapter(ServerEvent)
+
+
+def event_id(message: str | bytes) -> str | None:
+    """The name of an event that a new connection may go on from; None if it has none."""
+    name = json.loads(message).get("event_id")
+    return name if isinstance(name, str) and name.startswith("event_") else None
 
 
 def decode(message: str | bytes, now: float) -> ServerEvent | None:

@@ -45,6 +45,10 @@ class Player:
     def idle(self) -> bool:
         return not self._queue
 
+    def played(self, response_id: str) -> int:
+        """Samples of a reply that came out of the loudspeaker."""
+        return self._played.get(response_id, 0)
+
     def receive(self, response_id: str, count: int, now: float) -> None:
         self.advance(now)
         if count:

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -63,6 +64,7 @@ async def converse(
     *,
     at_s: float = 1.0,
     limit_s: float = 60.0,
+    key: str | None = None,
     tell: Callable[[str], None] = lambda line: None,
 ) -> Conversation:
     """Play the question in real time, then silence until the reply was heard to its end.
@@ -72,7 +74,7 @@ async def converse(
     """
     witness = Witness(tell)
     microphone = Microphone(question, second, at_s)
-    async with open_session(url, witness) as session:
+    async with open_session(url, witness, key) as session:
         conversation = witness.conversation
         conversation.said = microphone.said
         start = session.now()
@@ -191,6 +193,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--timeline", type=Path, metavar="PICTURE.png", help="draw who spoke, listened and waited when")
     parser.add_argument("--url", default=URL, help=f"the server (default: {URL})")
     parser.add_argument(
+        "--api-key",
+        metavar="KEY",
+        default=os.environ.get("VITA_API_KEY"),
+        help="for a server that wants one (default: $VITA_API_KEY, which others on this machine cannot read)",
+    )
+    parser.add_argument(
         "--limit",
         type=_seconds,
         default=60.0,
@@ -228,7 +236,7 @@ def _talk(args: argparse.Namespace) -> int:
             raise TalkError(f"cannot write {path}: there is no folder {path.parent}")
     if args.timeline is not None and args.timeline.suffix not in PICTURES:
         raise TalkError(f"cannot draw {args.timeline}: its name has to end in one of {', '.join(PICTURES)}")
-    talk = converse(args.url, question, second, at_s=args.at, limit_s=args.limit, tell=_print)
+    talk = converse(args.url, question, second, at_s=args.at, limit_s=args.limit, key=args.api_key, tell=_print)
     conversation = asyncio.run(talk)
     print(f"\n{summary(conversation)}")
     if args.out is not None:
