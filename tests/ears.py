@@ -5,7 +5,7 @@ made of decaying noise. Time is virtual: positions are counted in samples, compu
 end-of-turn model is taken to come 200 ms after it was asked (`ANSWER_S`), as on one busy core. Run it: `make eval`.
 
 Ends of turns: each sentence is said whole, and once with a pause of 0.4 to 1.2 s at a quiet point in its middle, as of
-somebody who thinks. A cut-off is an utterance that ends in that pause. Echo: replies of ten minutes through four paths;
+somebody who thinks. A cut-off is an utterance that ends in that pause. Echo: ten minutes of replies, a quarter through each of four paths;
 a self-interruption is 96 ms of speech that nobody said. Interruptions are said over the same echo, one every nine
 seconds, and noticed if 128 ms of speech are found before they are over.
 """
@@ -101,18 +101,19 @@ class Said:
     """Probability of speech of each window."""
     pause: tuple[int, int] | None
     end: int
+    human: bool
 
 
 def sentences(silero: Silero) -> list[Said]:
-    spoken = [speech_of(sounds.clip(name), silero) for name in CLIPS]
-    spoken += [speech_of(sounds.speech(text), silero) for text in QUESTIONS]
+    spoken = [(speech_of(sounds.clip(name), silero), True) for name in CLIPS]
+    spoken += [(speech_of(sounds.speech(text), silero), False) for text in QUESTIONS]
     said = []
-    for one in spoken:
+    for one, human in spoken:
         for pause_s in (0.0, *PAUSES_S):
             samples, begin, end = hesitating(one, pause_s) if pause_s else (one, 0, 0)
             whole = in_a_room(np.pad(at_level(samples, -20.0), (0, 2 * INPUT_RATE)))
             pause = (begin + INPUT_RATE, end + INPUT_RATE) if pause_s else None
-            said.append(Said(whole, probabilities(silero, whole), pause, INPUT_RATE + len(samples)))
+            said.append(Said(whole, probabilities(silero, whole), pause, INPUT_RATE + len(samples), human))
     return said
 
 
@@ -257,28 +258,36 @@ SNRS = (20.0, 10.0, 5.0, 0.0)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=10, help="of replies per echo path")
+    parser.add_argument("--minutes", type=float, default=2.5, help="of replies per echo path, of which there are four")
     parser.add_argument("--picture", type=Path, default=Path("docs/ears.svg"))
     args = parser.parse_args()
     silero, turn = Silero(), Turn()
 
     said = sentences(silero)
-    print("| ends of turns | cut off in a pause of 0.4–1.2 s | median wait | p90 |\n|---|---|---|---|")
-    curve = []
-    for silence_ms in (320, 500, 600, 800, 1000):
-        one = turns(said, EndpointConfig(silence_ms=silence_ms), None)
-        curve.append((one.median_s, one.cut))
-        print(f"| silence of {silence_ms} ms | {one.cut:.1%} | {one.median_s:.2f} s | {one.p90_s:.2f} s |", flush=True)
-    hinted = []
-    for patient_ms in (1000, 1600, 2400):
-        one = turns(said, EndpointConfig(hint=True, patient_ms=patient_ms, silence_ms=600), turn)
-        hinted.append((one.median_s, one.cut))
-        print(f"| Smart-Turn, 320 to {patient_ms} ms | {one.cut:.1%} | {one.median_s:.2f} s | {one.p90_s:.2f} s |",
-              flush=True)  # fmt: skip
-
     print(
-        f"\n| echo, {args.minutes:g} min of replies | interrupts itself, no guard | guarded | interruptions noticed |"
+        "| ends of turns | cut off in a pause of 0.4–1.2 s: human | synthetic | median wait | p90 |\n|---|---|---|---|---|"
     )
+    human, made = [one for one in said if one.human], [one for one in said if not one.human]
+
+    def row(name: str, config: EndpointConfig, turn: Turn | None) -> tuple[float, float]:
+        one, other, both = (turns(some, config, turn) for some in (human, made, said))
+        waits = f"{one.median_s:.2f}, {other.median_s:.2f} s | {one.p90_s:.2f}, {other.p90_s:.2f} s"
+        print(f"| {name} | {one.cut:.1%} | {other.cut:.1%} | {waits} |", flush=True)
+        return both.median_s, both.cut
+
+    silences = (320, 500, 600, 800, 1000)
+    curve = [row(f"silence of {ms} ms", EndpointConfig(silence_ms=ms), None) for ms in silences]
+    bounds = ((320, 1600), (320, 2000), (450, 2000))
+    hinted = [
+        row(
+            f"Smart-Turn, {quick} to {patient} ms",
+            EndpointConfig(hint=True, quick_ms=quick, patient_ms=patient, silence_ms=600),
+            turn,
+        )
+        for quick, patient in bounds
+    ]
+
+    print(f"\n| echo, {args.minutes:g} min of replies | no guard: interrupts itself | guarded | people noticed |")
     print("|---|---|---|---|")
     for delay_ms, db in PATHS:
         heard = echo(silero, delay_ms, db, args.minutes)
