@@ -4,10 +4,10 @@ Speech is the human clips of `tests/data` and questions of the default voice; no
 made of decaying noise. Time is virtual: positions are counted in samples, computing takes none, but the answer of the
 end-of-turn model is taken to come 200 ms after it was asked (`ANSWER_S`), as on one busy core. Run it: `make eval`.
 
-Ends of turns: each sentence is said whole, and once with a pause of 0.4 to 1.2 s at a quiet point in its middle, as of
-somebody who thinks. A cut-off is an utterance that ends in that pause. Echo: ten minutes of replies, a quarter through each of four paths;
-a self-interruption is 96 ms of speech that nobody said. Interruptions are said over the same echo, one every nine
-seconds, and noticed if 128 ms of speech are found before they are over.
+Ends of turns: each sentence is said whole, and with pauses of 0.4 to 1.2 s at a quiet point in its middle, as of
+somebody who thinks. A cut-off is an utterance that ends in that pause. Echo: ten minutes of replies, a quarter through
+each of four paths; a self-interruption is 96 ms of speech that nobody said. Interruptions are said over the same echo,
+one every nine seconds, and noticed if 128 ms of speech are found before they are over.
 """
 
 import argparse
@@ -264,9 +264,8 @@ def main() -> None:
     silero, turn = Silero(), Turn()
 
     said = sentences(silero)
-    print(
-        "| ends of turns | cut off in a pause of 0.4–1.2 s: human | synthetic | median wait | p90 |\n|---|---|---|---|---|"
-    )
+    print("| ends of turns | cut off in a pause of 0.4–1.2 s: human | synthetic | median wait | p90 |")
+    print("|---|---|---|---|---|")
     human, made = [one for one in said if one.human], [one for one in said if not one.human]
 
     def row(name: str, config: EndpointConfig, turn: Turn | None) -> tuple[float, float]:
