@@ -6,7 +6,7 @@ CONFIG ?= configs/cpu.yaml
 ARGS ?=
 BIN := $(VENV)/bin
 
-.PHONY: serve prepare test page-tools screenshots stock lint types bench bench-vita overlaps lock install clean
+.PHONY: serve prepare test page-tools screenshots stock lint types bench bench-vita overlaps eval lock install clean
 
 serve: install prepare  ## talk: http://127.0.0.1:8000 (ARGS="--port 9000" for another port)
 	@$(BIN)/vita-duplex serve --config $(CONFIG) $(ARGS)
@@ -53,6 +53,9 @@ bench-vita: install     ## the first half of it: VITA's parts on a stand-in chec
 
 overlaps: install       ## what ends a reply: hold and verdict against the detector alone, on the labelled set
 	@PYTHONPATH=. $(BIN)/python tests/overlaps.py
+
+eval: install           ## the ears measured: ends of turns, echo, level, noise; draws docs/ears.svg
+	@PYTHONPATH=. $(BIN)/python tests/ears.py $(ARGS)
 
 lock:                   ## resolve requirements/cpu.lock anew (ARGS=--upgrade for newer versions)
 	@requirements/lock.sh $(ARGS)

@@ -97,7 +97,7 @@ class Conversation:
         self._silence = Silence()
         self._pictured: int | None = None  # the item that holds what is seen now
         self._numbers = count(1)  # of utterances, spoken and typed, and of everything else a client brings
-        self._listener = parts.listener(self._numbers)
+        self._listener = parts.listener(self._numbers, client_pauses=client_pauses)
         logs = parts.session_logs
         self._log = logs.open(terms.session_id, duplex, parts.voice.rate) if logs else None
         self._pool = parts.pools[model]
@@ -119,6 +119,7 @@ class Conversation:
         """What the session says, on its way to the client."""
         self._terms.watch.see(notice)
         self._silence.note(notice)
+        self._listener.note(notice)
         if self._log:
             self._log.note(notice)
         self._send_all(self.events.translate(notice))

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from collections import deque
 from collections.abc import AsyncGenerator, Iterator
 from functools import partial
@@ -15,10 +16,12 @@ from vita_duplex.engine.events import (
     SpeechStarted,
     SpeechSustained,
 )
+from vita_duplex.engine.notices import Notice
 from vita_duplex.engine.seams import INPUT_RATE, Samples, Windows
 from vita_duplex.engine.session import Heard, SpeechEvent
 from vita_duplex.vad.demo_endpoint import DemoEndpoint
 from vita_duplex.vad.detector import Detector
+from vita_duplex.vad.echo import EchoGuard
 from vita_duplex.vad.endpoint import WINDOW, Endpoint, EndpointConfig, Kind, Mark
 from vita_duplex.vad.smart_turn import TurnJudge
 
@@ -30,6 +33,9 @@ the client sends far faster than speech, or the machine is far too slow. Either 
 and one long gap is better than a syllable here and there."""
 BATCH = 32
 """Windows (1 s) per run of the detector, so that a long backlog does not keep others waiting."""
+
+CLOCK_SLACK_S = 0.25
+"""A microphone that is later than this by its own count has paused; less is the network's jitter."""
 
 _EVENTS: dict[Kind, type[SpeechEvent]] = {
     "started": SpeechStarted,
@@ -44,12 +50,20 @@ class MicrophoneListener:
     """Voice activity detection and endpointing."""
 
     def __init__(
-        self, detector: Detector, config: EndpointConfig, numbers: Iterator[int], turn_judge: TurnJudge | None = None
+        self,
+        detector: Detector,
+        config: EndpointConfig,
+        numbers: Iterator[int],
+        turn_judge: TurnJudge | None = None,
+        echo_guard: EchoGuard | None = None,
     ) -> None:
         self.config = config
         self._detector = detector
         self._vad_state = detector.start()
         self._turn_judge = turn_judge
+        self._echo_guard = echo_guard
+        self._taken = 0  # samples listened to
+        self._clock_began = -math.inf  # loop time of the microphone's first sample, had it sent without a gap
         self._endpoint = (DemoEndpoint if config.compat == "demo" else Endpoint)(config)
         self._numbers = numbers
         self._utterance = 0
@@ -74,7 +88,22 @@ class MicrophoneListener:
         self._waiting.append(samples)
         self._waiting_samples += len(samples)
         self._arrived.set()
+        if self._echo_guard:
+            self._set_clock()
         return True
+
+    def note(self, notice: Notice) -> None:
+        """The client is told something: what it plays from now on may come back as echo."""
+        if self._echo_guard:
+            at = (asyncio.get_running_loop().time() - self._clock_began) * INPUT_RATE
+            self._echo_guard.note(notice, int(at) if math.isfinite(at) else 0)
+
+    def _set_clock(self) -> None:
+        """The microphone's position follows the frames that come soonest; after a gap it is set anew."""
+        received = self._taken + len(self._rest) + self._waiting_samples
+        began = asyncio.get_running_loop().time() - received / INPUT_RATE
+        if began < self._clock_began or began > self._clock_began + CLOCK_SLACK_S:
+            self._clock_began = began
 
     def configure(self, config: EndpointConfig) -> None:
         """Endpoint by these settings from the next window on."""
@@ -91,6 +120,9 @@ class MicrophoneListener:
         while True:
             await self._arrived.wait()
             while len(windows := self._take()):
+                start, self._taken = self._taken, self._taken + windows.size
+                if self._echo_guard:
+                    windows = await self._echo_guard.clean(windows, start)
                 probabilities, self._vad_state = await self._detector.probabilities(windows, self._vad_state)
                 loudness = np.sqrt(np.mean(np.square(windows), axis=1))
                 for window, probability, loud in zip(windows, probabilities, loudness, strict=True):

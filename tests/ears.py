@@ -1,0 +1,334 @@
+"""The ears measured: ends of turns, echo, level, noise. Prints one table in Markdown and draws the curves.
+
+Speech is the human clips of `tests/data` and questions of the default voice; noises are those of `sounds.py`; rooms are
+made of decaying noise. Time is virtual: positions are counted in samples, computing takes none, but the answer of the
+end-of-turn model is taken to come 200 ms after it was asked (`ANSWER_S`), as on one busy core. Run it: `make eval`.
+
+Ends of turns: each sentence is said whole, and with pauses of 0.4 to 1.2 s at a quiet point in its middle, as of
+somebody who thinks. A cut-off is an utterance that ends in that pause. Echo: ten minutes of replies, a quarter through
+each of four paths; a self-interruption is 96 ms of speech that nobody said. Interruptions are said over the same echo,
+one every nine seconds, and noticed if 128 ms of speech are found before they are over.
+"""
+
+import argparse
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import sounds
+from numpy.typing import NDArray
+from test_ears import at_level, in_a_room
+from test_echo import room
+from virtual_time import InlineExecutor
+
+from vita_duplex.engine.notices import TurnAudio
+from vita_duplex.engine.seams import INPUT_RATE, Samples
+from vita_duplex.vad.echo import EchoGuard
+from vita_duplex.vad.endpoint import WINDOW, Endpoint, EndpointConfig, Mark
+from vita_duplex.vad.silero import Silero
+from vita_duplex.vad.smart_turn import SmartTurn
+
+ANSWER_S = 0.2
+PAUSES_S = (0.4, 0.6, 0.9, 1.2)
+QUESTIONS = (
+    "What is the capital of France?",
+    "How do I boil an egg in seven minutes?",
+    "Can you tell me a short joke about a dog?",
+    "Why is the sky blue in the morning and red at night?",
+    "Which planet is the largest in the solar system?",
+    "Please remind me to call my mother tomorrow afternoon.",
+    "I would like to know how far it is to the moon.",
+    "Could you translate this sentence into Chinese for me?",
+)
+CLIPS = ("jfk-ask", "jfk-ask-not", "goforward", "something", "sense-0870", "sense-0880", "sense-0890", "sense-0920",
+         "sense-0930", "card-005")  # fmt: skip
+REPLIES = (
+    "The capital of France is Paris. You can visit there and see many things, and it is a very old city.",
+    "To boil an egg, put it into cold water, heat it until the water boils, and then wait for seven minutes.",
+    "Jupiter is the largest planet in the solar system. It is a gas giant, and it has more than ninety moons.",
+    "Once upon a time there was a small boat that went out on the sea and came back after many years.",
+    "No, I am only a chatbot, but I can help you with questions about the world, or we just talk a little.",
+)
+INTERRUPTIONS = (
+    "Stop.",
+    "Wait, what about Germany?",
+    "No, I meant the other one.",
+    "Okay, and how old is he?",
+    "Hold on a second.",
+)
+PATHS = ((120, -18.0), (20, -6.0), (300, -12.0), (450, -12.0))
+"""Delay in ms and level in dB against what was sent, of the echo."""
+
+
+def probabilities(silero: Silero, samples: Samples) -> NDArray[np.float32]:
+    state, found = silero.start()[None], []
+    for window in samples[: len(samples) // WINDOW * WINDOW].reshape(-1, WINDOW):
+        probability, state = silero.probabilities(window[None], state)
+        found.append(probability[0])
+    return np.array(found, np.float32)
+
+
+# ── ends of turns ──────────────────────────────────────────────────────────────────────
+
+
+def speech_of(samples: Samples, silero: Silero) -> Samples:
+    """Without silence before and after."""
+    spoken = np.flatnonzero(probabilities(silero, np.pad(samples, (0, INPUT_RATE))) >= 0.5)
+    return samples[max(0, int(spoken[0]) - 1) * WINDOW : (int(spoken[-1]) + 1) * WINDOW]
+
+
+def hesitating(samples: Samples, pause_s: float) -> tuple[Samples, int, int]:
+    """With a pause at the quietest 64 ms between 30 % and 70 %; where that begins and ends."""
+    energy = np.convolve(np.square(samples), np.ones(2 * WINDOW), "same")
+    low, high = len(samples) * 3 // 10, len(samples) * 7 // 10
+    at = low + int(np.argmin(energy[low:high]))
+    fade = np.linspace(1, 0, 160, dtype=np.float32)
+    before, after = samples[:at].copy(), samples[at:].copy()
+    before[-160:] *= fade
+    after[:160] *= fade[::-1]
+    pause = round(pause_s * INPUT_RATE)
+    return np.concatenate([before, np.zeros(pause, np.float32), after]), at, at + pause
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A sentence in a quiet room, with a pause in it or without; positions in samples."""
+
+    samples: Samples
+    found: NDArray[np.float32]
+    """Probability of speech of each window."""
+    pause: tuple[int, int] | None
+    end: int
+    human: bool
+
+
+def sentences(silero: Silero) -> list[Said]:
+    spoken = [(speech_of(sounds.clip(name), silero), True) for name in CLIPS]
+    spoken += [(speech_of(sounds.speech(text), silero), False) for text in QUESTIONS]
+    said = []
+    for one, human in spoken:
+        for pause_s in (0.0, *PAUSES_S):
+            samples, begin, end = hesitating(one, pause_s) if pause_s else (one, 0, 0)
+            whole = in_a_room(np.pad(at_level(samples, -20.0), (0, 2 * INPUT_RATE)))
+            pause = (begin + INPUT_RATE, end + INPUT_RATE) if pause_s else None
+            said.append(Said(whole, probabilities(silero, whole), pause, INPUT_RATE + len(samples), human))
+    return said
+
+
+class Turn:
+    """Smart-Turn, asked once about each pause."""
+
+    def __init__(self) -> None:
+        self._model = SmartTurn()
+        self._known: dict[tuple[int, int], float] = {}
+
+    def completeness(self, said: Said, mark: Mark) -> float:
+        key = id(said), mark.speech_end
+        if key not in self._known:
+            self._known[key] = self._model.completeness(said.samples[mark.begin : mark.keep_until])
+        return self._known[key]
+
+
+def endings(said: Said, config: EndpointConfig, turn: Turn | None) -> list[tuple[int, int]]:
+    """Where utterances end, and where that is decided."""
+    endpoint, found = Endpoint(config), []
+    answers: list[tuple[int, int, float]] = []  # when, about which pause, what
+    for at, probability in enumerate(said.found):
+        while answers and answers[0][0] <= at:
+            endpoint.hint(*answers.pop(0)[1:])
+        for mark in endpoint.push(float(probability)):
+            if mark.kind == "paused" and turn:
+                due = at + 1 + round(ANSWER_S * INPUT_RATE / WINDOW)
+                answers.append((due, mark.speech_end, turn.completeness(said, mark)))
+            elif mark.kind == "ended":
+                found.append((mark.speech_end, endpoint.sample))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Turns:
+    cut: float
+    """Share of the hesitations that ended the utterance."""
+    median_s: float
+    p90_s: float
+    """From the end of speech to the end of the utterance, of what was not cut off."""
+
+
+def turns(sentences: Sequence[Said], config: EndpointConfig, turn: Turn | None) -> Turns:
+    cuts, waits = [], []
+    for said in sentences:
+        found = endings(said, config, turn)
+        cut = False
+        if said.pause:
+            begin, end = said.pause
+            cut = any(begin < decided <= end + 3 * WINDOW for _, decided in found)
+            cuts.append(cut)
+        if found and not cut:
+            waits.append((found[-1][1] - said.end) / INPUT_RATE)
+    return Turns(float(np.mean(cuts)), float(np.median(waits)), float(np.percentile(waits, 90)))
+
+
+# ── echo ───────────────────────────────────────────────────────────────────────────────
+
+
+def guarded(microphone: Samples, sent: Samples) -> Samples:
+    """Through the guard, `sent` (24 kHz) being told 256 ms ahead."""
+
+    async def clean() -> Samples:
+        guard, out = EchoGuard(24_000, InlineExecutor(), client_pauses=True), []
+        for at in range(0, len(microphone) - 4 * WINDOW, 4 * WINDOW):
+            ahead = (at + 8 * WINDOW) * bool(at), at + 12 * WINDOW
+            guard.note(TurnAudio(1, sent[ahead[0] * 3 // 2 : ahead[1] * 3 // 2], None), at)
+            windows = await guard.clean(microphone[at : at + 4 * WINDOW].reshape(-1, WINDOW), at)
+            out.append(windows.reshape(-1))
+        return np.concatenate(out)
+
+    return asyncio.run(clean())
+
+
+def starts(found: NDArray[np.float32]) -> list[int]:
+    """Windows at which speech begins to count."""
+    endpoint, at = Endpoint(EndpointConfig()), []
+    for number, probability in enumerate(found):
+        at += [number for mark in endpoint.push(float(probability)) if mark.kind == "started"]
+    return at
+
+
+def sustained(found: NDArray[np.float32]) -> bool:
+    endpoint = Endpoint(EndpointConfig())
+    return any(mark.kind == "sustained" for probability in found for mark in endpoint.push(float(probability)))
+
+
+@dataclass(frozen=True, slots=True)
+class Echo:
+    unguarded: int
+    """Times it interrupted itself without the guard."""
+    interrupted: int
+    """And with it."""
+    noticed: int
+    people: int
+    """Interruptions noticed, of so many."""
+
+
+def echo(silero: Silero, delay_ms: int, db: float, minutes: float) -> Echo:
+    replies = np.concatenate([np.pad(sounds.speech(text), (0, INPUT_RATE // 2)) for text in REPLIES])
+    sent_16 = np.resize(replies, round(minutes * 60) * INPUT_RATE)
+    sent = np.asarray(sounds.soxr.resample(sent_16, INPUT_RATE, 24_000), np.float32)
+    back = room(sent_16, delay_ms, db, seed=delay_ms) + np.resize(sounds.white(10.0, 10 ** (-70 / 20)), sent_16.size)
+    said = [at_level(sounds.speech(text)[4800:-8000], -26.0) for text in INTERRUPTIONS]
+    said += [at_level(speech_of(sounds.clip(name), silero), -26.0) for name in ("jfk-ask", "goforward", "something")]
+    people, places = np.zeros_like(sent_16), []
+    for number, begin in enumerate(range(5 * INPUT_RATE, len(sent_16) - 8 * INPUT_RATE, 9 * INPUT_RATE)):
+        one = said[number % len(said)]
+        people[begin : begin + len(one)] += one
+        places.append((begin // WINDOW, (begin + len(one)) // WINDOW + 2))
+    alone = probabilities(silero, guarded(back, sent))
+    over = probabilities(silero, guarded(back + people, sent))
+    noticed = sum(sustained(over[begin:end]) for begin, end in places)
+    return Echo(len(starts(probabilities(silero, back))), len(starts(alone)), noticed, len(places))
+
+
+# ── level and noise ────────────────────────────────────────────────────────────────────
+
+
+def found_at(silero: Silero, name: str, dbfs: float, noise: str = "", snr_db: float = 0.0) -> NDArray[np.bool_]:
+    samples = in_a_room(at_level(sounds.clip(name), dbfs))
+    if noise:
+        samples = sounds.mix(samples, getattr(sounds, noise)(), snr_db)
+    return probabilities(silero, samples) >= 0.5
+
+
+def recalls(silero: Silero, conditions: Sequence[tuple[float, str, float]]) -> list[tuple[float, float]]:
+    """Share of the speech found, and of the rest taken for speech, against the clean clips at −20 dBFS."""
+    clean = {name: found_at(silero, name, -20.0) for name in CLIPS}
+    found = []
+    for condition in conditions:
+        truth = np.concatenate([clean[name] for name in CLIPS])
+        now = np.concatenate([found_at(silero, name, *condition) for name in CLIPS])
+        found.append((float(now[truth].mean()), float(now[~truth].mean())))
+    return found
+
+
+LEVELS = (-6.0, -10.0, -20.0, -30.0, -40.0, -50.0)
+NOISES = ("white", "pink", "music")
+SNRS = (20.0, 10.0, 5.0, 0.0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=2.5, help="of replies per echo path, of which there are four")
+    parser.add_argument("--picture", type=Path, default=Path("docs/ears.svg"))
+    args = parser.parse_args()
+    silero, turn = Silero(), Turn()
+
+    said = sentences(silero)
+    print("| ends of turns | cut off in a pause of 0.4–1.2 s: human | synthetic | median wait | p90 |")
+    print("|---|---|---|---|---|")
+    human, made = [one for one in said if one.human], [one for one in said if not one.human]
+
+    def row(name: str, config: EndpointConfig, turn: Turn | None) -> tuple[float, float]:
+        one, other, both = (turns(some, config, turn) for some in (human, made, said))
+        waits = f"{one.median_s:.2f}, {other.median_s:.2f} s | {one.p90_s:.2f}, {other.p90_s:.2f} s"
+        print(f"| {name} | {one.cut:.1%} | {other.cut:.1%} | {waits} |", flush=True)
+        return both.median_s, both.cut
+
+    silences = (320, 500, 600, 800, 1000)
+    curve = [row(f"silence of {ms} ms", EndpointConfig(silence_ms=ms), None) for ms in silences]
+    bounds = ((320, 1600), (320, 2000), (450, 2000))
+    hinted = [
+        row(
+            f"Smart-Turn, {quick} to {patient} ms",
+            EndpointConfig(hint=True, quick_ms=quick, patient_ms=patient, silence_ms=600),
+            turn,
+        )
+        for quick, patient in bounds
+    ]
+
+    print(f"\n| echo, {args.minutes:g} min of replies | no guard: interrupts itself | guarded | people noticed |")
+    print("|---|---|---|---|")
+    for delay_ms, db in PATHS:
+        heard = echo(silero, delay_ms, db, args.minutes)
+        print(f"| {delay_ms} ms, {db:g} dB | {heard.unguarded} | {heard.interrupted} "
+              f"| {heard.noticed} of {heard.people} = {heard.noticed / heard.people:.0%} |", flush=True)  # fmt: skip
+
+    levels = recalls(silero, [(level, "", 0.0) for level in LEVELS])
+    print("\n| level | " + " | ".join(f"{level:g} dBFS" for level in LEVELS) + " |\n|" + "---|" * (len(LEVELS) + 1))
+    print("| speech found | " + " | ".join(f"{recall:.0%}" for recall, _ in levels) + " |")
+    noisy = {noise: recalls(silero, [(-20.0, noise, snr) for snr in SNRS]) for noise in NOISES}
+    print("\n| speech found (other windows taken for it) | " + " | ".join(f"{snr:g} dB" for snr in SNRS) + " |")
+    print("|" + "---|" * (len(SNRS) + 1))
+    for noise, row in noisy.items():
+        print(f"| {noise} | " + " | ".join(f"{recall:.0%} ({false:.0%})" for recall, false in row) + " |")
+    draw(args.picture, curve, hinted, levels, noisy)
+
+
+def draw(
+    path: Path,
+    curve: list[tuple[float, float]],
+    hinted: list[tuple[float, float]],
+    levels: list[tuple[float, float]],
+    noisy: dict[str, list[tuple[float, float]]],
+) -> None:
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    figure, (left, middle, right) = pyplot.subplots(1, 3, figsize=(11, 3.2), layout="constrained")
+    for points, name in ((curve, "silence alone"), (hinted, "with Smart-Turn")):
+        left.plot(*zip(*points, strict=True), "o-", label=name)
+    left.set(xlabel="median wait, s", ylabel="cut off in a pause", ylim=(0, None))
+    middle.plot(LEVELS, [recall for recall, _ in levels], "o-")
+    middle.set(xlabel="level, dBFS", ylabel="speech found", ylim=(0, 1.02))
+    for noise, row in noisy.items():
+        right.plot(SNRS, [recall for recall, _ in row], "o-", label=noise)
+    right.set(xlabel="signal to noise, dB", ylabel="speech found", ylim=(0, 1.02))
+    left.legend()
+    right.legend()
+    figure.savefig(path, metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    main()
