@@ -1,6 +1,7 @@
 """A server with scripted parts on a real port, in this process."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -13,8 +14,11 @@ from vita_duplex.server.websocket import FairWebSocket
 
 
 @asynccontextmanager
-async def serving(server: Server) -> AsyncIterator[int]:
+async def serving(server: Server, send_buffer: int | None = None) -> AsyncIterator[int]:
+    """`send_buffer`: bytes that the kernel takes for a client that does not read; None: as many as it likes."""
     listening = listen("127.0.0.1", 0)
+    if send_buffer is not None:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
     config = uvicorn.Config(
         create_app(server), ws=FairWebSocket, ws_per_message_deflate=False, lifespan="off", log_config=None
     )
