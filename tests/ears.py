@@ -261,7 +261,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=2.5, help="of replies per echo path, of which there are four")
     parser.add_argument("--picture", type=Path, default=Path("docs/ears.svg"))
     args = parser.parse_args()
-    silero, turn = Silero(), Turn()
+    silero, turn = Silero(amplify=True), Turn()
 
     said = sentences(silero)
     print("| ends of turns | cut off in a pause of 0.4–1.2 s: human | synthetic | median wait | p90 |")

@@ -18,7 +18,7 @@ ROOM = sounds.white(seconds=1.0, level=10 ** (-75 / 20))
 
 @pytest.fixture(scope="module")
 def silero() -> Silero:
-    return Silero()
+    return Silero(amplify=True)
 
 
 def at_level(samples: Samples, dbfs: float) -> Samples:

@@ -111,7 +111,7 @@ def load_parts(config: Config, progress: Progress) -> Parts:
     """Load everything; blocks for as long as the models take. Errors: `PartFailed`."""
     progress(0.0, "loading the ears")
     session_logs = SessionLogs(config.server.session_logs) if config.server.session_logs else None
-    vad = LevelVad() if config.vad.kind == "level" else Silero()
+    vad = LevelVad() if config.vad.kind == "level" else Silero(amplify=config.vad.amplify)
     turn_judge = TurnJudge(SmartTurn(), ThreadPoolExecutor(1, "end of turn")) if config.vad.turn_end else None
     echo_executor = None
     if config.vad.echo_guard:

@@ -30,7 +30,9 @@ SHA256 = "7671cd04b004e9076da0d4a7b1a5aec36adf161c39230c1cb94a4fd5db6bbd28"
 class Silero:
     """The detector; its weights are loaded once. Calls are thread-safe (onnxruntime)."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, amplify: bool = False) -> None:
+        """`amplify`: make the quiet louder before the model hears them."""
+        self._largest_gain = LARGEST_GAIN if amplify else 1.0
         options = ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3  # it warns of unused initialisers in Silero's own file
@@ -47,7 +49,7 @@ class Silero:
         n = len(windows)
         hidden = states[:, : 2 * HIDDEN].reshape(n, 2, HIDDEN).swapaxes(0, 1)
         level = np.maximum(np.sqrt(np.mean(np.square(windows), axis=1)), FADE * states[:, -1])
-        gain = np.clip(TARGET / np.maximum(level, 1e-9), 1, LARGEST_GAIN).astype(np.float32)
+        gain = np.clip(TARGET / np.maximum(level, 1e-9), 1, self._largest_gain).astype(np.float32)
         inputs = {
             "input": np.concatenate([states[:, 2 * HIDDEN : -1], windows], axis=1) * gain[:, None],
             "state": np.ascontiguousarray(hidden),
