@@ -159,8 +159,8 @@ class VadConfig(BaseModel):
 
     kind: Literal["silero", "level"] = "silero"
     amplify: bool = False
-    """Make quiet speech louder for Silero, by up to 12 dB. Of speech at −40 dBFS it then finds 98 % and not 93 %; on the
-    set of `make overlaps` one more interruption of 68 was judged wrongly."""
+    """Make quiet speech louder for Silero, by up to 12 dB. Of speech at −40 dBFS it then finds 98 % and not 93 %; on
+    the set of `make overlaps` one more interruption of 68 was judged wrongly."""
     echo_guard: bool = False
     """Take the assistant's own voice out of the microphone. For clients that do not do it themselves, as browsers do;
     1.5 % of a core for each session while it speaks."""

@@ -87,7 +87,8 @@ class MicrophoneListener:
             return False
         self._waiting.append(samples)
         self._waiting_samples += len(samples)
-        self._arrived.set()
+        if self._whole_windows:
+            self._arrived.set()
         if self._echo_guard:
             self._set_clock()
         return True
@@ -119,12 +120,13 @@ class MicrophoneListener:
     async def run(self) -> AsyncGenerator[Heard]:
         while True:
             await self._arrived.wait()
-            while len(windows := self._take()):
+            while self._whole_windows:
+                windows = self._take()
                 start, self._taken = self._taken, self._taken + windows.size
                 if self._echo_guard:
                     windows = await self._echo_guard.clean(windows, start)
                 probabilities, self._vad_state = await self._detector.probabilities(windows, self._vad_state)
-                loudness = np.sqrt(np.mean(np.square(windows), axis=1))
+                loudness = np.sqrt(np.einsum("ij,ij->i", windows, windows) / WINDOW)
                 for window, probability, loud in zip(windows, probabilities, loudness, strict=True):
                     self._kept.append(window)
                     for mark in self._endpoint.push(float(probability), float(loud)):
@@ -132,8 +134,13 @@ class MicrophoneListener:
                     self._trim()
             self._arrived.clear()
 
+    @property
+    def _whole_windows(self) -> int:
+        """How many are waiting."""
+        return (len(self._rest) + self._waiting_samples) // WINDOW
+
     def _take(self) -> Windows:
-        """The next whole windows, if there are any; what is left over waits for more."""
+        """The next whole windows; what is left over waits for more."""
         parts = [self._rest]
         count = len(self._rest)
         while self._waiting and count < BATCH * WINDOW:
