@@ -71,9 +71,11 @@ test("the talk page by keyboard alone: a question, Escape stops its answer, the 
   await page.keyboard.press("Escape");
   await until(async () => (await page.locator('.reply[data-status="cancelled"]').count()) === 1);
   await page.focus("#timeline");
-  for (let i = 0; i < 4; i++) await page.keyboard.press("+"); // until something lies before what is shown
-  await page.keyboard.press("ArrowLeft");
-  assert.equal(await page.getAttribute("#timeline-live", "aria-pressed"), "false");
+  for (let i = 0; i < 4; i++) await page.keyboard.press("+");
+  await until(async () => {
+    await page.keyboard.press("ArrowLeft"); // to no effect until something lies before what is shown
+    return (await page.getAttribute("#timeline-live", "aria-pressed")) === "false";
+  });
   await page.keyboard.press("End");
   assert.equal(await page.getAttribute("#timeline-live", "aria-pressed"), "true");
   await page.context().close();

@@ -136,7 +136,8 @@ test("a server that is restarted: said so, and a new conversation without a clic
   assert.match(await text(page, "#problem"), /restarted/);
   await ask(page, "Are you there?");
   await drained(page, 1);
-  assert.equal(await page.locator("#problem").isVisible(), false);
+  const told = (await page.locator("#problem").isVisible()) && (await text(page, "#problem"));
+  assert.ok(!/restarted/.test(told), "it still says so"); // by now it may say that the microphone is silent, as it is
   await page.context().close();
 });
 
