@@ -182,16 +182,3 @@ def test_no_word_of_a_user_is_in_logs_and_metrics_but_sessions_and_turns_are(mon
     ]
     assert turns[1]["first_audio_s"] > 0.5
     assert not any(word in text for word in WORDS for text in (written.getvalue(), metrics))
-
-
-def test_invalid_utf8_of_a_client_is_no_traceback_in_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
-    written = StringIO()
-    monkeypatch.setattr(sys, "stderr", written)
-    monkeypatch.setattr(logging.getLogger(), "handlers", [])
-    logs.configure("text")
-    try:
-        b"secret \xff".decode()
-    except UnicodeDecodeError:
-        logging.getLogger("uvicorn.error").exception("Invalid UTF-8 sequence received from client.")
-    assert "Invalid UTF-8" in written.getvalue()
-    assert "Traceback" not in written.getvalue()

@@ -15,13 +15,6 @@ def _add_session(record: logging.LogRecord) -> bool:
     return True
 
 
-def _drop_traceback(record: logging.LogRecord) -> bool:
-    """uvicorn takes invalid UTF-8 from a client for a bug of its own, and the client's bytes are in the traceback."""
-    if "UTF-8" in str(record.msg):
-        record.exc_info, record.levelno, record.levelname = None, logging.INFO, "INFO"
-    return True
-
-
 def configure(style: Literal["text", "json"]) -> None:
     """Log to standard error."""
     handler = logging.StreamHandler()
@@ -33,4 +26,3 @@ def configure(style: Literal["text", "json"]) -> None:
     else:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
-    logging.getLogger("uvicorn.error").addFilter(_drop_traceback)

@@ -182,10 +182,14 @@ class Talk {
     this.enter("asking");
     let frames = 0;
     let heard = false;
+    let muted = false;
     const microphone = await Microphone.open(this.settings, {
       onFrame: (pcm) => {
         heard ||= pcm.some((sample) => sample !== 0);
-        if (++frames === MUTE_FRAMES && !heard) this.view.problem(new Problem("mic_silent"));
+        if (++frames >= MUTE_FRAMES && !heard && !muted && !this.view.trouble) {
+          muted = true; // said once, and not in the place of another problem
+          this.view.problem(new Problem("mic_silent"));
+        }
         this.hear(pcm);
       },
       onEnded: () => this.microphoneGone(),
