@@ -142,9 +142,8 @@ def test_films_and_earlier_media_are_seen(client: OpenAI, tmp_path: Path) -> Non
 
 def test_a_film_is_seen_and_half_of_one_is_refused(client: OpenAI, tmp_path: Path) -> None:
     h264 = (Path(__file__).parent / "data" / "film-h264.mp4").read_bytes()
-    assert ask(client, url("video_url", h264, "video/mp4"), TEXT).choices
-    with pytest.raises(openai.BadRequestError, match="no frames"):  # vLLM's loader decodes none of it
-        ask(client, url("video_url", film(tmp_path, frames=1), "video/mp4"), TEXT)
+    for whole in (h264, film(tmp_path, frames=1)):
+        assert ask(client, url("video_url", whole, "video/mp4"), TEXT).choices
     for half in (h264[: len(h264) // 2], film(tmp_path)[:2000]):
         with pytest.raises(openai.BadRequestError) as error:
             ask(client, url("video_url", half, "video/mp4"), TEXT)
