@@ -162,6 +162,7 @@ async def test_all_it_logs_is_json_and_invalid_utf8_is_no_traceback(tmp_path: Pa
     with serving("--set", "observe.logs=json", log=log) as (process, port):
         async with connect(f"ws://127.0.0.1:{port}/v1/realtime") as client:
             await until(client, "session.created")
+            assert client.protocol.extensions == [], "compression, which the client has offered"
             await client.send(b"secret \xff", text=True)
             assert (await closed(client))[0] == 1007
         process.send_signal(signal.SIGTERM)
