@@ -1,8 +1,9 @@
-"""A thousand sessions over real sockets, half of them cut off, leave nothing behind."""
+"""A thousand sessions over real sockets, half of them cut off and some of those resumed, leave nothing behind."""
 
 import asyncio
 import gc
 import json
+from typing import Any
 
 import numpy as np
 import psutil
@@ -13,6 +14,8 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from vita_duplex.engine.scripted import ScriptedReply
 
+Json = dict[str, Any]
+
 AT_ONCE = 16
 QUESTION = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "what is it?"}]}
 QUICK = ScriptedReply(text="One. " + "two " * 40, verdict_s=0.0, token_s=0.001)
@@ -20,25 +23,34 @@ AUDIO = (0.3 * 32767 * np.sin(np.arange(4800))).astype("<i2").tobytes()
 
 
 async def visit(port: int, number: int) -> None:
-    """One session: two ways of using it, in mid-answer or not, left politely or by cutting the connection."""
-    async with connect(f"ws://127.0.0.1:{port}/v1/realtime?vita_events=true") as client:
-        await until(client, "session.created")
+    """One session: two ways of using it, in mid-answer or not, left politely or by cutting the connection; every
+    fourth of those that are cut comes back, hears its answer to the end, and leaves politely."""
+    comes_back = number % 8 == 1
+    address = f"ws://127.0.0.1:{port}/v1/realtime?vita_events=true" + ("&resume=true" if comes_back else "")
+    async with connect(address) as client:
+        created = await until(client, "session.created")
         if number % 4 < 2:
             await client.send(json.dumps({"type": "conversation.item.create", "item": QUESTION}))
             await client.send(json.dumps({"type": "response.create"}))
-            await until(client, "response.output_audio.delta")
+            last = await until(client, "response.output_audio.delta")
         else:
             for _ in range(5):
                 await client.send(AUDIO)
-            await until(client, "vita.speech")
+            last = await until(client, "vita.speech")
         if number % 2:
             client.transport.abort()
+    if comes_back:
+        token = f"&resume_token={created['resume_token']}&last_event_id={last['event_id']}"
+        async with connect(address + token) as client:
+            await until(client, "session.resumed")
+            assert (await until(client, "response.done"))["response"]["status"] == "completed"
 
 
-async def until(client: ClientConnection, kind: str) -> None:
+async def until(client: ClientConnection, kind: str) -> Json:
     async with asyncio.timeout(30):
-        while json.loads(await client.recv())["type"] != kind:
+        while (event := json.loads(await client.recv()))["type"] != kind:
             pass
+    return event
 
 
 async def visits(port: int, count: int) -> None:
