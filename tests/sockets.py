@@ -18,6 +18,7 @@ from vita_duplex.server.app import create_app
 from vita_duplex.server.audio_formats import encode_pcm16
 from vita_duplex.server.parts import Parts
 from vita_duplex.server.server import Server
+from vita_duplex.tts.normaliser import Normaliser
 from vita_duplex.tts.scripted import HummingVoice
 from vita_duplex.vad.detector import Detector
 from vita_duplex.vad.scripted import LevelVad
@@ -29,7 +30,8 @@ def scripted_server(*replies: ScriptedReply, instances: int = 2, **config: Any) 
     """A server whose scripted parts are there already."""
     server = Server(Config.model_validate({"engine": {"kind": "scripted"}, **config}))
     pool = Pool([ScriptedInstance(name, replies or (ScriptedReply(),)) for name in "abcd"[:instances]])
-    server.parts = Parts(server.config, pool, HummingVoice(), None, Detector(LevelVad(), InlineExecutor()))
+    normaliser, detector = Normaliser(InlineExecutor()), Detector(LevelVad(), InlineExecutor())
+    server.parts = Parts(server.config, pool, HummingVoice(), None, normaliser, detector)
     return server
 
 

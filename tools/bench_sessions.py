@@ -4,7 +4,7 @@
 
 Runs in real time. Everybody talks at random, also into the answers. Measured at the seams: from the 20 ms frame that
 completes a pause to the request at the engine, and from the first clause (or the floor, whichever comes later) to the
-first audio event, encoded for the wire. No sockets.
+first audio event, encoded for the wire. No sockets; the processor time is that of this process.
 """
 
 import argparse
@@ -28,8 +28,9 @@ from vita_duplex.engine.pool import Pool
 from vita_duplex.engine.scripted import ScriptedInstance, ScriptedReply
 from vita_duplex.engine.seams import INPUT_RATE, Judgement, Query, Samples
 from vita_duplex.engine.session import Heard, Session
+from vita_duplex.server.server import settle
 from vita_duplex.server.server_events import ServerEvents
-from vita_duplex.tts.normalise import normalise
+from vita_duplex.tts.normaliser import Normaliser
 from vita_duplex.tts.speech import PacedSpeech, SpeechConfig
 from vita_duplex.vad.detector import Detector
 from vita_duplex.vad.endpoint import EndpointConfig
@@ -109,7 +110,7 @@ class SilentVoice:
 class User:
     """One session and who talks to it."""
 
-    def __init__(self, number: int, pool: Pool, listener: NotingListener, seen: Seen) -> None:
+    def __init__(self, number: int, pool: Pool, listener: NotingListener, normaliser: Normaliser, seen: Seen) -> None:
         self.listener = listener
         self._seen = seen
         self._moods = random.Random(number)
@@ -118,7 +119,9 @@ class User:
         self._now = asyncio.get_running_loop().time
         seat = pool.seat()
         config, speech = DuplexConfig(), SpeechConfig()
-        self.session = Session(config, seat, listener, lambda: PacedSpeech(voice, speech, client_pauses=True), self)
+        self.session = Session(
+            config, seat, listener, lambda: PacedSpeech(voice, speech, client_pauses=True, normalise=normaliser), self
+        )
 
     def tell(self, notice: Notice) -> None:
         for event in self._events.translate(notice):
@@ -147,8 +150,10 @@ async def measure(sessions: int, seconds: float, vad: str) -> Seen:
     seen = Seen()
     pool = Pool([NotingInstance(name, seen) for name in "ab"])
     executor = ThreadPoolExecutor(1)
+    normaliser = Normaliser(ThreadPoolExecutor(1))
+    await normaliser.warm()
     detector = Detector(LevelVad() if vad == "level" else Silero(), executor)
-    users = [User(n, pool, NotingListener(detector, seen), seen) for n in range(sessions)]
+    users = [User(n, pool, NotingListener(detector, seen), normaliser, seen) for n in range(sessions)]
     running = [asyncio.create_task(user.session.run()) for user in users]
     until = asyncio.get_running_loop().time() + seconds
     await asyncio.gather(*(user.talk(until) for user in users))
@@ -157,6 +162,7 @@ async def measure(sessions: int, seconds: float, vad: str) -> Seen:
         with suppress(asyncio.CancelledError):
             await task
     executor.shutdown()
+    normaliser.close()
     return seen
 
 
@@ -172,7 +178,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--vad", choices=["level", "silero"], default="level")
     args = parser.parse_args()
-    normalise("1 one")  # the server loads the grammars at its start, too
+    settle()
     began = time.process_time()
     with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:  # uvloop where it is installed, as in the server
         seen = runner.run(measure(args.sessions, args.seconds, args.vad))

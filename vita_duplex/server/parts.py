@@ -20,6 +20,7 @@ from vita_duplex.engine.vllm_text import VllmText
 from vita_duplex.models import smollm2
 from vita_duplex.server.session_logs import SessionLogs
 from vita_duplex.server.voices import load_voice
+from vita_duplex.tts.normaliser import Normaliser
 from vita_duplex.tts.seats import Seats
 from vita_duplex.tts.speech import PacedSpeech
 from vita_duplex.vad.detector import Detector
@@ -52,6 +53,7 @@ class Parts:
     voice: Synthesiser
     seats: Seats | None
     """Who may use the voice next, if it serves only so many at a time."""
+    normaliser: Normaliser
     detector: Detector
     further: Mapping[str, Pool] = field(default_factory=dict)
     """Of the models beside `pool`'s, by name."""
@@ -79,7 +81,9 @@ class Parts:
         return MicrophoneListener(self.detector, self.config.endpoint, numbers, self.turn_judge, guard)
 
     def speech(self, *, client_pauses: bool) -> PacedSpeech:
-        return PacedSpeech(self.voice, self.config.speech, client_pauses=client_pauses, seats=self.seats)
+        return PacedSpeech(
+            self.voice, self.config.speech, client_pauses=client_pauses, seats=self.seats, normalise=self.normaliser
+        )
 
     @property
     def instances(self) -> list[Instance]:
@@ -87,6 +91,8 @@ class Parts:
         return [instance for pool in self.pools.values() for instance in pool.instances]
 
     async def warm(self) -> None:
+        if self.config.voice.kind != "humming":  # which has no words
+            await self.normaliser.warm()
         for pool in self.pools.values():
             await pool.warm()
 
@@ -99,6 +105,7 @@ class Parts:
         for pool in self.pools.values():
             pool.close()
         self.detector.close()
+        self.normaliser.close()
         if self.turn_judge:
             self.turn_judge.close()
         if self.echo_executor:
@@ -123,7 +130,8 @@ def load_parts(config: Config, progress: Progress) -> Parts:
     progress(0.95, "warming up")
     detector = Detector(vad, ThreadPoolExecutor(1, thread_name_prefix="vad"))
     further = dict(zip(config.models, others, strict=True))
-    return Parts(config, pool, voice, seats, detector, further, session_logs, turn_judge, echo_executor)
+    normaliser = Normaliser(ThreadPoolExecutor(1, thread_name_prefix="normaliser"))
+    return Parts(config, pool, voice, seats, normaliser, detector, further, session_logs, turn_judge, echo_executor)
 
 
 def prepare(config: EngineConfig, progress: Progress) -> str:

@@ -20,7 +20,8 @@ from vita_duplex.server.places import NoPlace, Streamed, chained, place, unless_
 from vita_duplex.server.resample import Resampler
 from vita_duplex.server.server import Server
 from vita_duplex.tts.maths import Language
-from vita_duplex.tts.normalise import language_of, normalise
+from vita_duplex.tts.normalise import language_of
+from vita_duplex.tts.normaliser import Normalise
 from vita_duplex.tts.sentences import Sentences
 
 PATH = "/v1/audio/speech"
@@ -62,7 +63,8 @@ def router(server: Server, caller: Callable[..., Awaitable[Caller]]) -> APIRoute
         if refusal := server.closed:
             raise NoPlace(refusal)
         _check(body)
-        pieces = _pieces(body.input)
+        assert server.parts is not None
+        pieces = await _pieces(body.input, server.parts.normaliser)
         if not pieces:
             raise ClientError("invalid_value", "there is nothing in it that can be said", param="input")
         portions = _portions(server, caller, pieces, body.response_format, len(await request.body()))
@@ -87,14 +89,14 @@ def _check(body: SpeechRequest) -> None:
         raise ClientError("unsupported_value", "The sound is streamed as it is, not as events.", param="stream_format")
 
 
-def _pieces(text: str) -> list[str]:
+async def _pieces(text: str, normalise: Normalise) -> list[str]:
     """The sayable form of each piece of a text, the first one short."""
     sentences = Sentences()
     language: Language = "en"
     sayable: list[str] = []
     for piece in [*sentences.push(text, 0.0), *sentences.finish()]:
         language = language_of(piece, language)
-        sayable.append(normalise(piece, language))
+        sayable.append(await normalise(piece, language))
     return [piece for piece in sayable if piece]
 
 

@@ -34,8 +34,6 @@ LOCAL: frozenset[VoiceKind] = frozenset({"hibari", "kokoro", "command"})
 
 def load_voice(config: Config) -> tuple[Synthesiser, Seats | None]:
     """The chosen voice, and its seats if it is on this machine. Blocks for seconds. Errors: `PartFailed`."""
-    normalise("1 一")  # the grammars of both languages load with the first number
-    normalise("1 one")
     executor = ThreadPoolExecutor(config.voice.at_once, thread_name_prefix="voice")
     voice = _load(config, config.voice.kind, executor)
     if config.voice.fallback:

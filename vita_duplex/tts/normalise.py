@@ -7,7 +7,7 @@ import re
 
 from vita_duplex.tts.markup import ADDRESS, plain
 from vita_duplex.tts.maths import Language, in_words
-from vita_duplex.tts.reading import half_width, read_out
+from vita_duplex.tts.reading import half_width, has_written, read_out
 
 _CHINESE = re.compile(r"[㐀-鿿，。！？、；：￥]")
 _WORD = re.compile(r"[A-Za-z]{2,}")
@@ -20,6 +20,11 @@ def language_of(text: str, otherwise: Language = "en") -> Language:
     if chinese == words == 0:
         return otherwise
     return "zh" if chinese > words else "en"
+
+
+def is_plain(text: str) -> bool:
+    """Whether it goes without the grammars, which take milliseconds."""
+    return not has_written(half_width(text))
 
 
 def normalise(text: str, language: Language | None = None) -> str:

@@ -120,6 +120,11 @@ def half_width(text: str) -> str:
     return text.translate(_FULL_WIDTH)
 
 
+def has_written(text: str) -> bool:
+    """Whether something in it is not written in words."""
+    return _WRITTEN.search(text) is not None
+
+
 def read_out(text: str, language: Language) -> str:
     """The text with everything in words that is not written in words."""
     for pattern, replacement in _ENGLISH if language == "en" else _CHINESE:
@@ -128,7 +133,7 @@ def read_out(text: str, language: Language) -> str:
 
 
 def _read(stretch: str, language: Language) -> str:
-    if not _WRITTEN.search(stretch):
+    if not has_written(stretch):
         return stretch
     core = stretch.strip()
     start = stretch.index(core)

@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from vita_duplex.engine.seams import Chunk, PartFailed, Samples, Synthesiser
 from vita_duplex.tts.fades import FADE_MS, faded_in, faded_out
 from vita_duplex.tts.maths import Language
-from vita_duplex.tts.normalise import language_of, normalise
+from vita_duplex.tts.normalise import language_of
+from vita_duplex.tts.normaliser import Normalise, in_place
 from vita_duplex.tts.pacer import Pacer
 from vita_duplex.tts.seats import Seats
 from vita_duplex.tts.sentences import Sentences
@@ -55,7 +56,13 @@ class PacedSpeech:
     """`Speech` with a synthesiser behind it. Text waits unbounded here: a reply is bounded by its maximum length."""
 
     def __init__(
-        self, synthesiser: Synthesiser, config: SpeechConfig, *, client_pauses: bool, seats: Seats | None = None
+        self,
+        synthesiser: Synthesiser,
+        config: SpeechConfig,
+        *,
+        client_pauses: bool,
+        seats: Seats | None = None,
+        normalise: Normalise = in_place,
     ) -> None:
         """`seats` are shared by all sessions of a voice that serves only so many at a time."""
         self.synthesised = 0
@@ -63,6 +70,7 @@ class PacedSpeech:
         self.first_synthesised: float | None = None
         self._synthesiser = synthesiser
         self._seats = seats
+        self._normalise = normalise
         self._language: Language = "en"
         self._pacer = Pacer(synthesiser.rate, config.lead_ms, client_pauses=client_pauses)
         self._chunk = synthesiser.rate * CHUNK_MS // 1000
@@ -141,7 +149,7 @@ class PacedSpeech:
 
     async def _say(self, piece: Piece) -> None:
         self._language = language_of(piece.text, self._language)
-        sayable = normalise(piece.text, self._language)
+        sayable = await self._normalise(piece.text, self._language)
         if not sayable:
             return
         async with aclosing(self._synthesiser.synthesise(sayable)) as voice:

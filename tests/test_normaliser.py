@@ -1,0 +1,87 @@
+"""The normaliser's process: says what `normalise` says, comes back when it ends, and never keeps a text for ever."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from test_normalise import CASES
+
+from vita_duplex.tts import normaliser as module
+from vita_duplex.tts.normalise import language_of, normalise
+from vita_duplex.tts.normaliser import Normaliser
+
+WRITTEN, SAID = "It opens at 9:30.", "It opens at nine thirty."
+
+
+@pytest.fixture
+def normaliser() -> Iterator[Normaliser]:
+    executor = ThreadPoolExecutor(1)
+    normaliser = Normaliser(executor)
+    yield normaliser
+    normaliser.close()
+    executor.shutdown()
+    assert normaliser._process is None
+
+
+def ask(normaliser: Normaliser, *texts: str) -> list[str]:
+    async def script() -> list[str]:
+        return list(await asyncio.gather(*(normaliser(text, language_of(text)) for text in texts)))
+
+    return asyncio.run(script())
+
+
+def instead(monkeypatch: pytest.MonkeyPatch, program: str) -> list["subprocess.Popen[str]"]:
+    """Let another program stand for the process; those that were started."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start() -> "subprocess.Popen[str]":
+        pipe = subprocess.PIPE
+        started.append(subprocess.Popen([sys.executable, "-c", program], stdin=pipe, stdout=pipe, text=True))
+        return started[-1]
+
+    monkeypatch.setattr(module, "_start", start)
+    return started
+
+
+@pytest.mark.real
+def test_it_says_what_the_function_says(normaliser: Normaliser) -> None:
+    texts = [written.replace("\\n", "\n") for written, _ in CASES] + ["", "a\nb 2", "\u2028 3", "😀 4"]
+    assert ask(normaliser, *texts) == [normalise(text, language_of(text)) for text in texts]
+
+
+@pytest.mark.real
+def test_it_comes_back_when_its_process_was_killed(normaliser: Normaliser) -> None:
+    assert ask(normaliser, WRITTEN) == [SAID]
+    assert normaliser._process is not None
+    first = normaliser._process.pid
+    os.kill(first, signal.SIGKILL)
+    assert ask(normaliser, WRITTEN) == [SAID]
+    assert normaliser._process.pid != first
+
+
+def test_plain_text_needs_no_process(normaliser: Normaliser, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = instead(monkeypatch, "")
+    assert ask(normaliser, "It opens, **quietly**.") == ["It opens, quietly."]
+    assert started == []
+
+
+def test_a_text_that_ends_every_process_is_said_as_it_is_written(
+    normaliser: Normaliser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = instead(monkeypatch, "input()")
+    assert ask(normaliser, WRITTEN) == [WRITTEN]
+    assert [process.returncode for process in started] == [0, 0]
+
+
+def test_a_text_that_takes_too_long_is_said_as_it_is_written(
+    normaliser: Normaliser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LIMIT_S", 0.01)
+    started = instead(monkeypatch, "import time; time.sleep(600)")
+    assert ask(normaliser, WRITTEN) == [WRITTEN]
+    assert [process.returncode for process in started] == [-signal.SIGKILL] * 2
