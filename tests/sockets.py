@@ -29,7 +29,14 @@ def scripted_server(*replies: ScriptedReply, instances: int = 2, **config: Any) 
     """A server whose scripted parts are there already."""
     server = Server(Config.model_validate({"engine": {"kind": "scripted"}, **config}))
     pool = Pool([ScriptedInstance(name, replies or (ScriptedReply(),)) for name in "abcd"[:instances]])
-    server.parts = Parts(server.config, pool, HummingVoice(), None, Detector(LevelVad(), InlineExecutor()))
+    server.parts = Parts(
+        server.config,
+        pool,
+        HummingVoice(),
+        None,
+        Detector(LevelVad(), InlineExecutor()),
+        echo_executor=InlineExecutor(),
+    )
     return server
 
 
