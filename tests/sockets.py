@@ -31,7 +31,9 @@ def scripted_server(*replies: ScriptedReply, instances: int = 2, **config: Any) 
     server = Server(Config.model_validate({"engine": {"kind": "scripted"}, **config}))
     pool = Pool([ScriptedInstance(name, replies or (ScriptedReply(),)) for name in "abcd"[:instances]])
     normaliser, detector = Normaliser(InlineExecutor()), Detector(LevelVad(), InlineExecutor())
-    server.parts = Parts(server.config, pool, HummingVoice(), None, normaliser, detector)
+    server.parts = Parts(
+        server.config, pool, HummingVoice(), None, normaliser, detector, echo_executor=InlineExecutor()
+    )
     return server
 
 

@@ -22,6 +22,7 @@ from vita_duplex.server.client_events import (
     ItemRetrieve,
     ItemTruncate,
     OutputClear,
+    OwnSettings,
     PlaybackAck,
     ResponseCancel,
     ResponseCreate,
@@ -123,6 +124,15 @@ def test_fields_without_effect_are_passed_over() -> None:
     assert audio.input.turn_detection is not None
     assert (audio.input.format.rate, audio.input.turn_detection.silence_duration_ms) == (16_000, 700)
     assert decode('{"type": "response.cancel", "extra": "\\u0000"}') == ResponseCancel(type="response.cancel")
+
+
+def test_what_a_session_may_want_of_its_own() -> None:
+    decoded = decode(update(vita={"barge_in": "off", "verdict_threshold": 1, "echo_guard": False}))
+    assert isinstance(decoded, SessionUpdate)
+    assert decoded.session.vita == OwnSettings(barge_in="off", verdict_threshold=1.0, echo_guard=False)
+    decoded = decode(update(vita={"barge_in": None}))
+    assert isinstance(decoded, SessionUpdate)
+    assert decoded.session.vita == OwnSettings()
 
 
 # ── what is not ────────────────────────────────────────────────────────────────────────
@@ -349,3 +359,25 @@ def test_random_bytes_are_samples_or_an_error(data: bytes, text: str) -> None:
         assert encode_pcm16(decode_pcm16(data)) == data
     with contextlib.suppress(ClientError):
         decode_base64(text)
+
+
+@pytest.mark.parametrize(
+    ("vita", "param"),
+    [
+        ("hold", "session.vita"),
+        ({"barge_in": "maybe"}, "session.vita.barge_in"),
+        ({"barge_in": "x" * 100_000}, "session.vita.barge_in"),
+        ({"barge_in": ["off"]}, "session.vita.barge_in"),
+        ({"verdict_threshold": 1.01}, "session.vita.verdict_threshold"),
+        ({"verdict_threshold": -0.1}, "session.vita.verdict_threshold"),
+        ({"verdict_threshold": float("nan")}, "session.vita.verdict_threshold"),
+        ({"verdict_threshold": float("inf")}, "session.vita.verdict_threshold"),
+        ({"verdict_threshold": "0.5"}, "session.vita.verdict_threshold"),
+        ({"verdict_threshold": True}, "session.vita.verdict_threshold"),
+        ({"echo_guard": "yes"}, "session.vita.echo_guard"),
+        ({"echo_guard": 1}, "session.vita.echo_guard"),
+        ({"bargein": "off"}, "session.vita.bargein"),
+    ],
+)
+def test_wrong_settings_of_our_own_are_refused_by_name(vita: Any, param: str) -> None:
+    assert refusal(update(vita=vita)) == ("invalid_value", param, "e1")

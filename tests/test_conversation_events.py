@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import io
+import sys
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -193,6 +194,130 @@ def test_without_interrupting_what_is_said_into_a_reply_is_ignored() -> None:
             done = await socket.until("response.done")
             assert done["response"]["status"] == "completed"
             assert len(socket.all("response.created")) == 1
+
+    run(script())
+
+
+# ── settings of our own ────────────────────────────────────────────────────────────────
+
+
+def own(socket: Socket) -> Json | None:
+    """As last shown."""
+    shown: Json | None = [event for event in socket.events if event["type"].startswith("session.")][-1]["session"].get(
+        "vita"
+    )
+    return shown
+
+
+def test_own_settings_are_shown_to_those_who_ask_for_them_and_to_nobody_else() -> None:
+    async def script() -> None:
+        server = scripted_server(SHORT, duplex={"verdict_threshold": 0.4}, vad={"echo_guard": True})
+        async with connected(server) as socket, connected(server, "") as stock:
+            await socket.until("session.created")
+            assert own(socket) == {"barge_in": "hold", "verdict_threshold": 0.4, "echo_guard": True}
+            for each in (socket, stock):
+                each.put(update(vita={"barge_in": "verdict", "echo_guard": False}))
+                await each.until("session.updated")
+            assert own(socket) == {"barge_in": "verdict", "verdict_threshold": 0.4, "echo_guard": False}
+            assert own(stock) is None
+            check_types(stock)
+
+    run(script())
+
+
+def test_barge_in_is_off_when_either_way_of_saying_so_says_so() -> None:
+    async def script() -> None:
+        async with connected(scripted_server(SHORT)) as socket:
+            seen = []
+            for detection, barge_in in (
+                ({"type": "server_vad", "interrupt_response": False}, "verdict"),
+                ({"type": "server_vad", "interrupt_response": True}, None),
+                ({"type": "server_vad"}, "off"),
+                ({"type": "server_vad", "interrupt_response": True}, None),
+                ({"type": "server_vad"}, "hold"),
+            ):
+                audio = {"input": {"turn_detection": detection}}
+                socket.put(update(audio=audio, vita={"barge_in": barge_in}))
+                shown = (await socket.until("session.updated", len(seen) + 1))["session"]
+                interrupts = shown["audio"]["input"]["turn_detection"]["interrupt_response"]
+                assert interrupts == (shown["vita"]["barge_in"] != "off")
+                seen.append(shown["vita"]["barge_in"])
+            assert seen == ["off", "verdict", "off", "off", "hold"]
+
+    run(script())
+
+
+def test_a_session_decides_by_its_own_threshold_from_the_next_utterance_on() -> None:
+    async def script() -> None:
+        doubtful = SHORT.model_copy(update={"p1": 0.7})
+        server = scripted_server(doubtful, doubtful)
+        async with connected(server) as socket, connected(server) as other:
+            socket.put(update(vita={"verdict_threshold": 0.9}))
+            for each in (socket, other):
+                await each.speak()
+                verdict = await each.until("vita.verdict")
+                assert verdict["accepted"] == (each is other)
+            socket.put(update(vita={"verdict_threshold": 0.5}))
+            await socket.speak()
+            assert (await socket.until("vita.verdict", 2))["accepted"]
+
+    run(script())
+
+
+def test_barge_in_can_be_switched_in_mid_reply() -> None:
+    async def script() -> None:
+        async with connected(scripted_server(LONG, NOISE, NOISE, NOISE)) as socket:
+            await socket.speak()
+            await socket.until("response.output_audio.delta", 5)
+            held = []
+            for barge_in in ("off", "verdict", "hold"):
+                socket.put(update(vita={"barge_in": barge_in}))
+                before = len(socket.all("vita.verdict"))
+                await socket.speak()
+                await asyncio.sleep(1)
+                held.append((len(socket.all("vita.verdict")) - before, len(socket.all("vita.hold"))))
+            assert held == [(0, 0), (1, 0), (1, 1)]
+            assert (await socket.until("response.done"))["response"]["status"] == "completed"
+
+    run(script())
+
+
+def test_a_session_can_have_its_echo_taken_out() -> None:
+    """The microphone hears the reply itself: with the guard that is not a barge-in."""
+
+    async def script() -> list[int]:
+        heard = []
+        for guarded in (False, True):
+            async with connected(scripted_server(LONG)) as socket:
+                socket.put(update(vita={"echo_guard": guarded}))
+                await socket.speak()
+                for _ in range(300):
+                    echo = socket.audio("resp_1")[-480:]
+                    await socket.say(np.resize(echo, 480) if len(echo) else np.zeros(480, np.float32))
+                heard.append(len(socket.all("vita.hold")))
+        return heard
+
+    without, guarded = run(script())
+    assert without > guarded == 0
+
+
+def test_a_guard_that_is_not_installed_is_refused_and_nothing_else_of_the_update_is_done(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "pywebrtc_audio", None)
+
+    async def script() -> None:
+        async with connected(scripted_server(SHORT)) as socket:
+            socket.put(update(instructions="Be brief.", vita={"echo_guard": True, "barge_in": "off"}))
+            error = (await socket.until("error"))["error"]
+            assert (error["code"], error["param"]) == ("unsupported_value", "session.vita.echo_guard")
+            socket.put(update())
+            shown = (await socket.until("session.updated"))["session"]
+            assert (shown["instructions"], shown["vita"]["echo_guard"], shown["vita"]["barge_in"]) == (
+                "",
+                False,
+                "hold",
+            )
 
     run(script())
 

@@ -17,6 +17,7 @@ from vita_duplex.engine.events import (
     ReplyEnded,
     ReplyFailed,
     Resume,
+    SettingsChanged,
     SpeechEnded,
     SpeechPaused,
     SpeechResumed,
@@ -388,3 +389,45 @@ def test_repeated_and_late_events_change_nothing() -> None:
     for event in (yes(2), yes(1), ReplyEnded(1), Played(1), SpeechEnded(2), SpeechStarted(2), ReplyFailed(1)):
         assert play(duplex, (3.3, event)) == [], event
     assert play(duplex, (3.4, Played(2))) == [], "it is still being generated"
+
+
+# ── settings changed in mid-session ────────────────────────────────────────────────────
+
+
+def test_a_new_threshold_decides_about_what_is_being_judged() -> None:
+    duplex = overlapping()
+    assert play(duplex, (3.1, SettingsChanged("hold", 0.95))) == []
+    assert play(duplex, (3.2, yes(2))) == [Abort(1, 2), Reject(2, (2,), "verdict"), Resume(1)]
+
+
+def test_a_verdict_that_waits_for_the_end_of_speech_is_compared_with_the_threshold_of_then() -> None:
+    duplex = Duplex(DuplexConfig())
+    play(duplex, (0, SpeechStarted(1)), (1, SpeechPaused(1)), (1.1, Verdict(1, 0.3, 0.7, 0.0)))
+    play(duplex, (1.2, SettingsChanged("hold", 0.2)))
+    assert play(duplex, (1.3, SpeechEnded(1))) == [Accept(1, (1,)), GiveFloor(1)]
+
+
+def test_a_hold_that_has_begun_waits_for_its_verdict_whatever_is_wanted_then() -> None:
+    for barge_in in ("verdict", "off"):
+        duplex = overlapping()
+        assert play(duplex, (3.1, SettingsChanged(barge_in, 0.5))) == []
+        assert duplex.held
+        assert play(duplex, (3.2, no(2))) == [Abort(1, 2), Reject(2, (2,), "verdict"), Resume(1)]
+        assert play(duplex, (4, SpeechStarted(3)), (4.2, SpeechSustained(3))) == []
+        assert not duplex.held
+
+
+def test_who_is_being_heard_when_barging_in_is_switched_off_is_still_judged_and_the_next_is_not() -> None:
+    duplex = speaking()
+    play(duplex, (2, SpeechStarted(2)), (2.1, SettingsChanged("off", 0.5)))
+    assert play(duplex, (2.2, SpeechSustained(2))) == [], "no hold begins any more"
+    assert play(duplex, (3, SpeechEnded(2))) == [Begin(1, 2, (2,))]
+    play(duplex, (3.1, no(2)), (4, SpeechStarted(3)))
+    assert play(duplex, (5, SpeechEnded(3))) == []
+
+
+def test_who_was_ignored_stays_ignored_when_barging_in_is_switched_on() -> None:
+    duplex = speaking(barge_in="off")
+    play(duplex, (2, SpeechStarted(2)), (2.1, SettingsChanged("hold", 0.5)))
+    assert play(duplex, (2.2, SpeechSustained(2)), (3, SpeechEnded(2))) == []
+    assert play(duplex, (4, SpeechStarted(3)), (4.2, SpeechSustained(3))) == [Hold(1)]

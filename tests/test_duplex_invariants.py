@@ -31,6 +31,7 @@ from vita_duplex.engine.duplex import Duplex, DuplexConfig
 from vita_duplex.engine.events import (
     Abort,
     Accept,
+    BargeIn,
     Begin,
     CancelAsked,
     Command,
@@ -44,6 +45,7 @@ from vita_duplex.engine.events import (
     ReplyEnded,
     ReplyFailed,
     Resume,
+    SettingsChanged,
     SpeechEnded,
     SpeechPaused,
     SpeechResumed,
@@ -82,10 +84,12 @@ from vita_duplex.tts.speech import PacedSpeech, SpeechConfig
 
 HOLD_LIMIT_S = 12.0
 PROBABILITIES = st.sampled_from([0.02, 0.3, 0.47, 0.49, 0.5, 0.53, 0.7, 0.98])
+BARGE_INS = st.sampled_from(["hold", "hold", "verdict", "off"])
+THRESHOLDS = st.sampled_from([0.5, 0.5, 0.6])
 CONFIGS = st.builds(
     DuplexConfig,
-    barge_in=st.sampled_from(["hold", "hold", "verdict", "off"]),
-    verdict_threshold=st.sampled_from([0.5, 0.5, 0.6]),
+    barge_in=BARGE_INS,
+    verdict_threshold=THRESHOLDS,
     hold_limit_s=st.just(HOLD_LIMIT_S),
     first_limit_s=st.sampled_from([0.8, 20.0]),
     stall_limit_s=st.sampled_from([0.8, 20.0]),
@@ -159,12 +163,14 @@ class Step:
     """Something is held or judged after it …"""
     deadline: float | None
     """… and until when at most."""
+    config: DuplexConfig
+    """By which it was decided."""
 
 
 Steps = list[Step]
 
 
-def core_1_at_most_one_turn_is_audible(steps: Steps, config: DuplexConfig) -> None:
+def core_1_at_most_one_turn_is_audible(steps: Steps) -> None:
     floor = None
     for step in steps:
         for command in step.commands:
@@ -179,7 +185,7 @@ def core_1_at_most_one_turn_is_audible(steps: Steps, config: DuplexConfig) -> No
                     floor = None
 
 
-def core_3_a_rejected_utterance_changes_nothing_but_the_hold(steps: Steps, config: DuplexConfig) -> None:
+def core_3_a_rejected_utterance_changes_nothing_but_the_hold(steps: Steps) -> None:
     floor, held = None, False
     for step in steps:
         rejects = [command for command in step.commands if isinstance(command, Reject)]
@@ -202,7 +208,7 @@ def core_3_a_rejected_utterance_changes_nothing_but_the_hold(steps: Steps, confi
                     assert not rejects or isinstance(step.event, SpeechEnded)
 
 
-def core_4_a_request_is_aborted_before_its_end_is_told_and_each_slot_has_one(steps: Steps, _: DuplexConfig) -> None:
+def core_4_a_request_is_aborted_before_its_end_is_told_and_each_slot_has_one(steps: Steps) -> None:
     running: dict[int, int] = {}
     for step in steps:
         if isinstance(step.event, ReplyEnded | ReplyFailed):
@@ -218,7 +224,7 @@ def core_4_a_request_is_aborted_before_its_end_is_told_and_each_slot_has_one(ste
                     assert turn not in running, "told before it was aborted"
 
 
-def core_5_each_turn_ends_once(steps: Steps, config: DuplexConfig) -> None:
+def core_5_each_turn_ends_once(steps: Steps) -> None:
     commands = [command for step in steps for command in step.commands]
     ended = Counter(command.turn for command in commands if isinstance(command, Finish))
     assert ended == Counter(command.turn for command in commands if isinstance(command, GiveFloor))
@@ -238,7 +244,7 @@ def core_5_each_turn_ends_once(steps: Steps, config: DuplexConfig) -> None:
 
 
 def core_6_what_is_accepted_is_what_the_request_was_about_and_nothing_is_forgotten(
-    steps: Steps, config: DuplexConfig
+    steps: Steps,
 ) -> None:
     asked: dict[int, tuple[int, ...]] = {}
     undecided: list[int] = []
@@ -260,7 +266,7 @@ def core_6_what_is_accepted_is_what_the_request_was_about_and_nothing_is_forgott
 
 
 def core_7_what_is_rejected_is_never_heard_of_again_and_only_what_the_verdict_allows_is_accepted(
-    steps: Steps, config: DuplexConfig
+    steps: Steps,
 ) -> None:
     decided: set[int] = set()
     verdicts: dict[int, float] = {}
@@ -286,18 +292,18 @@ def core_7_what_is_rejected_is_never_heard_of_again_and_only_what_the_verdict_al
                     decided |= set(utterances)
                     if not set(utterances) <= typed:
                         assert not typed & set(utterances), "a typed query made a query of what was said"
-                        over_by = verdicts[turn] - config.verdict_threshold
-                        assert over_by >= (config.abstain_band if turn in early else 0), "doubtful"
+                        over_by = verdicts[turn] - step.config.verdict_threshold
+                        assert over_by >= (step.config.abstain_band if turn in early else 0), "doubtful"
                 case Reject(turn, utterances, reason):
                     assert not (decided | typed) & set(utterances), "decided twice"
                     decided |= set(utterances)
                     if reason == "verdict":
-                        under_by = config.verdict_threshold - verdicts[turn]
+                        under_by = step.config.verdict_threshold - verdicts[turn]
                         assert under_by > 0
-                        assert turn not in early or under_by >= config.abstain_band, "doubtful"
+                        assert turn not in early or under_by >= step.config.abstain_band, "doubtful"
 
 
-def core_9_whatever_is_held_or_judged_has_a_deadline(steps: Steps, config: DuplexConfig) -> None:
+def core_9_whatever_is_held_or_judged_has_a_deadline(steps: Steps) -> None:
     for step in steps:
         if step.waiting:
             assert step.deadline is not None, f"waits for ever after {step.event}"
@@ -334,7 +340,7 @@ class CoreMachine(RuleBasedStateMachine):
         commands = self.duplex.tick(self.now) if event is None else self.duplex.receive(event, self.now)
         duplex = self.duplex
         waiting = duplex.held or duplex.judging is not None or bool(duplex._ended)
-        self.steps.append(Step(self.now, event, commands, waiting, duplex.deadline))
+        self.steps.append(Step(self.now, event, commands, waiting, duplex.deadline, duplex.config))
         for command in commands:
             match command:
                 case Begin(_, turn):
@@ -395,6 +401,10 @@ class CoreMachine(RuleBasedStateMachine):
     def the_user_types(self) -> None:
         self.happens(QueryTyped(self.ears.next_number()))
 
+    @rule(barge_in=BARGE_INS, threshold=THRESHOLDS)
+    def the_client_wants_it_decided_otherwise(self, barge_in: BargeIn, threshold: float) -> None:
+        self.happens(SettingsChanged(barge_in, threshold))
+
     @precondition(lambda self: self.duplex.floor)
     @rule(played=st.booleans())
     def the_reply_was_heard_or_is_unwanted(self, played: bool) -> None:
@@ -427,7 +437,7 @@ class CoreMachine(RuleBasedStateMachine):
         if self.duplex.floor:
             self.receive(CancelAsked(self.duplex.floor.turn))
         for check in CORE_CHECKS:
-            check(self.steps, self.duplex.config)
+            check(self.steps)
 
 
 # ── the session ────────────────────────────────────────────────────────────────────────
@@ -979,6 +989,11 @@ class SessionMachine(RuleBasedStateMachine):
     def the_user_types(self, seconds: float) -> None:
         number = self.ears.next_number()
         self.world.do(self.world.session.ask(number, f"typed {number}"))
+        self.world.time_passes(seconds)
+
+    @rule(barge_in=BARGE_INS, threshold=THRESHOLDS, seconds=TIMES)
+    def the_client_wants_it_decided_otherwise(self, barge_in: BargeIn, threshold: float, seconds: float) -> None:
+        self.world.do(self.world.session.change_settings(barge_in, threshold))
         self.world.time_passes(seconds)
 
     @precondition(lambda self: self.world.playbacks)

@@ -17,6 +17,7 @@ from vita_duplex.server.client_events import SUPPORTED
 
 DOCUMENT = (Path(__file__).parent.parent / "docs" / "protocol.md").read_text(encoding="utf-8")
 SILENCE = "> (six seconds of silence from the microphone)"
+QUERY = "vita_events=true&resume=true"
 EXAMPLES = re.findall(r"^```\n(.*?)^```", DOCUMENT, re.M | re.S)
 
 
@@ -40,7 +41,7 @@ async def answer(socket: Socket, seen: int, shown: Json) -> int:
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example[2:40])
 def test_the_examples_work(example: str) -> None:
     async def script() -> None:
-        async with connected(scripted_server(ScriptedReply(text="It is short.")), "resume=true") as socket:
+        async with connected(scripted_server(ScriptedReply(text="It is short.")), QUERY) as socket:
             seen = 0
             for line in example.splitlines():
                 if line == SILENCE:

@@ -435,7 +435,7 @@ def test_the_other_events_are_known_too() -> None:
         "audio": {"input": {"format": pcm, "turn_detection": detection}, "output": {"format": pcm}},
     }
     for kind in ("session.created", "session.updated"):
-        event = events.session(kind, fields)
+        event = events.session(kind, fields, {"barge_in": "hold"})
         assert _server_event.validate_python(event, strict=True).type == kind
         assert (event["session"]["id"], event["session"]["object"]) == ("sess_1", "realtime.session")
 

@@ -16,7 +16,16 @@ from virtual_time import VirtualLoop, run
 
 from vita_duplex.config import Config
 from vita_duplex.engine.duplex import Duplex, DuplexConfig
-from vita_duplex.engine.events import Command, Event, QueryTyped, Reject, SpeechEnded, SpeechSustained
+from vita_duplex.engine.events import (
+    BargeIn,
+    Command,
+    Event,
+    QueryTyped,
+    Reject,
+    SettingsChanged,
+    SpeechEnded,
+    SpeechSustained,
+)
 from vita_duplex.engine.notices import TurnAudio, TurnRecorded
 from vita_duplex.engine.scripted import ScriptedReply
 from vita_duplex.engine.seams import PartFailed
@@ -55,6 +64,9 @@ def talk_at_random(seed: int) -> list[str]:
         log = SessionWriter(lambda line: bool(lines.append(line)) or True, config, RATE)
         async with conversation(*replies, config=config, log=log) as talk:
             for _ in range(8):
+                if dice.random() < 0.3:
+                    wanted: BargeIn = dice.choice(("hold", "verdict", "off"))
+                    await talk.session.change_settings(wanted, dice.choice([0.3, 0.5, 0.6]))
                 match dice.randrange(5):
                     case 0:
                         await talk.session.ask(next(talk.numbers), "hush")
@@ -289,8 +301,10 @@ def test_a_server_logs_its_sessions_where_it_is_told_to_and_nothing_otherwise(tm
             async with connected(server) as socket:
                 await socket.speak()
                 await socket.until("response.created")
+                wanted = {"type": "realtime", "vita": {"barge_in": "verdict", "verdict_threshold": 0.01}}
+                socket.put({"type": "session.update", "session": wanted})
                 await socket.speak(0.4)
-                await socket.until("response.done")
+                await socket.until("response.done", 2)
                 return [event["session"]["id"] for event in socket.all("session.created")]
 
         [session] = run(script())
@@ -298,5 +312,8 @@ def test_a_server_logs_its_sessions_where_it_is_told_to_and_nothing_otherwise(tm
         assert folder.exists() == logged
     log = one_log(folder)
     assert replay(log) is None
-    assert [record["status"] for record in log.records] == ["rejected", "completed"]
+    assert [record["status"] for record in log.records] == ["cancelled", "completed"], "by the new threshold"
+    assert [step.event for step in log.steps if isinstance(step.event, SettingsChanged)] == [
+        SettingsChanged("verdict", 0.01)
+    ]
     assert [path.name.endswith(f"-{session}.jsonl") for path in folder.iterdir()] == [True]

@@ -10,6 +10,7 @@ import sounds
 from test_listener import listen, sound
 from virtual_time import InlineExecutor, run
 
+from vita_duplex.engine.duplex import DuplexConfig
 from vita_duplex.engine.events import SpeechEnded, SpeechPaused
 from vita_duplex.engine.seams import Samples
 from vita_duplex.engine.session import Heard
@@ -122,7 +123,7 @@ def test_the_features_are_those_of_whisper() -> None:
 
 
 def test_eagerness_on_the_wire_bounds_the_silence() -> None:
-    server = SessionSettings(EndpointConfig(), "hold")
+    server = SessionSettings(EndpointConfig(), DuplexConfig())
 
     def wanted(settings: SessionSettings, detection: dict[str, object]) -> SessionSettings:
         fields = {"type": "realtime", "audio": {"input": {"turn_detection": detection}}}

@@ -116,6 +116,13 @@ test("pictures of a camera are seen and not said", () => {
   assert.deepEqual([text, pictures.length], ["What?", 1]);
 });
 
+test("what becomes of speech during a reply is as the server last said", () => {
+  const conversation = new Conversation();
+  const session = (type, barge_in) => ({ type, session: { vita: { barge_in } } });
+  play(conversation, session("session.created", "hold"), session("session.updated", "off"));
+  assert.equal(conversation.bargeIn, "off");
+});
+
 test("unknown events change nothing", () => {
   const conversation = new Conversation();
   assert.deepEqual(play(conversation, { type: "rate_limits.updated" }, { type: "vita.later" }), []);

@@ -26,11 +26,28 @@ test("settings survive a visit; what is unknown or of another type does not", ()
   assert.deepEqual(kept(storage), DEFAULTS);
 });
 
+const fields = (wanted, own = {}, voices = []) => sessionFields({ ...DEFAULTS, ...wanted }, own, voices, 16000, 24000);
+
 test("what is left to the server is not sent to it", () => {
-  const fields = (wanted) => sessionFields({ ...DEFAULTS, ...wanted }, 16000, 24000).audio.input.turn_detection;
-  assert.deepEqual(fields({}), { type: "server_vad", interrupt_response: true });
-  const wanted = { threshold: "0.7", silence: "20", interrupt: false };
-  assert.deepEqual(fields(wanted), { type: "server_vad", interrupt_response: false, threshold: 0.7, silence_duration_ms: 64 });
+  const left = fields({});
+  assert.deepEqual(left.audio.input.turn_detection, { type: "server_vad" });
+  assert.deepEqual([left.vita, Object.keys(left.audio.output)], [{}, ["format"]]);
+  const { audio, vita } = fields({ threshold: "0.7", silence: "20", barge_in: "verdict", verdict_threshold: "3" });
+  assert.deepEqual(audio.input.turn_detection, { type: "server_vad", threshold: 0.7, silence_duration_ms: 64 });
+  assert.deepEqual(vita, { barge_in: "verdict", verdict_threshold: 1 });
+});
+
+test("what is no longer wished for goes back to what the server had", () => {
+  const own = { threshold: 0.4, silence: 300, barge_in: "hold", verdict_threshold: 0, voice: "a" };
+  const { audio, vita } = fields({}, own, ["a", "b"]);
+  assert.deepEqual(audio.input.turn_detection, { type: "server_vad", threshold: 0.4 });
+  assert.deepEqual([vita, audio.output.voice], [{ barge_in: "hold", verdict_threshold: 0 }, "a"]);
+});
+
+test("a voice is asked for where the server has it", () => {
+  assert.equal(fields({ voice: "b" }, { voice: "a" }, ["a", "b"]).audio.output.voice, "b");
+  assert.equal(fields({ voice: "c" }, { voice: "a" }, ["a", "b"]).audio.output.voice, "a");
+  assert.equal("voice" in fields({ voice: "c" }).audio.output, false);
 });
 
 test("a binary frame is audio of a response, little-endian", () => {

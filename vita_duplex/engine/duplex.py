@@ -5,13 +5,14 @@ Pure: no asyncio, no clock, no model. Events in, commands out, `now` (seconds) a
 
 from collections import deque
 from dataclasses import dataclass
-from typing import Literal, assert_never
+from typing import assert_never
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from vita_duplex.engine.events import (
     Abort,
     Accept,
+    BargeIn,
     Begin,
     CancelAsked,
     Cause,
@@ -27,6 +28,7 @@ from vita_duplex.engine.events import (
     ReplyEnded,
     ReplyFailed,
     Resume,
+    SettingsChanged,
     Slot,
     SpeechEnded,
     SpeechPaused,
@@ -49,7 +51,7 @@ class DuplexConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    barge_in: Literal["hold", "verdict", "off"] = "hold"
+    barge_in: BargeIn = "hold"
     """`hold`: pause on speech, decide on the verdict · `verdict`: keep talking until the verdict · `off`:
     what is said during a reply is ignored."""
     verdict_threshold: float = Field(0.5, ge=0, le=1)
@@ -173,6 +175,8 @@ class Duplex:
             case CancelAsked(turn):
                 speaking = self.floor is not None and self.floor.turn == turn
                 return self._finish("cancelled", "client_cancelled") if speaking else []
+            case SettingsChanged():
+                return self._change_settings(event)
             case _:
                 assert_never(event)
 
@@ -185,6 +189,13 @@ class Duplex:
             self._sustained = False  # speech that long without an end is no reason to hold again
             commands += self._resume()
         return commands
+
+    def _change_settings(self, wanted: SettingsChanged) -> list[Command]:
+        """What has begun stays: a held reply waits for its verdict, and who is being heard is judged, even with
+        `off`. The verdict is compared with the threshold once, when it is used, so it is never half the old one."""
+        changes = {"barge_in": wanted.barge_in, "verdict_threshold": wanted.verdict_threshold}
+        self.config = self.config.model_copy(update=changes)
+        return []
 
     # ── speech ─────────────────────────────────────────────────────────────────────────
 

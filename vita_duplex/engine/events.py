@@ -89,6 +89,17 @@ class CancelAsked:
     turn: int
 
 
+BargeIn = Literal["hold", "verdict", "off"]
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsChanged:
+    """The client wants what is not decided yet to be decided like this (fields of `DuplexConfig`)."""
+
+    barge_in: BargeIn
+    verdict_threshold: float
+
+
 Event = (
     SpeechStarted
     | SpeechSustained
@@ -101,6 +112,7 @@ Event = (
     | ReplyFailed
     | Played
     | CancelAsked
+    | SettingsChanged
 )
 
 # ── commands ───────────────────────────────────────────────────────────────────────────

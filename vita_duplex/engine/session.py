@@ -12,6 +12,7 @@ from vita_duplex.engine.duplex import Duplex, DuplexConfig
 from vita_duplex.engine.events import (
     Abort,
     Accept,
+    BargeIn,
     Begin,
     CancelAsked,
     Command,
@@ -25,6 +26,7 @@ from vita_duplex.engine.events import (
     ReplyEnded,
     ReplyFailed,
     Resume,
+    SettingsChanged,
     Slot,
     SpeechEnded,
     SpeechPaused,
@@ -301,6 +303,10 @@ class Session:
 
     async def cancel_reply(self, turn: int) -> None:
         await self._events.put(CancelAsked(turn))
+
+    async def change_settings(self, barge_in: BargeIn, verdict_threshold: float) -> None:
+        """Decide like this about what comes after what was received so far."""
+        await self._events.put(SettingsChanged(barge_in, verdict_threshold))
 
     def acknowledge(self, number: int, samples: int) -> None:
         """The client has played so much of a turn."""

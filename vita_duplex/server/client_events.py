@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
+from vita_duplex.engine.events import BargeIn
+
 TEXT_LIMIT = 20_000
 """Characters of instructions or of one item: more than any model's budget for them."""
 AUDIO_LIMIT_MS = 86_400_000
@@ -103,6 +105,16 @@ class Audio(_Part):
     output: AudioOutput | None = None
 
 
+class OwnSettings(BaseModel):
+    """Of a session; not OpenAI's, so nobody sends them by habit, and what is misspelt is refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    barge_in: BargeIn | None = None
+    verdict_threshold: float | None = Field(None, ge=0, le=1)
+    echo_guard: bool | None = None
+
+
 Modalities = Annotated[list[Literal["audio", "text"]], Field(min_length=1, max_length=2)]
 MaxTokens = Annotated[int, Field(ge=1)] | Literal["inf"]
 
@@ -122,6 +134,7 @@ class _Wishes(_Part):
 class SessionUpdateFields(_Wishes):
     type: Literal["realtime"]
     audio: Audio | None = None
+    vita: OwnSettings | None = None
 
 
 class SessionUpdate(_Event):

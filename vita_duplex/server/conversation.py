@@ -17,6 +17,7 @@ from vita_duplex.engine.seams import (
     AssistantMessage,
     Frame,
     Message,
+    PartFailed,
     Query,
     Samples,
     UserMessage,
@@ -60,6 +61,7 @@ from vita_duplex.server.session_settings import SessionSettings, refuse_what_nob
 from vita_duplex.server.shedding import shown
 from vita_duplex.server.silence import Silence
 from vita_duplex.server.terms import Terms
+from vita_duplex.vad.echo import EchoGuard
 
 WAITING_LIMIT = 32
 """Items that may wait for `response.create`. When it is full further ones are refused with an error."""
@@ -88,7 +90,9 @@ class Conversation:
         self._send = send
         self._clock = asyncio.get_running_loop().time
         duplex = parts.config.duplex
-        self._server_settings = self.settings = SessionSettings(parts.config.endpoint, duplex.barge_in)
+        self._server_settings = self.settings = SessionSettings(
+            parts.config.endpoint, duplex, parts.config.vad.echo_guard
+        )
         self._resampler = Resampler(self.settings.wire_in.rate, INPUT_RATE)
         self._overflowing = False
         self._recorded: list[Samples] = []  # with turn detection null: since the last commit
@@ -97,6 +101,7 @@ class Conversation:
         self._silence = Silence()
         self._pictured: int | None = None  # the item that holds what is seen now
         self._numbers = count(1)  # of utterances, spoken and typed, and of everything else a client brings
+        self._client_pauses = client_pauses
         self._listener = parts.listener(self._numbers, client_pauses=client_pauses)
         logs = parts.session_logs
         self._log = logs.open(terms.session_id, duplex, parts.voice.rate) if logs else None
@@ -126,13 +131,13 @@ class Conversation:
 
     def describe(self, kind: str, **more: object) -> Json:
         """`session.created`, `session.updated` or `session.resumed`."""
-        return self.events.session(kind, self.settings.describe(self._model), **more)
+        return self.events.session(kind, self.settings.describe(self._model), self.settings.describe_own(), **more)
 
     async def take(self, event: ClientEvent) -> None:
         """Errors: `ClientError`."""
         match event:
             case SessionUpdate():
-                self.update(event)
+                await self.update(event)
                 self._send(self.describe("session.updated"))
             case AudioAppend(event_id=event_id, audio=audio):
                 await self.hear(decode_base64(audio, event_id), event_id)
@@ -167,10 +172,12 @@ class Conversation:
 
     # ── settings ───────────────────────────────────────────────────────────────────────
 
-    def update(self, event: SessionUpdate) -> None:
+    async def update(self, event: SessionUpdate) -> None:
         """All of it or nothing. Errors: `ClientError`."""
-        old, self.settings = self.settings, self.settings.updated(event.session, self._server_settings, event.event_id)
-        new = self.settings
+        old, new = self.settings, self.settings.updated(event.session, self._server_settings, event.event_id)
+        if new.echo_guard != old.echo_guard:
+            self._listener.guard(self._echo_guard(event.event_id) if new.echo_guard else None)
+        self.settings = new
         if new.wire_in.rate != old.wire_in.rate:
             self._resampler = Resampler(new.wire_in.rate, INPUT_RATE)
         if new.wire_out != old.wire_out:
@@ -182,9 +189,18 @@ class Conversation:
             self._listener.hear(np.zeros(quiet, np.float32))  # who was speaking has finished
         if new.turn_detection is not None:
             self._forget_recording()
-        self.session.duplex.config = new.duplex(self._parts.config.duplex)
+        decides = new.barge_in, new.duplex.verdict_threshold
+        if decides != (old.barge_in, old.duplex.verdict_threshold):
+            await self.session.change_settings(*decides)
         self.session.answers_speech = new.answers_speech
         self._apply_wishes()
+
+    def _echo_guard(self, event_id: str | None) -> EchoGuard:
+        try:
+            return self._parts.echo_guard(client_pauses=self._client_pauses)
+        except PartFailed as failure:
+            param = "session.vita.echo_guard"
+            raise ClientError("unsupported_value", failure.message, param=param, event_id=event_id) from failure
 
     def _apply_wishes(self) -> None:
         self.session.wishes = replace(self.settings.wishes, instructions=self._instructions(None))

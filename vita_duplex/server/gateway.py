@@ -59,7 +59,7 @@ class Gateway:
         try:
             async with asyncio.TaskGroup() as tasks:
                 if self._terms.wanted:
-                    self._conversation.update(SessionUpdate(type="session.update", session=self._terms.wanted))
+                    await self._conversation.update(SessionUpdate(type="session.update", session=self._terms.wanted))
                 self._send(self._conversation.describe("session.created", **self._resume_fields()))
                 tasks.create_task(self._session.run(), name="session")
                 tasks.create_task(self._attend(), name="attend")

@@ -59,8 +59,8 @@ class Parts:
     """Of the models beside `pool`'s, by name."""
     session_logs: SessionLogs | None = None
     turn_judge: TurnJudge | None = None
-    echo_executor: Executor | None = None
-    """Where echo is taken out of the microphones; None: it is not."""
+    echo_executor: Executor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="echo guard"))
+    """Where echo is taken out of the microphones of sessions that want it. Its thread begins with the first one."""
 
     @property
     def pools(self) -> dict[str, Pool]:
@@ -75,10 +75,12 @@ class Parts:
         return model if model in self.pools else (None if model and self.further else self.config.model_name)
 
     def listener(self, numbers: Iterator[int], *, client_pauses: bool) -> MicrophoneListener:
-        guard = None
-        if self.echo_executor:
-            guard = EchoGuard(self.voice.rate, self.echo_executor, client_pauses=client_pauses)
+        guard = self.echo_guard(client_pauses=client_pauses) if self.config.vad.echo_guard else None
         return MicrophoneListener(self.detector, self.config.endpoint, numbers, self.turn_judge, guard)
+
+    def echo_guard(self, *, client_pauses: bool) -> EchoGuard:
+        """Errors: `PartFailed` if the canceller is missing."""
+        return EchoGuard(self.voice.rate, self.echo_executor, client_pauses=client_pauses)
 
     def speech(self, *, client_pauses: bool) -> PacedSpeech:
         return PacedSpeech(
@@ -108,8 +110,7 @@ class Parts:
         self.normaliser.close()
         if self.turn_judge:
             self.turn_judge.close()
-        if self.echo_executor:
-            self.echo_executor.shutdown(wait=False, cancel_futures=True)
+        self.echo_executor.shutdown(wait=False, cancel_futures=True)
         if self.session_logs:
             self.session_logs.close()
 
@@ -120,10 +121,8 @@ def load_parts(config: Config, progress: Progress) -> Parts:
     session_logs = SessionLogs(config.server.session_logs) if config.server.session_logs else None
     vad = LevelVad() if config.vad.kind == "level" else Silero(amplify=config.vad.amplify)
     turn_judge = TurnJudge(SmartTurn(), ThreadPoolExecutor(1, "end of turn")) if config.vad.turn_end else None
-    echo_executor = None
     if config.vad.echo_guard:
         Canceller()  # told now if its package is missing
-        echo_executor = ThreadPoolExecutor(1, thread_name_prefix="echo guard")
     progress(0.05, "loading the voice")
     voice, seats = load_voice(config)
     pool, *others = _pools(config, _part(progress, 0.1, 0.85))
@@ -131,7 +130,7 @@ def load_parts(config: Config, progress: Progress) -> Parts:
     detector = Detector(vad, ThreadPoolExecutor(1, thread_name_prefix="vad"))
     further = dict(zip(config.models, others, strict=True))
     normaliser = Normaliser(ThreadPoolExecutor(1, thread_name_prefix="normaliser"))
-    return Parts(config, pool, voice, seats, normaliser, detector, further, session_logs, turn_judge, echo_executor)
+    return Parts(config, pool, voice, seats, normaliser, detector, further, session_logs, turn_judge)
 
 
 def prepare(config: EngineConfig, progress: Progress) -> str:

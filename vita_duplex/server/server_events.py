@@ -153,8 +153,10 @@ class ServerEvents:
             yield from self._audio_delta(response, response.resampler.finish())
             response.wire, response.resampler = wire, Resampler(self._voice_rate, wire.rate)
 
-    def session(self, kind: str, fields: Json, **more: Any) -> Json:
-        """`session.created` or `session.updated` with what is in effect."""
+    def session(self, kind: str, fields: Json, own: Json, **more: Any) -> Json:
+        """`session.created` or `session.updated` with what is in effect; `own` is what the reference does not know."""
+        if self._vita_events:
+            fields = {**fields, "vita": own}
         return self._event(kind, session={"id": self._session_id, "object": "realtime.session", **fields}, **more)
 
     def cleared(self) -> Json:

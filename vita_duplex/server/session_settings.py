@@ -4,12 +4,14 @@ from dataclasses import dataclass, field, replace
 from typing import Self
 
 from vita_duplex.engine.duplex import DuplexConfig
+from vita_duplex.engine.events import BargeIn
 from vita_duplex.engine.session import Wishes
 from vita_duplex.server.audio_formats import DEFAULT, PCM_RATES, PCMA, PCMU, AudioFormat, pcm
 from vita_duplex.server.client_events import (
     ClientError,
     Format,
     MaxTokens,
+    OwnSettings,
     PcmFormat,
     ResponseFields,
     SemanticVad,
@@ -30,10 +32,11 @@ off. OpenAI waits up to 8, 4 and 2 s."""
 
 @dataclass(frozen=True, slots=True)
 class SessionSettings:
-    """The effective settings of one session; `endpoint` and `barge_in` begin as the server's."""
+    """The effective settings of one session; the first three begin as the server's."""
 
     endpoint: EndpointConfig
-    barge_in: str
+    duplex: DuplexConfig
+    echo_guard: bool = False
     turn_detection: ServerVad | SemanticVad | None = field(default_factory=lambda: ServerVad(type="server_vad"))
     wire_in: AudioFormat = DEFAULT
     wire_out: AudioFormat = DEFAULT
@@ -61,7 +64,12 @@ class SessionSettings:
             raise ClientError("unsupported_value", message, param="session.audio.output.speed", event_id=event_id)
         if heard and "turn_detection" in heard.model_fields_set:
             settings = settings._detecting(heard.turn_detection, server)
-        return settings
+        return settings._with_own(fields.vita) if fields.vita else settings
+
+    def _with_own(self, wanted: OwnSettings) -> Self:
+        changes = wanted.model_dump(include={"barge_in", "verdict_threshold"}, exclude_none=True)
+        echo_guard = self.echo_guard if wanted.echo_guard is None else wanted.echo_guard
+        return replace(self, duplex=self.duplex.model_copy(update=changes), echo_guard=echo_guard)
 
     def _detecting(self, wanted: ServerVad | SemanticVad | None, server: Self) -> Self:
         match wanted:
@@ -80,8 +88,7 @@ class SessionSettings:
             case SemanticVad():
                 endpoint, fields = server.endpoint, {"hint": True, **EAGERNESS.get(wanted.eagerness or "auto", {})}
         given = {name: value for name, value in fields.items() if value is not None}
-        barge_in = "off" if wanted.interrupt_response is False else server.barge_in
-        return replace(self, turn_detection=wanted, endpoint=endpoint.model_copy(update=given), barge_in=barge_in)
+        return replace(self, turn_detection=wanted, endpoint=endpoint.model_copy(update=given))
 
     @property
     def wishes(self) -> Wishes:
@@ -98,8 +105,19 @@ class SessionSettings:
         detection = self.turn_detection
         return detection.idle_timeout_ms if isinstance(detection, ServerVad) and self.answers_speech else None
 
-    def duplex(self, config: DuplexConfig) -> DuplexConfig:
-        return config.model_copy(update={"barge_in": self.barge_in})
+    @property
+    def barge_in(self) -> BargeIn:
+        """`off` if either way of saying so says so: stock clients send `interrupt_response: true` by habit."""
+        off = self.turn_detection is not None and self.turn_detection.interrupt_response is False
+        return "off" if off else self.duplex.barge_in
+
+    def describe_own(self) -> Json:
+        """What the reference does not know."""
+        return {
+            "barge_in": self.barge_in,
+            "verdict_threshold": self.duplex.verdict_threshold,
+            "echo_guard": self.echo_guard,
+        }
 
     def describe(self, model: str) -> Json:
         """As in `session.created` and `session.updated`."""

@@ -111,6 +111,11 @@ class MicrophoneListener:
         self.config = config
         self._endpoint.configure(config)
 
+    def guard(self, echo_guard: EchoGuard | None) -> None:
+        """Take echo out of what is listened to from now on, or not any more. A new guard knows only what is told after
+        it came: what plays at that moment it hears as the user does."""
+        self._echo_guard = echo_guard
+
     def forget(self) -> None:
         """Drop what was received and not yet listened to."""
         self._waiting.clear()

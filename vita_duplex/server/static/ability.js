@@ -5,7 +5,7 @@ import { appear } from "./appearance.js";
 import { Answer, BODY_LIMIT, chunks, curl, kindOf, question, request } from "./chat.js";
 import { INPUT_RATE, Microphone } from "./microphone.js";
 import { Problem } from "./problem.js";
-import { apiKey } from "./realtime.js";
+import { apiKey, authorization } from "./realtime.js";
 import { keep, kept } from "./settings.js";
 import { wavUrl } from "./wav.js";
 
@@ -14,7 +14,6 @@ const MODELS = new URL("v1/models", document.baseURI);
 const LOOK_MS = 2000;
 
 const sleep = (ms) => new Promise((wake) => setTimeout(wake, ms));
-const headers = () => (apiKey() ? { Authorization: `Bearer ${apiKey()}` } : {});
 
 class Ability {
   constructor(view) {
@@ -32,7 +31,7 @@ class Ability {
 
   async findModels() {
     while (this.models.size === 0) {
-      const answer = await fetch(MODELS, { headers: headers() }).catch(() => null);
+      const answer = await fetch(MODELS, { headers: authorization() }).catch(() => null);
       const { data = [], error = null } = answer ? await answer.json() : {};
       if (error) this.view.problem(new Problem("refused", error.message));
       this.models = new Map(data.map(({ id, input_modalities: takes }) => [id, takes]));
@@ -145,7 +144,7 @@ class Ability {
   async stream(body, answer) {
     const began = performance.now();
     const { signal } = this.running;
-    const sent = { ...headers(), "Content-Type": "application/json" };
+    const sent = { ...authorization(), "Content-Type": "application/json" };
     const response = await fetch(CHAT, { method: "POST", headers: sent, body: JSON.stringify(body), signal });
     if (!response.ok) {
       const { error } = await response.json().catch(() => ({ error: { message: `${response.status} ${response.statusText}` } }));

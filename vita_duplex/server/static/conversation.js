@@ -21,6 +21,7 @@ export class Conversation {
   begin() {
     if (this.entries.length > 0) this.add({ kind: "mark", key: "talk.new" });
     this.roles = null;
+    this.bargeIn = null; // what becomes of speech during a reply: "hold", "verdict" or "off"
     this.voice = false; // somebody speaks right now
     this.utterance = false; // between speech_started and speech_stopped
     this.judging = false; // an utterance has ended and has no verdict yet
@@ -49,6 +50,10 @@ export class Conversation {
   /** Take one event of the server; returns the commands for the loudspeaker. */
   receive(event) {
     switch (event.type) {
+      case "session.created":
+      case "session.updated":
+        this.bargeIn = event.session.vita?.barge_in ?? null;
+        return [];
       case "input_audio_buffer.speech_started":
         this.utterance = true;
         return [];

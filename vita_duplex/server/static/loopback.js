@@ -14,6 +14,7 @@ export async function loopback(stream) {
   const [from, to] = [new RTCPeerConnection(), new RTCPeerConnection()];
   const element = new Audio();
   const close = () => {
+    element.onpause = null;
     from.close();
     to.close();
     element.srcObject = null;

@@ -1,6 +1,7 @@
 // A loudspeaker that can be stopped at once.
 
 import { loopback } from "./loopback.js";
+import { keepRunning } from "./running.js";
 
 const PLAYBACK = new URL("playback.worklet.js", import.meta.url);
 
@@ -11,7 +12,8 @@ export class Loudspeaker {
   /** Call inside a click or key handler: browsers start sound only then. `settings` are those of settings.js. */
   constructor(settings, onReport, onBlocked) {
     this.context = new AudioContext({ sampleRate: OUTPUT_RATE, latencyHint: "interactive" });
-    this.context.onstatechange = onBlocked;
+    this.onBlocked = onBlocked;
+    keepRunning(this.context, onBlocked);
     this.loop = null; // the way that the echo canceller knows, where it is used
     this.silenced = false; // the element of that way was not allowed to play
     this.ready = this.start(settings, onReport);
@@ -32,9 +34,13 @@ export class Loudspeaker {
     this.node.disconnect();
     if (echo) await this.routeThroughLoopback();
     if (!this.loop) this.node.connect(this.context.destination);
+    await this.choose(speaker);
+  }
+
+  async choose(speaker) {
     /** @type {any} setSinkId is missing in some browsers: then the system's choice it is */
     const sink = this.loop?.element ?? this.context;
-    await sink.setSinkId?.(speaker)?.catch(() => {}); // a device that is gone
+    await sink.setSinkId?.(speaker)?.catch(() => sink.setSinkId("")); // a device that is gone
   }
 
   async routeThroughLoopback() {
@@ -47,6 +53,7 @@ export class Loudspeaker {
     }
     this.node.connect(outlet);
     await this.playLoop();
+    this.loop.element.onpause = () => this.playLoop(); // by the system, as it stops contexts
   }
 
   async playLoop() {
@@ -54,6 +61,7 @@ export class Loudspeaker {
       () => (this.silenced = false),
       () => (this.silenced = true),
     );
+    this.onBlocked();
   }
 
   get blocked() {
@@ -63,7 +71,6 @@ export class Loudspeaker {
   async unblock() {
     await this.context.resume();
     if (this.loop) await this.playLoop();
-    this.context.onstatechange?.(new Event("statechange"));
   }
 
   /** One of the commands listed at the top of playback.worklet.js. */

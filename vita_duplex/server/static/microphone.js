@@ -1,6 +1,7 @@
 // A microphone that yields PCM16 frames.
 
 import { Problem } from "./problem.js";
+import { keepRunning } from "./running.js";
 
 const CAPTURE = new URL("capture.worklet.js", import.meta.url);
 
@@ -33,7 +34,11 @@ export class Microphone {
     this.stream = stream;
     // The device's own rate: Firefox refuses a microphone in a context of another rate. The worklet resamples.
     this.context = new AudioContext({ latencyHint: "interactive" });
-    this.context.onstatechange = onBlocked;
+    keepRunning(this.context, onBlocked);
+  }
+
+  get track() {
+    return this.stream.getAudioTracks()[0];
   }
 
   async start(onFrame, onEnded) {
@@ -42,7 +47,7 @@ export class Microphone {
     node.port.onmessage = ({ data }) => onFrame(data);
     this.context.createMediaStreamSource(this.stream).connect(node);
     node.connect(this.context.destination); // silent; some browsers run only what leads to the destination
-    this.stream.getAudioTracks()[0].addEventListener("ended", onEnded);
+    this.track.addEventListener("ended", onEnded);
     await this.context.resume();
   }
 

@@ -4,16 +4,16 @@ import { Problem } from "./problem.js";
 
 const FULL = 64000; // bytes, 2 s of microphone; frames beyond it are dropped, control never is
 const DIAL_MS = 4000; // a handshake that takes longer will not come
-const QUIET_MS = 5000; // nothing came for so long: ask whether the other side is there
-const DEAF_MS = 4000; // and so long for an answer; a network that is gone closes no socket
+const BEAT_MS = 5000; // between heartbeats; the server takes 15 s without anything for a lost connection
+const DEAF_MS = 9000; // and so do we when no answer to one comes: a network that is gone closes no socket
 const FIRST_RETRY_MS = 250;
 const LAST_RETRY_MS = 2000;
 const REPLACED = 4001; // close code of the protocol
 
 /**
- * One session; it outlives its connections. Of its callbacks, `onCreated(event)` comes once, then any number of
- * `onBroken()` with `onBack(seconds)`, and `onLost(Problem, {again, after_s})` at most once, at the end, unless `close`
- * came first. `again`: whether a new session may do better.
+ * One session; it outlives its connections. Its owner calls `beat` every second. Of its callbacks, `onCreated(event)`
+ * comes once, then any number of `onBroken()` with `onBack(seconds)`, and `onLost(Problem, {again, after_s})` at most
+ * once, at the end, unless `close` came first. `again`: whether a new session may do better.
  */
 export class Line {
   constructor({ onCreated, onEvent, onBroken, onBack, onLost }) {
@@ -26,7 +26,9 @@ export class Line {
     this.patience = 0; // ms that the server waits for us
     this.lastEvent = 0; // number of the newest event that arrived
     this.brokenSince = null;
+    this.hopeUntil = 0; // while it is broken
     this.retries = 0;
+    this.beatAt = 0;
     this.droppedFrames = 0;
     this.eventCount = 0;
     this.over = false;
@@ -57,17 +59,17 @@ export class Line {
     if (!this.open) return;
     if (this.socket.bufferedAmount < FULL) this.socket.send(pcm);
     else this.droppedFrames++;
-    this.listen(performance.now());
   }
 
-  /** With a microphone the server hears fifty frames a second; see that it still answers. */
-  listen(now) {
-    if (this.token === null || now - this.heardAt < QUIET_MS) return;
-    if (this.askedAt === null) {
-      this.askedAt = now;
-      this.send({ type: "session.update", session: { type: "realtime" } });
-    } else if (now - this.askedAt > DEAF_MS) {
+  /** Show the server that we are there, and see that it is. After a sleep of the computer it is not. */
+  beat() {
+    if (this.token === null || !this.open) return;
+    const now = Date.now();
+    if (now - this.heardAt > DEAF_MS) {
       this.abandon();
+    } else if (now - this.beatAt >= BEAT_MS) {
+      this.beatAt = now;
+      this.send({ type: "session.heartbeat" });
     }
   }
 
@@ -76,8 +78,7 @@ export class Line {
   dial() {
     this.refusal = null; // an error before the session exists says why there will be none
     this.lastError = "";
-    this.heardAt = performance.now();
-    this.askedAt = null;
+    this.heardAt = Date.now(); // performance.now() may stand still while the computer sleeps
     const socket = (this.socket = new WebSocket(realtimeUrl(this.token, this.lastEvent), subprotocols()));
     socket.binaryType = "arraybuffer";
     socket.onmessage = ({ data }) => this.receive(data);
@@ -99,8 +100,7 @@ export class Line {
   }
 
   receive(data) {
-    this.heardAt = performance.now();
-    this.askedAt = null;
+    this.heardAt = Date.now();
     const event = typeof data === "string" ? JSON.parse(data) : audioEvent(data);
     this.lastEvent = numberOf(event) ?? this.lastEvent;
     if (event.type === "session.created") this.created(event);
@@ -118,7 +118,7 @@ export class Line {
 
   resumed(event) {
     this.token = event.resume_token ?? this.token;
-    const seconds = (performance.now() - this.brokenSince) / 1000;
+    const seconds = (Date.now() - this.brokenSince) / 1000;
     this.brokenSince = null;
     this.retries = 0;
     this.onBack(seconds);
@@ -133,12 +133,13 @@ export class Line {
   }
 
   retry() {
-    const now = performance.now();
+    const now = Date.now();
     if (this.brokenSince === null) {
-      this.brokenSince = now;
+      this.brokenSince = now - this.heardAt > DEAF_MS ? this.heardAt : now;
+      this.hopeUntil = now + this.patience; // the server noticed no earlier than we did
       this.onBroken();
     }
-    if (now - this.brokenSince > this.patience) {
+    if (now > this.hopeUntil) {
       this.lose(new Problem("lost"), { again: true });
       return;
     }
@@ -156,7 +157,7 @@ export class Line {
   refused() {
     const { code, message, retry_after_s } = this.refusal;
     if (code === "session_not_found" || code === "resume_gap") {
-      const early = performance.now() - this.brokenSince < this.patience;
+      const early = Date.now() - this.brokenSince < this.patience;
       const restarted = code === "session_not_found" && early; // it would have waited for us
       return [new Problem(restarted ? "restarted" : "expired"), { again: true, at_once: true }];
     }
@@ -228,6 +229,12 @@ function numberOf({ event_id }) {
 /** `https://…/#key=sk-…` brings the API key along: browsers send what is behind the # to nobody. */
 export function apiKey() {
   return new URLSearchParams(location.hash.slice(1)).get("key");
+}
+
+/** Headers of a request to the server. */
+export function authorization() {
+  const key = apiKey();
+  return key ? { Authorization: `Bearer ${key}` } : {};
 }
 
 function subprotocols() {

@@ -10,8 +10,10 @@ export const DEFAULTS = Object.freeze({
   echo: true,
   noise: true,
   gain: true,
-  interrupt: true,
-  threshold: "", // empty: the server's own
+  voice: "", // empty: the server's own, here and below
+  barge_in: "", // "hold", "verdict", "off"
+  verdict_threshold: "",
+  threshold: "",
   silence: "",
   instructions: "",
   frames: 1, // camera pictures a second
@@ -41,12 +43,21 @@ export function keep(storage, settings) {
   }
 }
 
-/** The fields of `session.update` that say so to the server. */
-export function sessionFields({ threshold, silence, interrupt, instructions }, inputRate, outputRate) {
-  const detection = { type: "server_vad", interrupt_response: interrupt };
-  if (threshold !== "") detection.threshold = Math.min(1, Math.max(0, Number(threshold)));
-  if (silence !== "") detection.silence_duration_ms = Math.min(10000, Math.max(64, Math.round(Number(silence))));
+const fraction = (text) => Math.min(1, Math.max(0, Number(text)));
+const given = (fields) => Object.fromEntries(Object.entries(fields).filter(([, value]) => value != null));
+
+/**
+ * The fields of `session.update` that say so to the server. `own` are its values of the same names, as far as they are
+ * known: what was wished for and no longer is goes back to them. A `voice` that is none of `voices` stays here.
+ */
+export function sessionFields(settings, own, voices, inputRate, outputRate) {
+  const { silence, instructions } = settings;
+  const number = (name) => (settings[name] === "" ? own[name] : fraction(settings[name]));
+  const pause = silence === "" ? null : Math.min(10000, Math.max(64, Math.round(Number(silence))));
+  const detection = { type: "server_vad", ...given({ threshold: number("threshold"), silence_duration_ms: pause }) };
   const input = { format: { type: "audio/pcm", rate: inputRate }, turn_detection: detection };
-  const output = { format: { type: "audio/pcm", rate: outputRate } };
-  return { type: "realtime", instructions, audio: { input, output } };
+  const voice = voices.includes(settings.voice) ? settings.voice : own.voice;
+  const output = { format: { type: "audio/pcm", rate: outputRate }, ...given({ voice }) };
+  const vita = given({ barge_in: settings.barge_in || own.barge_in, verdict_threshold: number("verdict_threshold") });
+  return { type: "realtime", instructions, audio: { input, output }, vita };
 }

@@ -1,8 +1,11 @@
 // The settings' dialog.
 
 import { appear } from "./appearance.js";
-import { DEFAULTS, keep, kept } from "./settings.js";
+import { authorization } from "./realtime.js";
+import { DEFAULTS, keep, kept, sessionFields } from "./settings.js";
 import { say } from "./words.js";
+
+const VOICES = "v1/audio/voices";
 
 /** @returns {any} elements of every kind */
 const at = (id) => document.getElementById(id);
@@ -13,6 +16,7 @@ export class SettingsView {
     this.onChange = onChange;
     this.settings = kept(localStorage);
     this.own = {}; // the server's values for what is left empty
+    this.voices = []; // names of those the server has
     appear(this.settings);
     this.dialog = at("settings");
     this.form = this.dialog.querySelector("form");
@@ -25,22 +29,33 @@ export class SettingsView {
   open() {
     this.fill();
     this.listDevices();
+    this.listVoices();
     this.dialog.showModal();
   }
 
-  /** What a session of this server has without our wishes. */
-  serversOwn(detection) {
-    this.own = { threshold: detection?.threshold, silence: detection?.silence_duration_ms };
+  /** Take `session.created`: what a session of this server has without our wishes. */
+  serversOwn({ audio, vita }) {
+    const { threshold, silence_duration_ms: silence } = audio.input.turn_detection ?? {};
+    const { barge_in, verdict_threshold } = vita ?? {};
+    this.own = { threshold, silence, barge_in, verdict_threshold, voice: audio.output?.voice };
     this.fill();
   }
 
+  sessionFields(inputRate, outputRate) {
+    return sessionFields(this.settings, this.own, this.voices, inputRate, outputRate);
+  }
+
   fill() {
+    const { barge_in, voice } = this.own;
+    this.form.elements.barge_in.options[0].text = ofServer(barge_in && say(`settings.barge_in.${barge_in}`));
+    listOptions(this.form.elements.voice, ofServer(voice), this.voices.map((name) => [name, name]), this.settings.voice);
+    at("voices").hidden = this.voices.length < 2;
     for (const [name, value] of Object.entries(this.settings)) {
       const field = this.form.elements[name];
       if (field.type === "checkbox") field.checked = value;
       else field.value = value;
     }
-    for (const name of ["threshold", "silence"]) {
+    for (const name of ["verdict_threshold", "threshold", "silence"]) {
       const value = this.own[name];
       this.form.elements[name].placeholder = value == null ? "" : say("settings.servers", { value });
     }
@@ -76,11 +91,27 @@ export class SettingsView {
 
   listKind(devices, kind, name) {
     const found = devices.filter((one) => one.kind === kind && one.deviceId && one.deviceId !== "default");
-    const options = found.map(({ deviceId, label }) => new Option(label, deviceId));
-    this.form.elements[name].replaceChildren(new Option(say("settings.default"), ""), ...options);
-    const wanted = this.settings[name];
-    if (wanted && !found.some(({ deviceId }) => deviceId === wanted)) {
-      this.form.elements[name].append(new Option("–", wanted)); // chosen once, not plugged in now
-    }
+    const listed = found.map(({ deviceId, label }) => [deviceId, label]);
+    listOptions(this.form.elements[name], say("settings.default"), listed, this.settings[name]);
   }
+
+  /** One voice is no choice, and a server that names none has one. */
+  async listVoices() {
+    try {
+      const answer = await fetch(new URL(VOICES, document.baseURI), { headers: authorization() });
+      this.voices = (await answer.json()).voices ?? [];
+    } catch {
+      return; // the server is gone: what it said before may still hold
+    }
+    this.fill();
+  }
+}
+
+const ofServer = (value) => (value ? say("settings.servers", { value }) : say("settings.server"));
+
+/** Fill a select with what there is, `[value, text]` each, behind the choice of somebody else. */
+function listOptions(select, others, listed, wanted) {
+  const gone = wanted !== "" && !listed.some(([value]) => value === wanted); // chosen once, not there now
+  const options = [...listed, ...(gone ? [[wanted, "–"]] : [])].map(([value, text]) => new Option(text, value));
+  select.replaceChildren(new Option(others, ""), ...options);
 }

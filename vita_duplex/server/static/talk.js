@@ -7,7 +7,6 @@ import { FRAME_S, INPUT_RATE, Microphone } from "./microphone.js";
 import { pictureOf } from "./pictures.js";
 import { Problem } from "./problem.js";
 import { Line, readiness } from "./realtime.js";
-import { sessionFields } from "./settings.js";
 import { SettingsView } from "./settings_view.js";
 import { Timeline } from "./timeline.js";
 import { TimelineView } from "./timeline_view.js";
@@ -19,6 +18,7 @@ const LOOK_MS = 1000;
 const LOOK_WHILE_READY_MS = 10000;
 const CAMERA_BACKLOG = 200000; // bytes waiting for the network; a picture more would only be late
 const PICTURES = 8; // in one message, as the server has it
+const SERVERS = ["voice", "barge_in", "verdict_threshold", "threshold", "silence", "instructions", "echo"]; // settings it is told
 
 const sleep = (ms) => new Promise((wake) => setTimeout(wake, ms));
 
@@ -86,6 +86,11 @@ class Talk {
     if (this.conversation.reply) this.line?.send({ type: "response.cancel" });
   }
 
+  /** Some browsers let a sound that the system stopped go on only after a gesture; any will do. */
+  touched() {
+    if (this.soundBlocked) this.unblockSound();
+  }
+
   unblockSound() {
     this.loudspeaker?.unblock();
     this.microphone?.unblock();
@@ -143,7 +148,7 @@ class Talk {
 
   async changed(names) {
     const among = (...some) => some.some((name) => names.includes(name));
-    if (among("instructions", "threshold", "silence", "interrupt") && this.phase === "live") this.configure();
+    if (SERVERS.some((name) => names.includes(name)) && this.phase === "live") this.configure();
     if (among("language")) this.view.problem(this.view.trouble);
     if (among("speaker", "echo")) await this.loudspeaker?.route(this.settings);
     if (among("microphone", "echo", "noise", "gain") && this.microphone) await this.reopenMicrophone();
@@ -174,6 +179,7 @@ class Talk {
   async untilReady(signal) {
     this.enter("waiting");
     while (!(await this.look(signal))) await sleep(LOOK_MS);
+    await this.chosen.listVoices();
     signal.throwIfAborted();
   }
 
@@ -200,7 +206,7 @@ class Talk {
     this.microphone = microphone;
     this.microphoneMissed = false;
     this.chosen.listDevices(); // they have names from now on
-    this.enter(before);
+    if (this.phase === "asking") this.enter(before);
   }
 
   async addMicrophone() {
@@ -210,7 +216,7 @@ class Talk {
     } catch (error) {
       if (signal.aborted) return;
       this.view.problem(error);
-      this.enter("live");
+      if (this.phase === "asking") this.enter("live");
     }
   }
 
@@ -237,21 +243,26 @@ class Talk {
 
   created({ session }) {
     this.place = this.notice = null;
-    this.chosen.serversOwn(session.audio.input.turn_detection);
+    this.chosen.serversOwn(session);
     this.enter("live");
     this.configure();
     this.keepAwake();
     this.sendUnsent();
+    this.findMicrophone();
   }
 
   configure() {
-    this.line.send({ type: "session.update", session: sessionFields(this.settings, INPUT_RATE, OUTPUT_RATE) });
+    this.line.send({ type: "session.update", session: this.chosen.sessionFields(INPUT_RATE, OUTPUT_RATE) });
+    // One of the two sees to the echo. Apart: a server that cannot refuses the whole event.
+    const vita = { echo_guard: !this.settings.echo };
+    this.line.send({ type: "session.update", session: { type: "realtime", vita } });
   }
 
   back(seconds) {
     this.conversation.add({ kind: "mark", key: "talk.resumed", values: { seconds: seconds.toFixed(1) } });
     this.enter("live");
     this.sendUnsent();
+    this.findMicrophone();
   }
 
   sendUnsent() {
@@ -327,7 +338,8 @@ class Talk {
     if (type === "vita.draining") this.notice = { seconds: Math.ceil(seconds_left) };
   }
 
-  complain({ code, message, event_id }) {
+  complain({ code, message, param, event_id }) {
+    if (param === "session.vita.echo_guard") return; // it has none
     if (code === "response_cancel_not_active") return; // the reply ended while Stop was on its way
     if (code === "item_not_found") return; // a picture that was replaced, or sound of a reply of which nothing is kept
     if (this.phase !== "live") return; // the line says why there is no session
@@ -370,17 +382,35 @@ class Talk {
     this.microphoneMissed = true;
     this.view.problem(new Problem("mic_gone"));
     this.show();
+    this.findMicrophone();
   }
 
-  /** A headset came or went. The system may have another choice now, and who lost the microphone gets it back. */
+  /** A headset came or went. What was chosen once is taken when it is there. */
   async devicesChanged() {
     this.chosen.listDevices();
+    this.loudspeaker?.choose(this.settings.speaker);
+    const wanted = this.settings.microphone;
+    const there = (await navigator.mediaDevices.enumerateDevices()).some(({ deviceId }) => deviceId === wanted);
+    const other = this.microphone && this.microphone.track.getSettings().deviceId !== wanted;
+    if (wanted && there && other && this.phase === "live") {
+      await this.reopenMicrophone();
+      this.sayMicrophone();
+    }
+    await this.findMicrophone();
+  }
+
+  /** In the place of one that is gone another is taken, and the talk goes on. */
+  async findMicrophone() {
     if (this.phase !== "live" || !this.microphoneMissed) return;
-    const found = (await navigator.mediaDevices.enumerateDevices()).some(({ kind }) => kind === "audioinput");
-    if (!found || !this.microphoneMissed) return;
     this.microphoneMissed = false;
-    await this.addMicrophone();
-    if (this.microphone) this.view.problem(null);
+    const found = (await navigator.mediaDevices.enumerateDevices()).some(({ kind }) => kind === "audioinput");
+    if (found) await this.addMicrophone();
+    this.microphoneMissed = this.microphone === null;
+    this.sayMicrophone();
+  }
+
+  sayMicrophone() {
+    if (this.microphone) this.view.problem(new Problem("mic_changed", "", { name: this.microphone.track.label }));
   }
 
   /** After the laptop slept, or the page was in the background: contexts were stopped, sockets are gone. */
@@ -450,7 +480,12 @@ class Talk {
     if (this.mood === "loading" && this.server.loading?.phase) return this.server.loading.phase;
     if (this.mood === "queued") return say("hint.queued", this.place);
     if (this.phase === "live" && this.notice) return say("hint.draining", this.notice);
+    if (this.mood === "speaking" && this.conversation.bargeIn === "off") return say("hint.speaking.off");
     return say(`hint.${this.mood}`);
+  }
+
+  get soundBlocked() {
+    return this.phase === "live" && (this.loudspeaker.blocked || (this.microphone?.blocked ?? false));
   }
 
   get numbers() {
@@ -472,12 +507,11 @@ class Talk {
   }
 
   draw() {
-    const live = this.phase === "live";
     this.view.mood(this.mood, this.button, this.hint);
     this.view.loading(this.mood === "loading" ? this.server : null);
     this.view.level(this.level);
-    this.view.voice(live && this.conversation.voice);
-    this.view.soundBlocked(live && (this.loudspeaker.blocked || (this.microphone?.blocked ?? false)));
+    this.view.voice(this.phase === "live" && this.conversation.voice);
+    this.view.soundBlocked(this.soundBlocked);
     this.view.sharing(this.camera !== null);
     this.view.showRoles(this.conversation.roles);
     this.view.showEntries(this.conversation.entries);
@@ -507,6 +541,8 @@ view.bind({
   share: (source) => talk.share(source),
 });
 document.addEventListener("visibilitychange", () => talk.wakeUp());
+for (const gesture of ["pointerdown", "keydown"]) document.addEventListener(gesture, () => talk.touched());
+new Worker(new URL("pulse.worker.js", import.meta.url)).onmessage = () => talk.line?.beat();
 navigator.mediaDevices?.addEventListener("devicechange", () => talk.devicesChanged());
 if (!window.isSecureContext) view.problem(insecure());
 talk.show();
