@@ -109,6 +109,7 @@ class Conversation:
             lambda: parts.speech(client_pauses=client_pauses),
             self,
             self._log.step if self._log else None,
+            parts.ears,
         )
 
     def leave(self) -> None:
@@ -184,6 +185,8 @@ class Conversation:
             self._forget_recording()
         self.session.duplex.config = new.duplex(self._parts.config.duplex)
         self.session.answers_speech = new.answers_speech
+        self.session.transcribes = self.events.transcribes = new.transcription is not None
+        self.session.language = new.language
         self._apply_wishes()
 
     def _apply_wishes(self) -> None:

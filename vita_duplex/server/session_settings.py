@@ -15,6 +15,7 @@ from vita_duplex.server.client_events import (
     SemanticVad,
     ServerVad,
     SessionUpdateFields,
+    Transcription,
 )
 from vita_duplex.server.items import Json
 from vita_duplex.vad.endpoint import EndpointConfig
@@ -35,6 +36,7 @@ class SessionSettings:
     endpoint: EndpointConfig
     barge_in: str
     turn_detection: ServerVad | SemanticVad | None = field(default_factory=lambda: ServerVad(type="server_vad"))
+    transcription: Transcription | None = field(default_factory=Transcription)
     wire_in: AudioFormat = DEFAULT
     wire_out: AudioFormat = DEFAULT
     instructions: str = ""
@@ -61,6 +63,8 @@ class SessionSettings:
             raise ClientError("unsupported_value", message, param="session.audio.output.speed", event_id=event_id)
         if heard and "turn_detection" in heard.model_fields_set:
             settings = settings._detecting(heard.turn_detection, server)
+        if heard and "transcription" in heard.model_fields_set:
+            settings = replace(settings, transcription=heard.transcription)
         return settings
 
     def _detecting(self, wanted: ServerVad | SemanticVad | None, server: Self) -> Self:
@@ -89,6 +93,11 @@ class SessionSettings:
         return Wishes(self.instructions, self.spoken, None if isinstance(limit, str) else limit)
 
     @property
+    def language(self) -> str | None:
+        """What the user speaks, if the client has said it."""
+        return self.transcription.language if self.transcription else None
+
+    @property
     def answers_speech(self) -> bool:
         return self.turn_detection is not None and self.turn_detection.create_response is not False
 
@@ -112,7 +121,11 @@ class SessionSettings:
             "tools": [],
             "tool_choice": "none",
             "audio": {
-                "input": {"format": self.wire_in.describe(), "turn_detection": self._describe_detection()},
+                "input": {
+                    "format": self.wire_in.describe(),
+                    "transcription": self.transcription and self.transcription.model_dump(exclude_none=True),
+                    "turn_detection": self._describe_detection(),
+                },
                 "output": {"format": self.wire_out.describe(), "speed": 1.0},
             },
         }
