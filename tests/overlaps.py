@@ -31,6 +31,7 @@ from vita_duplex.engine.notices import Judged, TurnAudio, TurnEnded, TurnHeld, V
 from vita_duplex.engine.seams import Transcriber
 from vita_duplex.engine.vllm_text import ChatMessage
 from vita_duplex.server.roc import Share
+from vita_duplex.vad.ears import LocalEars
 from vita_duplex.vad.moonshine import Moonshine
 from vita_duplex.vad.silero import Silero
 
@@ -114,8 +115,8 @@ def overlap(one: Overlap, ears: Transcriber, judge: Judge, model: Silero) -> Out
     samples = one.event.samples()
 
     async def script() -> Outcome:
-        teller, executor, voice = Storyteller(), InlineExecutor(), NumberedVoice()
-        instances = [Cascade(name, ears, judge, teller, executor) for name in "ab"]  # type: ignore[arg-type]
+        teller, voice = Storyteller(), NumberedVoice()
+        instances = [Cascade(name, LocalEars(ears, InlineExecutor()), judge, teller) for name in "ab"]  # type: ignore[arg-type]
         async with conversation(instances=instances, voice=voice, vad=model) as talk:  # type: ignore[arg-type]
             await talk.session.ask(next(talk.numbers), "Tell me a story.")
             await talk.silent_until(TurnAudio)

@@ -21,6 +21,8 @@ from vita_duplex.tts.openai_speech import OpenAiSpeechConfig
 from vita_duplex.tts.speech import SpeechConfig
 from vita_duplex.tts.tencent import TencentConfig
 from vita_duplex.vad.endpoint import EndpointConfig
+from vita_duplex.vad.openai_transcription import OpenAiTranscriptionConfig
+from vita_duplex.vad.whisper import WhisperConfig
 
 PREFIX = "VITA_DUPLEX_"
 """Environment: `VITA_DUPLEX_SERVER__PORT=9000` sets `server.port`."""
@@ -169,6 +171,19 @@ class VadConfig(BaseModel):
     core in each pause."""
 
 
+class EarsConfig(BaseModel):
+    """Who writes down what was said."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["moonshine", "whisper", "openai"] | None = None
+    """`moonshine`: English, on this machine · `whisper`: 99 languages, on this machine · `openai`: any server with
+    OpenAI's /v1/audio/transcriptions. None: Moonshine for models that read only; models that hear go without, and
+    their clients get no transcripts."""
+    whisper: WhisperConfig = WhisperConfig()
+    openai: OpenAiTranscriptionConfig = OpenAiTranscriptionConfig()
+
+
 VoiceKind = Literal["hibari", "kokoro", "openai", "tencent", "command", "humming"]
 
 
@@ -203,6 +218,7 @@ class Config(BaseModel):
     duplex: DuplexConfig = DuplexConfig()
     vad: VadConfig = VadConfig()
     endpoint: EndpointConfig = EndpointConfig()
+    ears: EarsConfig = EarsConfig()
     voice: VoiceConfig = VoiceConfig()
     speech: SpeechConfig = SpeechConfig()
 
@@ -224,6 +240,11 @@ class Config(BaseModel):
         if self.model_name in self.models:
             raise ValueError(f"models has a second {self.model_name!r}: that is what clients call the one of engine")
         return self
+
+    @property
+    def reads_only(self) -> bool:
+        """Whether there is a model that needs ears with text."""
+        return any(engine.kind == "text" for engine in (self.engine, *self.models.values()))
 
     @property
     def model_name(self) -> str:

@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from concurrent.futures import Executor
 from contextlib import aclosing
 
 from vita_duplex.engine.judge import Judge
 from vita_duplex.engine.seams import (
     INPUT_RATE,
     Chat,
+    Ears,
     Film,
     Finished,
     Judgement,
@@ -16,7 +16,6 @@ from vita_duplex.engine.seams import (
     Picture,
     Query,
     Sound,
-    Transcriber,
     Transcript,
     Unanswerable,
     Usage,
@@ -31,13 +30,11 @@ class Cascade:
 
     sees = False
 
-    def __init__(self, name: str, ears: Transcriber, judge: Judge, text: VllmText, executor: Executor) -> None:
-        """The ears run in `executor`, off the event loop."""
+    def __init__(self, name: str, ears: Ears, judge: Judge, text: VllmText) -> None:
         self.name = name
         self._ears = ears
         self._judge = judge
         self._text = text
-        self._executor = executor
 
     @property
     def healthy(self) -> bool:
@@ -55,7 +52,7 @@ class Cascade:
     async def answer(self, query: Query) -> AsyncGenerator[Judgement | str | Usage]:
         now = asyncio.get_running_loop().time
         asked = now()
-        transcripts = [await self._hear(utterance) for utterance in query.utterances]
+        transcripts = [await self._hear(utterance, query.language) for utterance in query.utterances]
         if query.answer_so_far is None:
             yield self._verdict(query.utterances, transcripts, now() - asked)
         question = " ".join(transcript.text for transcript in transcripts)
@@ -81,12 +78,11 @@ class Cascade:
             async for item in items:
                 yield item
 
-    async def _hear(self, utterance: Utterance) -> Transcript:
+    async def _hear(self, utterance: Utterance, language: str | None = None) -> Transcript:
         if utterance.text is not None:
             return Transcript(utterance.text)
         assert utterance.samples is not None
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor, self._ears.transcribe, utterance.samples)
+        return await self._ears.hear(utterance.samples, language)
 
     def _verdict(self, utterances: Sequence[Utterance], transcripts: Sequence[Transcript], ears_s: float) -> Judgement:
         texts = tuple(transcript.text for transcript in transcripts)

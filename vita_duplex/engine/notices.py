@@ -68,11 +68,19 @@ class UtteranceCommitted:
 
 @dataclass(frozen=True, slots=True)
 class WordsKnown:
-    """The words of an utterance that entered the dialogue before they were known."""
+    """The words of an utterance that was accepted, or committed, before they were known."""
 
     utterance: int
     transcript: str
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class WordsFailed:
+    """The words of an accepted utterance will not be known."""
+
+    utterance: int
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +167,7 @@ Notice = (
     | UtteranceAccepted
     | UtteranceCommitted
     | WordsKnown
+    | WordsFailed
     | TurnStarted
     | TurnAudio
     | TurnHeld

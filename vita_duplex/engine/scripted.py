@@ -27,7 +27,8 @@ class ScriptedReply(BaseModel):
 
     p1: float = Field(1.0, ge=0, le=1)
     """Probability of `<1>`; the rest is `<2>`. A typed query is always `<3>`."""
-    transcript: str = "a question"
+    transcript: str | None = "a question"
+    """What it hears; None: it has no words for it, as VITA."""
     text: str = "This is a scripted answer, spoken by a voice that hums. It has two sentences."
     verdict_s: float = Field(0.05, ge=0)
     """Seconds from the request to the verdict."""
@@ -89,7 +90,7 @@ class ScriptedInstance:
             await self._work(reply.verdict_s)
             await self._go_wrong(reply, 0)
             spoken = any(isinstance(part, Sound) for part in asked[-1].parts)
-            yield Judgement(reply.p1, 1 - reply.p1, 0.0, (reply.transcript,)) if spoken else Judgement(0.0, 0.0, 1.0)
+            yield self._judgement(reply, 1) if spoken else Judgement(0.0, 0.0, 1.0)
             for number, word in enumerate(given, 1):
                 await self._work(reply.token_s)
                 await self._go_wrong(reply, number)
@@ -127,13 +128,17 @@ class ScriptedInstance:
             await asyncio.Event().wait()
 
     def _heard(self, query: Query, reply: ScriptedReply) -> UserMessage:
-        return UserMessage(" ".join(utterance.text or reply.transcript for utterance in query.utterances))
+        return UserMessage(" ".join(utterance.text or reply.transcript or "" for utterance in query.utterances))
 
     def _judge(self, query: Query, reply: ScriptedReply) -> Judgement:
-        transcripts = tuple(utterance.text or reply.transcript for utterance in query.utterances)
-        if any(utterance.text is not None for utterance in query.utterances):
-            return Judgement(0.0, 0.0, 1.0, transcripts)
-        return Judgement(reply.p1, 1 - reply.p1, 0.0, transcripts)
+        typed = [utterance.text for utterance in query.utterances]
+        if any(text is not None for text in typed):
+            return Judgement(0.0, 0.0, 1.0, tuple(text or reply.transcript or "" for text in typed))
+        return self._judgement(reply, len(typed))
+
+    def _judgement(self, reply: ScriptedReply, utterances: int) -> Judgement:
+        words = () if reply.transcript is None else (reply.transcript,) * utterances
+        return Judgement(reply.p1, 1 - reply.p1, 0.0, words)
 
     def close(self) -> None:
         self.healthy = False

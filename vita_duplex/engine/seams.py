@@ -60,6 +60,8 @@ class Query:
     changed once it is here: an instance knows it again by its identity, as it does an utterance's samples."""
     answer_so_far: str | None = None
     """The beginning of the answer, as text, from an instance that failed while it gave it. It was judged there."""
+    language: str | None = None
+    """What the user speaks (ISO 639-1, for example "zh"), where the client has said it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,8 +302,22 @@ class Transcript:
 
 
 class Transcriber(Protocol):
+    """A model that hears words, on this machine."""
+
+    def transcribe(self, samples: Samples, language: str | None = None) -> Transcript:
+        """Hear one utterance at 16 kHz; `language` as in `Ears`. Blocks; may be called from several threads.
+
+        Errors: `PartFailed` when it cannot be heard.
+        """
+        ...
+
+
+class Ears(Protocol):
     """Ears with text."""
 
-    def transcribe(self, samples: Samples) -> Transcript:
-        """Hear one utterance at 16 kHz. Blocks; may be called from several threads."""
+    async def hear(self, samples: Samples, language: str | None = None) -> Transcript:
+        """Hear one utterance at 16 kHz. `language` (ISO 639-1) is a hint, for ears that know more than one.
+
+        Errors: `PartFailed` when it cannot be heard.
+        """
         ...

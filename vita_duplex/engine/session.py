@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Collection
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, assert_never
@@ -57,6 +57,7 @@ from vita_duplex.engine.notices import (
     UtteranceAccepted,
     UtteranceCommitted,
     VoiceActivity,
+    WordsFailed,
     WordsKnown,
 )
 from vita_duplex.engine.pool import Seat
@@ -64,6 +65,7 @@ from vita_duplex.engine.seams import (
     INPUT_RATE,
     AssistantMessage,
     Chunk,
+    Ears,
     Frame,
     Instance,
     Judgement,
@@ -96,6 +98,9 @@ Watch = Callable[[float, Event | None, list[Command]], None]
 
 ASIDE_LIMIT = 4
 """Requests beside the conversation at a time; further ones are refused."""
+
+TRANSCRIBING_LIMIT = 4
+"""Utterances whose words are being found at a time; further ones stay without, and the client is told."""
 
 _ASIDE_CAUSE: dict[str, Literal["client_cancelled", "instance_failed", "max_output_tokens"] | None] = {
     "completed": None,
@@ -201,7 +206,9 @@ class Session:
         open_speech: Callable[[], Speech],
         client: Client,
         watch: Watch | None = None,
+        ears: Ears | None = None,
     ) -> None:
+        """`ears` find the words of what was accepted, for the client, where the instances have none."""
         self.duplex = Duplex(config)
         self.dialogue = Dialogue()
         self.wishes = Wishes()
@@ -209,12 +216,18 @@ class Session:
         """False: speech enters the dialogue without a verdict, and waits for `ask`."""
         self.frames: tuple[Frame, ...] = ()
         """What is seen now; every request is shown it."""
+        self.transcribes = True
+        """Whether the client wants the words of what was accepted."""
+        self.language: str | None = None
+        """What the user speaks (ISO 639-1), if that is known."""
         self.swaps = 0
         self._seat = seat
         self._listener = listener
         self._open_speech = open_speech
         self._client = client
         self._watch = watch
+        self._ears = ears
+        self._transcribing = 0
         self._events: asyncio.Queue[Event | Heard | Utterance] = asyncio.Queue(EVENT_LIMIT)
         self._turns: dict[int, Turn] = {}
         self._utterances: dict[int, Utterance] = {}
@@ -434,8 +447,11 @@ class Session:
         turn.judgement = judgement
         turn.record.verdict = self._clock()
         await self._events.put(Verdict(number, judgement.p1, judgement.p2, judgement.p3))
-        if number == self._floor and judgement.transcripts and turn.utterances[-1].text is None:
-            self._tell_words(turn, judgement.transcripts)
+        if number == self._floor and turn.utterances[-1].text is None:
+            if judgement.transcripts:
+                self._tell_words(turn, judgement.transcripts)
+            else:
+                self._find_words(turn.utterances)
 
     def _tell_words(self, turn: Turn, transcripts: tuple[str, ...]) -> None:
         """Of a recording that was asked about: it entered the dialogue before anybody had heard it."""
@@ -443,6 +459,28 @@ class Session:
         for utterance, transcript in zip(turn.utterances, transcripts, strict=True):
             seconds = len(utterance.samples) / INPUT_RATE if utterance.samples is not None else 0.0
             self._client.tell(WordsKnown(utterance.number, transcript, seconds))
+
+    def _find_words(self, utterances: Iterable[Utterance]) -> None:
+        """Have the ears hear what was accepted. Nobody waits for it, and the dialogue keeps the sound."""
+        for utterance in utterances:
+            if self._ears is None or not self.transcribes or utterance.samples is None:
+                continue
+            if self._transcribing == TRANSCRIBING_LIMIT:
+                self._client.tell(WordsFailed(utterance.number, "the ears have too much to do"))
+                continue
+            self._transcribing += 1
+            work = self._transcribe(self._ears, utterance.number, utterance.samples)
+            self._tasks.create_task(work, name=f"transcribe {utterance.number}")
+
+    async def _transcribe(self, ears: Ears, number: int, samples: Samples) -> None:
+        try:
+            transcript = await ears.hear(samples, self.language)
+        except PartFailed as failure:
+            self._client.tell(WordsFailed(number, failure.message))
+        else:
+            self._client.tell(WordsKnown(number, transcript.text, len(samples) / INPUT_RATE))
+        finally:
+            self._transcribing -= 1
 
     async def _answer_aside(self, number: int, query: Query, wishes: Wishes) -> None:
         status: Literal["completed", "cancelled", "failed", "incomplete"] = "completed"
@@ -586,7 +624,7 @@ class Session:
         record = TurnRecord(command.turn, command.utterances, command.slot, instance.name, self._clock())
         record.abstained = command.abstained
         wishes = self._wanted.pop(command.utterances[-1], self.wishes)
-        query = Query(self._history(), utterances, wishes.instructions, self.frames)
+        query = Query(self._history(), utterances, wishes.instructions, self.frames, language=self.language)
         speech = self._open_speech() if wishes.spoken else TextReply()
         turn = Turn(speech, record, utterances, command.slot, instance, ledger=Ledger(wishes.spoken), wishes=wishes)
         self._turns[command.turn] = turn
@@ -616,6 +654,8 @@ class Session:
             self.dialogue.accept(UserMessage(" ".join(known)), numbers)
         else:
             self.dialogue.accept(UserMessage(None, turn.utterances), numbers)
+            if turn.judgement:  # else it was asked about, and may bring the words yet
+                self._find_words(turn.utterances)
         self._note_span(turn)
         self._note_judgement(turn)
 

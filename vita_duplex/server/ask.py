@@ -13,7 +13,8 @@ from vita_duplex.config import Config, EngineConfig
 from vita_duplex.engine.seams import Frame, Instance, Judgement, PartFailed, Progress, Query, Utterance
 from vita_duplex.models import video
 from vita_duplex.models.tiling import UnusableImage, open_image
-from vita_duplex.server.parts import cascades, vitas
+from vita_duplex.server.ears import load_ears
+from vita_duplex.server.parts import instances
 
 SHORTEST_S = 0.085
 """Less gives VITA's encoder not a single token."""
@@ -57,7 +58,8 @@ def run(arguments: argparse.Namespace, config: Config, progress: Progress) -> in
         raise AskError(f"{config.model_name} sees nothing: pictures and films want a VITA checkpoint (--model DIR)")
     query = Query((), (listen(arguments.text, arguments.audio),), frames=frames)
     try:
-        [instance] = (vitas if engine.kind == "vita" else cascades)(engine, ["a"], progress, engines=1)
+        ears = load_ears(config.ears, needed=True) if engine.kind == "text" else None
+        [instance] = instances(engine, ["a"], ears, progress, engines=1)
         try:
             asyncio.run(ask(instance, query, config.duplex.verdict_threshold))
         finally:

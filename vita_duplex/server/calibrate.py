@@ -16,6 +16,7 @@ from vita_duplex.client.talk import table
 from vita_duplex.config import Config
 from vita_duplex.engine.duplex import DuplexConfig
 from vita_duplex.engine.seams import Instance, Judgement, PartFailed, Progress, Query, Samples, Utterance
+from vita_duplex.server.ears import load_ears
 from vita_duplex.server.parts import instances
 from vita_duplex.server.roc import Roc
 
@@ -85,7 +86,8 @@ def run(arguments: argparse.Namespace, config: Config, progress: Progress) -> in
     first = config.engine.remote.model_copy(update={"urls": config.engine.remote.urls[:1]})
     engine = config.engine.model_copy(update={"instances": 1, "remote": first})
     try:
-        [instance] = instances(engine, ["a"], progress, engines=1)
+        ears = load_ears(config.ears, needed=True) if engine.kind == "text" else None
+        [instance] = instances(engine, ["a"], ears, progress, engines=1)
         try:
             judged = asyncio.run(judge(instance, clips))
         finally:

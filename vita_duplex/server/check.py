@@ -13,9 +13,9 @@ import psutil
 from vita_duplex.config import Config
 from vita_duplex.engine.seams import PartFailed
 from vita_duplex.models import layouts, smollm2
+from vita_duplex.server.ears import load_ears
 from vita_duplex.server.parts import BUNDLED, settings_of
 from vita_duplex.server.voices import load_voice
-from vita_duplex.vad.moonshine import Moonshine
 from vita_duplex.vad.silero import Silero
 from vita_duplex.vad.smart_turn import SmartTurn
 
@@ -86,11 +86,14 @@ def _vad(config: Config) -> Finding:
 
 
 def _ears(config: Config) -> Finding:
-    if config.engine.kind in ("vita", "remote"):
-        return True, "the model's own"
-    if config.engine.kind != "text":
-        return True, "not needed by this configuration"
-    return _loads(Moonshine, f"moonshine tiny-en {_version('moonshine-voice')}")
+    if config.ears.kind is None and not config.reads_only:
+        return True, "the model's own" if config.engine.kind in (
+            "vita",
+            "remote",
+        ) else "not needed by this configuration"
+    names = {"whisper": "whisper base", "openai": f"{config.ears.openai.model} at {config.ears.openai.url}"}
+    name = names.get(config.ears.kind or "", f"moonshine tiny-en {_version('moonshine-voice')}")
+    return _loads(lambda: load_ears(config.ears, needed=True), name)
 
 
 def _voice(config: Config) -> Finding:

@@ -114,6 +114,7 @@ class Conversation:
             lambda: parts.speech(client_pauses=client_pauses),
             self,
             self._log.step if self._log else None,
+            parts.ears,
         )
 
     def leave(self) -> None:
@@ -193,6 +194,8 @@ class Conversation:
         if decides != (old.barge_in, old.duplex.verdict_threshold):
             await self.session.change_settings(*decides)
         self.session.answers_speech = new.answers_speech
+        self.session.transcribes = self.events.transcribes = new.transcription is not None
+        self.session.language = new.language
         self._apply_wishes()
 
     def _echo_guard(self, event_id: str | None) -> EchoGuard:

@@ -14,10 +14,11 @@ from vita_duplex.engine.judge import Judge
 from vita_duplex.engine.pool import Pool
 from vita_duplex.engine.remote import RemoteInstance
 from vita_duplex.engine.scripted import ScriptedInstance
-from vita_duplex.engine.seams import Instance, PartFailed, Progress, Synthesiser
+from vita_duplex.engine.seams import Ears, Instance, PartFailed, Progress, Synthesiser
 from vita_duplex.engine.vita import VitaInstance
 from vita_duplex.engine.vllm_text import VllmText
 from vita_duplex.models import smollm2
+from vita_duplex.server.ears import load_ears
 from vita_duplex.server.session_logs import SessionLogs
 from vita_duplex.server.voices import load_voice
 from vita_duplex.tts.normaliser import Normaliser
@@ -26,7 +27,6 @@ from vita_duplex.tts.speech import PacedSpeech
 from vita_duplex.vad.detector import Detector
 from vita_duplex.vad.echo import Canceller, EchoGuard
 from vita_duplex.vad.listener import MicrophoneListener
-from vita_duplex.vad.moonshine import Moonshine
 from vita_duplex.vad.scripted import LevelVad
 from vita_duplex.vad.silero import Silero
 from vita_duplex.vad.smart_turn import SmartTurn, TurnJudge
@@ -61,6 +61,8 @@ class Parts:
     turn_judge: TurnJudge | None = None
     echo_executor: Executor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="echo guard"))
     """Where echo is taken out of the microphones of sessions that want it. Its thread begins with the first one."""
+    ears: Ears | None = None
+    """They find the words for clients where a model has none; None: nobody does."""
 
     @property
     def pools(self) -> dict[str, Pool]:
@@ -125,12 +127,15 @@ def load_parts(config: Config, progress: Progress) -> Parts:
         Canceller()  # told now if its package is missing
     progress(0.05, "loading the voice")
     voice, seats = load_voice(config)
-    pool, *others = _pools(config, _part(progress, 0.1, 0.85))
+    ears = load_ears(config.ears, needed=config.reads_only)
+    pool, *others = _pools(config, ears, _part(progress, 0.1, 0.85))
     progress(0.95, "warming up")
     detector = Detector(vad, ThreadPoolExecutor(1, thread_name_prefix="vad"))
     further = dict(zip(config.models, others, strict=True))
     normaliser = Normaliser(ThreadPoolExecutor(1, thread_name_prefix="normaliser"))
-    return Parts(config, pool, voice, seats, normaliser, detector, further, session_logs, turn_judge)
+    if config.ears.kind is None:
+        ears = None  # they are the text models' alone
+    return Parts(config, pool, voice, seats, normaliser, detector, further, session_logs, turn_judge, ears=ears)
 
 
 def prepare(config: EngineConfig, progress: Progress) -> str:
@@ -153,7 +158,7 @@ def settings_of(folder: Path) -> dict[str, Any] | None:
     return settings if isinstance(settings, dict) else None
 
 
-def _pools(config: Config, progress: Progress) -> list[Pool]:
+def _pools(config: Config, ears: Ears | None, progress: Progress) -> list[Pool]:
     """The instances of each model; if one does not start, those before it are stopped. Errors: `PartFailed`."""
     models = {"": config.engine, **config.models}
     engines = sum(engine.count for engine in models.values())
@@ -163,7 +168,7 @@ def _pools(config: Config, progress: Progress) -> list[Pool]:
         names = [f"{model} {chr(ord('a') + place)}".lstrip() for place in range(engine.count)]
         part = _part(progress, number / len(models), 1 / len(models))
         try:
-            pools.append(Pool(instances(engine, names, part, engines=engines, first_gpu=gpus)))
+            pools.append(Pool(instances(engine, names, ears, part, engines=engines, first_gpu=gpus)))
         except PartFailed:
             for pool in pools:
                 pool.close()
@@ -173,8 +178,9 @@ def _pools(config: Config, progress: Progress) -> list[Pool]:
 
 
 def instances(
-    engine: EngineConfig, names: Sequence[str], progress: Progress, *, engines: int, first_gpu: int = 0
-) -> list[Instance]:
+    engine: EngineConfig, names: Sequence[str], ears: Ears | None, progress: Progress, *, engines: int,
+    first_gpu: int = 0,
+) -> list[Instance]:  # fmt: skip
     """As the settings of one model have them. `engines`: how many share this machine; `first_gpu`: how many GPUs
     other models have taken. Errors: `PartFailed`."""
     match engine.kind:
@@ -186,12 +192,15 @@ def instances(
             addressed = zip(names, engine.remote.urls, strict=True)
             return [RemoteInstance(name, address, engine.remote) for name, address in addressed]
         case "text":
-            return cascades(engine, names, progress, engines=engines)
+            assert ears is not None
+            return cascades(engine, names, ears, progress, engines=engines)
 
 
-def cascades(config: EngineConfig, names: Sequence[str], progress: Progress, *, engines: int) -> list[Instance]:
+def cascades(
+    config: EngineConfig, names: Sequence[str], ears: Ears, progress: Progress, *, engines: int
+) -> list[Instance]:
     """`engines`: how many share this machine. Errors: `PartFailed`."""
-    ears, judge, executor = Moonshine(), Judge(), ThreadPoolExecutor(1, thread_name_prefix="ears")
+    judge = Judge()
     model = prepare(config, _part(progress, 0, 0.3))
     threads = config.text.threads or _engine_threads(engines)
     text = config.text.model_copy(
@@ -199,7 +208,7 @@ def cascades(config: EngineConfig, names: Sequence[str], progress: Progress, *, 
     )
 
     def load(place: int, progress: Progress) -> Instance:
-        return Cascade(names[place], ears, judge, VllmText.load(text, progress), executor)
+        return Cascade(names[place], ears, judge, VllmText.load(text, progress))
 
     return _one_by_one(len(names), load, _part(progress, 0.3, 0.7))
 

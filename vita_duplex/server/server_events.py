@@ -32,6 +32,7 @@ from vita_duplex.engine.notices import (
     UtteranceAccepted,
     UtteranceCommitted,
     VoiceActivity,
+    WordsFailed,
     WordsKnown,
 )
 from vita_duplex.engine.seams import Samples, Usage
@@ -86,6 +87,8 @@ class ServerEvents:
         self.items = Items()
         self.asked: dict[int, Asked] = {}
         """By the utterance, or the number of the aside, that a response answers."""
+        self.transcribes = True
+        """Whether the client wants to know the words of what was said to it."""
         self._wire = DEFAULT
         self._session_id = session_id
         self._conversation_id = session_id.replace("sess", "conv", 1)
@@ -120,7 +123,16 @@ class ServerEvents:
             case UtteranceCommitted(utterance):
                 yield from self._committed(utterance, {"type": "input_audio", "transcript": None})
             case WordsKnown(utterance, transcript, seconds):
-                yield self._words(self.items.name(("said", utterance)), transcript, seconds)
+                if self.transcribes:
+                    yield self._words(self.items.name(("said", utterance)), transcript, seconds)
+            case WordsFailed(utterance, message):
+                if self.transcribes:
+                    yield self._event(
+                        "conversation.item.input_audio_transcription.failed",
+                        item_id=self.items.name(("said", utterance)),
+                        content_index=0,
+                        error={"type": "server_error", "code": "ears_failed", "message": message, "param": None},
+                    )
             case TurnStarted():
                 self._response = self._turn_response(notice)
                 yield from self._response_started(self._response)
@@ -220,9 +232,10 @@ class ServerEvents:
     def _accepted(self, notice: UtteranceAccepted) -> Iterator[Json]:
         if notice.seconds is None:
             return  # typed or committed: its item was added when it came in
-        yield from self._committed(notice.utterance, {"type": "input_audio", "transcript": notice.transcript})
-        if notice.transcript is not None:
-            yield self._words(self.items.name(("said", notice.utterance)), notice.transcript, notice.seconds)
+        transcript = notice.transcript if self.transcribes else None
+        yield from self._committed(notice.utterance, {"type": "input_audio", "transcript": transcript})
+        if transcript is not None:
+            yield self._words(self.items.name(("said", notice.utterance)), transcript, notice.seconds)
 
     def _committed(self, utterance: int, content: Json) -> Iterator[Json]:
         item_id = self.items.name(("said", utterance))

@@ -17,6 +17,7 @@ from vita_duplex.server.client_events import (
     SemanticVad,
     ServerVad,
     SessionUpdateFields,
+    Transcription,
 )
 from vita_duplex.server.items import Json
 from vita_duplex.vad.endpoint import EndpointConfig
@@ -38,6 +39,7 @@ class SessionSettings:
     duplex: DuplexConfig
     echo_guard: bool = False
     turn_detection: ServerVad | SemanticVad | None = field(default_factory=lambda: ServerVad(type="server_vad"))
+    transcription: Transcription | None = field(default_factory=Transcription)
     wire_in: AudioFormat = DEFAULT
     wire_out: AudioFormat = DEFAULT
     instructions: str = ""
@@ -64,6 +66,8 @@ class SessionSettings:
             raise ClientError("unsupported_value", message, param="session.audio.output.speed", event_id=event_id)
         if heard and "turn_detection" in heard.model_fields_set:
             settings = settings._detecting(heard.turn_detection, server)
+        if heard and "transcription" in heard.model_fields_set:
+            settings = replace(settings, transcription=heard.transcription)
         return settings._with_own(fields.vita) if fields.vita else settings
 
     def _with_own(self, wanted: OwnSettings) -> Self:
@@ -94,6 +98,11 @@ class SessionSettings:
     def wishes(self) -> Wishes:
         limit = self.max_output_tokens
         return Wishes(self.instructions, self.spoken, None if isinstance(limit, str) else limit)
+
+    @property
+    def language(self) -> str | None:
+        """What the user speaks, if the client has said it."""
+        return self.transcription.language if self.transcription else None
 
     @property
     def answers_speech(self) -> bool:
@@ -130,7 +139,11 @@ class SessionSettings:
             "tools": [],
             "tool_choice": "none",
             "audio": {
-                "input": {"format": self.wire_in.describe(), "turn_detection": self._describe_detection()},
+                "input": {
+                    "format": self.wire_in.describe(),
+                    "transcription": self.transcription and self.transcription.model_dump(exclude_none=True),
+                    "turn_detection": self._describe_detection(),
+                },
                 "output": {"format": self.wire_out.describe(), "speed": 1.0},
             },
         }

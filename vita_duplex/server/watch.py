@@ -4,7 +4,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from vita_duplex.engine.notices import Notice, PartTrouble, TurnRecorded
+from vita_duplex.engine.notices import Notice, PartTrouble, TurnRecorded, WordsFailed
 from vita_duplex.engine.timeline import TurnRecord
 from vita_duplex.server.metrics import Metrics, SessionMeter, stages
 from vita_duplex.server.traces import SessionTracer
@@ -33,6 +33,9 @@ class SessionWatch:
             case PartTrouble(part):
                 self._metrics.failure(part)
                 log.warning("%s failed", part, extra={"part": part})
+            case WordsFailed():
+                self._metrics.failure("ears")
+                log.warning("ears failed", extra={"part": "ears"})
             case _:
                 pass
 

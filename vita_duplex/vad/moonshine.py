@@ -16,6 +16,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from vita_duplex.engine.seams import INPUT_RATE, PartFailed, Samples, Transcript
+from vita_duplex.vad.ears import loops, portions
 
 FILES = {
     "encoder_model.ort": "94e90a4654fc45cdfedb77c4c08e1739f48862998e58fada384b25118134f221",
@@ -24,22 +25,10 @@ FILES = {
 }
 """sha256 of the files of `moonshine-voice` 0.0.73, assets/tiny-en."""
 
-SHORTEST = INPUT_RATE // 10
-"""Samples (100 ms) below which there is nothing to hear; the convolutions want 56 ms."""
 PADDED = INPUT_RATE // 2
 """Shorter utterances are filled up with silence to 0.5 s: the model hears little in less."""
-LONGEST = 30 * INPUT_RATE
-"""Samples heard at once, half a minute: what `max_utterance_s` lets through; attention is quadratic."""
-SILENT = 1e-3
-"""Peak (-60 dBFS) below which a recording is silence; the model would invent words for it."""
-
 TOKENS_PER_SECOND = 6.5
 """Upper bound of the authors' own inference code for English; a decoder that loops writes far more."""
-LONGEST_LOOP = 8
-"""Tokens of the longest phrase that is looked for when checking whether the decoder goes round in circles."""
-ROUNDS = 4
-"""So many times the same phrase in a row is a loop, not speech."""
-
 START, END = 1, 2
 FIRST_SPECIAL = 32_000
 LAYERS, HEADS, HEAD_SIZE = 6, 8, 36
@@ -59,15 +48,16 @@ class Moonshine:
         self._decoder = _session(folder / "decoder_model_merged.ort", threads)
         self._pieces = read_pieces((folder / "tokenizer.bin").read_bytes())
 
-    def transcribe(self, samples: Samples) -> Transcript:
-        """Hear one utterance, mono at 16 kHz. About 40 ms of work per second of speech on one core.
+    def transcribe(self, samples: Samples, language: str | None = None) -> Transcript:
+        """Hear one utterance, mono at 16 kHz, as English. About 40 ms of work per second of speech on one core.
 
         Errors: `PartFailed` when the graphs do not run (out of memory).
         """
         tokens: list[int] = []
         total = 0.0
         try:
-            for part in _parts(samples):
+            for part in portions(samples):
+                part = np.pad(part, (0, max(0, PADDED - part.size)))
                 for token, log_probability in self._decode(self._encode(part), part.size):
                     tokens.append(token)
                     total += log_probability
@@ -111,25 +101,6 @@ class Moonshine:
                 return
             # log softmax at its maximum
             yield token, -float(np.log(np.exp(scores - scores[token]).sum()))
-
-
-def _parts(samples: Samples) -> list[Samples]:
-    """Cut what is too long into equal parts, fill up what is short, drop what is silent."""
-    samples = np.asarray(samples, np.float32).reshape(-1)
-    if samples.size < SHORTEST:
-        return []
-    count = -(-samples.size // LONGEST)
-    parts = [part for part in np.array_split(samples, count) if np.abs(part).max() >= SILENT]
-    return [np.pad(part, (0, max(0, PADDED - part.size))) for part in parts]
-
-
-def loops(tokens: list[int]) -> bool:
-    """Tell whether the last tokens are one phrase, `ROUNDS` times over."""
-    for length in range(1, LONGEST_LOOP + 1):
-        tail = tokens[-length * ROUNDS :]
-        if len(tail) == length * ROUNDS and tail == tail[:length] * ROUNDS:
-            return True
-    return False
 
 
 def read_pieces(data: bytes) -> list[bytes]:

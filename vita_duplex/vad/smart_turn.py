@@ -14,15 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from vita_duplex.engine.seams import INPUT_RATE, PartFailed, Samples
+from vita_duplex.vad.log_mel import log_mel
 
 FILE = "audio/turn/smart_turn/data/smart-turn-v3.2-cpu.onnx"
 SHA256 = "2bb026316b14a660486a75b1733cd3fbab8c2fd0314dc9af7be49f8cca967e4f"
 LONGEST = 8 * INPUT_RATE
-FFT, HOP, MELS = 400, 160, 80
 
 WAITING_LIMIT = 2
 """Questions that may wait. More are not put: an answer after the end of the silence it is about helps nobody."""
@@ -73,26 +72,7 @@ def features(samples: Samples) -> NDArray[np.float32]:
     samples = samples[-LONGEST:]
     samples = np.pad(samples, (LONGEST - len(samples), 0))
     samples = (samples - samples.mean()) / np.sqrt(samples.var() + 1e-7)
-    frames = sliding_window_view(np.pad(samples, FFT // 2, mode="reflect"), FFT)[::HOP][:-1]
-    power = np.square(np.abs(np.fft.rfft(frames * np.hanning(FFT + 1)[:-1], axis=1)))  # [800, 201]
-    mel = np.log10(np.maximum(power @ _MEL_FILTERS, 1e-10)).T
-    return np.asarray((np.maximum(mel, mel.max() - 8) + 4) / 4, np.float32)
-
-
-def _mel_filters() -> NDArray[np.float64]:
-    """Triangles between 82 points that are equally far from each other on Slaney's mel scale (linear up to 1 kHz,
-    logarithmic above), each of area one; shape [201, 80]."""
-    top = 15 + 27 * np.log(8000 / 1000) / np.log(6.4)
-    mels = np.linspace(0, top, MELS + 2)
-    points = np.where(mels < 15, 200 * mels / 3, 1000 * np.exp(np.log(6.4) / 27 * (mels - 15)))
-    hertz = np.linspace(0, INPUT_RATE / 2, FFT // 2 + 1)[:, None]
-    left, middle, right = points[:-2], points[1:-1], points[2:]
-    rising, falling = (hertz - left) / (middle - left), (right - hertz) / (right - middle)
-    triangles = np.maximum(0, np.minimum(rising, falling)) * 2 / (right - left)
-    return np.asarray(triangles, np.float64)
-
-
-_MEL_FILTERS = _mel_filters()
+    return log_mel(samples)
 
 
 def _path() -> Path:

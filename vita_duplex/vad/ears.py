@@ -1,0 +1,50 @@
+"""What all ears with text have in common: what is worth hearing, and that it is heard off the event loop."""
+
+import asyncio
+from concurrent.futures import Executor
+
+import numpy as np
+
+from vita_duplex.engine.seams import INPUT_RATE, Samples, Transcriber, Transcript
+
+SHORTEST = INPUT_RATE // 10
+"""Samples (100 ms) below which there is nothing to hear."""
+LONGEST = 30 * INPUT_RATE
+"""Samples heard at once, half a minute: what `max_utterance_s` lets through, and the window of Whisper's encoder."""
+SILENT = 1e-3
+"""Peak (-60 dBFS) below which a recording is silence; models would invent words for it."""
+
+LONGEST_LOOP = 8
+"""Tokens of the longest phrase that is looked for when checking whether the decoder goes round in circles."""
+ROUNDS = 4
+"""So many times the same phrase in a row is a loop, not speech."""
+
+
+class LocalEars:
+    """Hears with a model of this machine, in `executor`; utterances wait there for each other."""
+
+    def __init__(self, model: Transcriber, executor: Executor) -> None:
+        self._model = model
+        self._executor = executor
+
+    async def hear(self, samples: Samples, language: str | None = None) -> Transcript:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._executor, self._model.transcribe, samples, language)
+
+
+def portions(samples: Samples) -> list[Samples]:
+    """Cut what is too long into equal parts, drop what is silent or next to nothing."""
+    samples = np.asarray(samples, np.float32).reshape(-1)
+    if samples.size < SHORTEST:
+        return []
+    count = -(-samples.size // LONGEST)
+    return [part for part in np.array_split(samples, count) if np.abs(part).max() >= SILENT]
+
+
+def loops(tokens: list[int]) -> bool:
+    """Tell whether the last tokens are one phrase, `ROUNDS` times over."""
+    for length in range(1, LONGEST_LOOP + 1):
+        tail = tokens[-length * ROUNDS :]
+        if len(tail) == length * ROUNDS and tail == tail[:length] * ROUNDS:
+            return True
+    return False

@@ -1,0 +1,79 @@
+"""Ears behind an OpenAI-compatible `POST /v1/audio/transcriptions` (OpenAI API reference, "Create transcription").
+
+OpenAI's own service, or any server with that address; vLLM serves Whisper like this.
+"""
+
+import io
+import wave
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, SecretStr
+
+from vita_duplex.engine.seams import INPUT_RATE, PartFailed, Samples, Transcript
+from vita_duplex.vad.ears import portions
+
+TIMEOUT_S = 20.0
+"""Without a byte for so long it has failed; a whole utterance is heard before the first one comes."""
+
+
+class OpenAiTranscriptionConfig(BaseModel):
+    """Which server, and what to ask of it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: str = "https://api.openai.com/v1"
+    api_key: SecretStr = SecretStr("")
+    model: str = "gpt-4o-mini-transcribe"
+
+
+class OpenAiTranscription:
+    """Each utterance is one request, of a WAV file with 16 bits at 16 kHz; cancelling closes its connection.
+
+    The answer has no probabilities: what it heard counts as certain.
+    """
+
+    def __init__(self, config: OpenAiTranscriptionConfig) -> None:
+        import httpx2
+
+        self._config = config
+        key = config.api_key.get_secret_value()
+        self._client = httpx2.AsyncClient(
+            base_url=config.url,
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            timeout=httpx2.Timeout(TIMEOUT_S, connect=3.0),
+        )
+        self._failures: tuple[type[Exception], ...] = (httpx2.HTTPError, httpx2.InvalidURL)
+
+    async def hear(self, samples: Samples, language: str | None = None) -> Transcript:
+        texts = [await self._ask(portion, language) for portion in portions(samples)]
+        return Transcript(" ".join(filter(None, texts)))
+
+    async def _ask(self, samples: Samples, language: str | None) -> str:
+        wish = {"model": self._config.model, "response_format": "json"}
+        if language:
+            wish["language"] = language
+        file = ("utterance.wav", wav(samples), "audio/wav")
+        url = self._config.url
+        try:
+            answer = await self._client.post("/audio/transcriptions", data=wish, files={"file": file})
+            if answer.status_code != 200:
+                raise PartFailed("ears", f"{url} refuses: {answer.status_code}")  # its message may quote the words
+            text = answer.json()["text"]
+        except self._failures as error:
+            raise PartFailed("ears", f"{url} failed: {type(error).__name__}") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise PartFailed("ears", f"{url} answers with something else than a transcript") from error
+        if not isinstance(text, str):
+            raise PartFailed("ears", f"{url} answers with something else than a transcript")
+        return text.strip()
+
+
+def wav(samples: Samples) -> bytes:
+    """A WAV file, mono, 16 bits, 16 kHz."""
+    with io.BytesIO() as file:
+        with wave.open(file, "wb") as writer:
+            writer.setnchannels(1)
+            writer.setsampwidth(2)
+            writer.setframerate(INPUT_RATE)
+            writer.writeframes((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
+        return file.getvalue()
