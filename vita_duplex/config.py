@@ -354,10 +354,10 @@ def _sections(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _unknown(key: str, model: type[BaseModel], path: str) -> str:
-    near = difflib.get_close_matches(key, model.model_fields, 1, 0.5)
-    if near:
-        return f"{path}{key} is no setting; did you mean {path}{near[0]}?"
     for name, field in Config.model_fields.items():
         if any(key in section.model_fields for section in _sections(field.annotation)):
             return f"{path}{key} is no setting; did you mean {name}.{key}?"
+    near = difflib.get_close_matches(key, model.model_fields, 1, 0.5)
+    if near:
+        return f"{path}{key} is no setting; did you mean {path}{near[0]}?"
     return f"{path}{key} is no setting; known here: {', '.join(model.model_fields)}"
