@@ -118,7 +118,7 @@ class User:
         self._now = asyncio.get_running_loop().time
         seat = pool.seat()
         config, speech = DuplexConfig(), SpeechConfig()
-        self.session = Session(config, seat, listener, lambda: PacedSpeech(voice, speech, client_pauses=True), self)
+        self.session = Session(config, seat, listener, lambda _: PacedSpeech(voice, speech, client_pauses=True), self)
 
     def tell(self, notice: Notice) -> None:
         for event in self._events.translate(notice):

@@ -130,6 +130,8 @@ class Wishes:
     spoken: bool = True
     max_tokens: int | None = None
     """Text deltas, each of which is a token or a little more; None: the instance's own limit."""
+    voice: str | None = None
+    """By name; None: the default."""
 
 
 class NothingToAnswer(Exception):
@@ -198,10 +200,11 @@ class Session:
         config: DuplexConfig,
         seat: Seat,
         listener: Listener,
-        open_speech: Callable[[], Speech],
+        open_speech: Callable[[str | None], Speech],
         client: Client,
         watch: Watch | None = None,
     ) -> None:
+        """`open_speech` begins a turn with the voice of that name, or with the default."""
         self.duplex = Duplex(config)
         self.dialogue = Dialogue()
         self.wishes = Wishes()
@@ -587,7 +590,7 @@ class Session:
         record.abstained = command.abstained
         wishes = self._wanted.pop(command.utterances[-1], self.wishes)
         query = Query(self._history(), utterances, wishes.instructions, self.frames)
-        speech = self._open_speech() if wishes.spoken else TextReply()
+        speech = self._open_speech(wishes.voice) if wishes.spoken else TextReply()
         turn = Turn(speech, record, utterances, command.slot, instance, ledger=Ledger(wishes.spoken), wishes=wishes)
         self._turns[command.turn] = turn
         turn.answering = self._tasks.create_task(self._answer(command.turn, turn, query), name=f"answer {command.turn}")

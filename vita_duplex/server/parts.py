@@ -19,7 +19,8 @@ from vita_duplex.engine.vita import VitaInstance
 from vita_duplex.engine.vllm_text import VllmText
 from vita_duplex.models import smollm2
 from vita_duplex.server.session_logs import SessionLogs
-from vita_duplex.server.voices import load_voice
+from vita_duplex.server.voice_names import VoiceNames
+from vita_duplex.server.voices import load_voices
 from vita_duplex.tts.seats import Seats
 from vita_duplex.tts.speech import PacedSpeech
 from vita_duplex.vad.detector import Detector
@@ -59,6 +60,8 @@ class Parts:
     turn_judge: TurnJudge | None = None
     echo_executor: Executor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="echo guard"))
     """Where echo is taken out of the microphones of sessions that want it. Its thread begins with the first one."""
+    further_voices: Mapping[str, Synthesiser] = field(default_factory=dict)
+    """Those beside `voice`, by name, all of its rate."""
 
     @property
     def pools(self) -> dict[str, Pool]:
@@ -80,8 +83,17 @@ class Parts:
         """Errors: `PartFailed` if the canceller is missing."""
         return EchoGuard(self.voice.rate, self.echo_executor, client_pauses=client_pauses)
 
-    def speech(self, *, client_pauses: bool) -> PacedSpeech:
-        return PacedSpeech(self.voice, self.config.speech, client_pauses=client_pauses, seats=self.seats)
+    @property
+    def voice_names(self) -> VoiceNames:
+        return VoiceNames(self.config.voice.name, tuple(self.further_voices))
+
+    def voice_of(self, name: str | None) -> Synthesiser:
+        """One of `voice_names`; None: the default."""
+        return self.voice if name is None else self.further_voices.get(name, self.voice)
+
+    def speech(self, voice: str | None, *, client_pauses: bool) -> PacedSpeech:
+        """`voice` is one of `voice_names`; None: the default."""
+        return PacedSpeech(self.voice_of(voice), self.config.speech, client_pauses=client_pauses, seats=self.seats)
 
     @property
     def instances(self) -> list[Instance]:
@@ -117,12 +129,13 @@ def load_parts(config: Config, progress: Progress) -> Parts:
     if config.vad.echo_guard:
         Canceller()  # told now if its package is missing
     progress(0.05, "loading the voice")
-    voice, seats = load_voice(config)
+    voices, seats = load_voices(config)
+    voice = voices.pop(config.voice.name)
     pool, *others = _pools(config, _part(progress, 0.1, 0.85))
     progress(0.95, "warming up")
     detector = Detector(vad, ThreadPoolExecutor(1, thread_name_prefix="vad"))
     further = dict(zip(config.models, others, strict=True))
-    return Parts(config, pool, voice, seats, detector, further, session_logs, turn_judge)
+    return Parts(config, pool, voice, seats, detector, further, session_logs, turn_judge, further_voices=voices)
 
 
 def prepare(config: EngineConfig, progress: Progress) -> str:
