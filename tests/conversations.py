@@ -114,7 +114,7 @@ async def conversation(
         config or DuplexConfig(),
         seat,
         listener,
-        lambda: PacedSpeech(voice, SpeechConfig(), client_pauses=client_pauses),
+        lambda _: PacedSpeech(voice, SpeechConfig(), client_pauses=client_pauses),
         Teller(),
         log.step if log else None,
     )

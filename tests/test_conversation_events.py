@@ -5,6 +5,7 @@ import base64
 import io
 import sys
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from vita_duplex.engine.seams import AssistantMessage, Query, UserMessage
 from vita_duplex.server.audio_formats import PCMA, PCMU, AudioFormat, pcm
 from vita_duplex.server.server import Server
 from vita_duplex.server.server_events import AUDIO_HEADER
+from vita_duplex.tts.scripted import PITCHES_HZ, HummingVoice
 
 SHORT = ScriptedReply(transcript="what is it", text="It is short, and this is its end.")
 LONG = ScriptedReply(transcript="tell me more", text=" ".join("abcdefghij"[n % 10] * 5 for n in range(80)) + ".")
@@ -318,6 +320,103 @@ def test_a_guard_that_is_not_installed_is_refused_and_nothing_else_of_the_update
                 False,
                 "hold",
             )
+
+    run(script())
+
+
+# ── voices ─────────────────────────────────────────────────────────────────────────────
+
+
+def choir() -> Server:
+    """A server whose voices are told apart by their pitch."""
+    server = scripted_server(LONG, SHORT, voice={"kind": "humming"})
+    assert server.parts is not None
+    further = {name: HummingVoice(pitch_hz=pitch) for name, pitch in PITCHES_HZ.items() if name != "humming"}
+    server.parts = replace(server.parts, further_voices=further)
+    return server
+
+
+def speaker(socket: Socket, response_id: str) -> str:
+    """Whose voice that was."""
+    samples = socket.audio(response_id)
+    peak = np.fft.rfftfreq(len(samples), 1 / 24_000)[np.abs(np.fft.rfft(samples)).argmax()]
+    return min(PITCHES_HZ, key=lambda name: abs(PITCHES_HZ[name] - peak))
+
+
+def voiced(voice: Any) -> Json:
+    return {"output": {"voice": voice}}
+
+
+def test_a_session_chooses_its_voice() -> None:
+    async def script() -> None:
+        async with connected(choir(), "") as socket:
+            assert (await socket.until("session.created"))["session"]["audio"]["output"]["voice"] == "humming"
+            for number, (wanted, effective) in enumerate(
+                (
+                    ("humming-low", "humming-low"),
+                    ({"id": "humming-high"}, "humming-high"),
+                    (None, "humming-high"),
+                    ("marin", "humming"),
+                ),
+                1,
+            ):
+                socket.put(update(audio=voiced(wanted)))
+                shown = (await socket.until("session.updated", number))["session"]["audio"]["output"]["voice"]
+                for event in (item("what is it?"), respond()):
+                    socket.put(event)
+                await socket.until("response.done", number)
+                assert (shown, speaker(socket, f"resp_{number}")) == (effective, effective)
+            check_types(socket)
+
+    run(script())
+
+
+def test_another_voice_speaks_from_the_next_reply_on() -> None:
+    async def script() -> None:
+        async with connected(choir()) as socket:
+            await socket.speak()
+            await socket.until("response.output_audio.delta", 5)
+            socket.put(update(audio=voiced("humming-low")))
+            assert (await socket.until("response.done"))["response"]["status"] == "completed"
+            await socket.speak()
+            await socket.until("response.done", 2)
+            assert [speaker(socket, f"resp_{number}") for number in (1, 2)] == ["humming", "humming-low"]
+
+    run(script())
+
+
+def test_a_single_response_may_have_a_voice_of_its_own() -> None:
+    async def script() -> None:
+        async with connected(choir()) as socket:
+            for number, voice in enumerate(("humming-high", "humming"), 1):
+                wanted = {"audio": voiced(voice)} if number == 1 else {}
+                for event in (item("what is it?"), respond(**wanted)):
+                    socket.put(event)
+                await socket.until("response.done", number)
+                assert speaker(socket, f"resp_{number}") == voice
+            socket.put(respond(instructions="Greet me.", audio=voiced("nobody")))
+            error = (await socket.until("error"))["error"]
+            assert (error["param"], error["event_id"]) == ("response.audio.output.voice", "mine")
+            assert len(socket.all("response.created")) == 2
+
+    run(script())
+
+
+@pytest.mark.parametrize(
+    "voice", ["nobody", "", "x" * 400, "x" * 1_000_000, 5, ["alloy"], {}, {"id": None}, {"id": "x"}]
+)
+def test_what_is_no_voice_is_refused_and_nothing_else_of_the_update_is_done(voice: Any) -> None:
+    async def script() -> None:
+        async with connected(choir()) as socket:
+            socket.put(update(instructions="Be brief.", audio=voiced(voice)))
+            error = (await socket.until("error"))["error"]
+            assert (error["code"], error["param"]) == ("invalid_value", "session.audio.output.voice")
+            assert len(error["message"]) < 500
+            if isinstance(voice, str) and len(voice) < 500:
+                assert error["message"].endswith("choose one of humming, humming-low, humming-high.")
+            socket.put(update())
+            session = (await socket.until("session.updated"))["session"]
+            assert (session["instructions"], session["audio"]["output"]["voice"]) == ("", "humming")
 
     run(script())
 

@@ -612,7 +612,7 @@ class World:
     async def _open(self) -> Session:
         return Session(self.config, self.pool.seat(), self, self._open_speech, self)
 
-    def _open_speech(self) -> PacedSpeech:
+    def _open_speech(self, _: str | None) -> PacedSpeech:
         """A request begins, and this is the moment it does."""
         speech = PacedSpeech(Voice(self._part, self._part_s), SpeechConfig(), client_pauses=self._pauses)
         for playback in self.playbacks.values():

@@ -16,6 +16,7 @@ from vita_duplex.engine.seams import Samples
 from vita_duplex.engine.session import Heard
 from vita_duplex.server.client_events import SessionUpdateFields
 from vita_duplex.server.session_settings import SessionSettings
+from vita_duplex.server.voice_names import VoiceNames
 from vita_duplex.vad.detector import Detector
 from vita_duplex.vad.endpoint import WINDOW, EndpointConfig
 from vita_duplex.vad.listener import MicrophoneListener
@@ -123,7 +124,7 @@ def test_the_features_are_those_of_whisper() -> None:
 
 
 def test_eagerness_on_the_wire_bounds_the_silence() -> None:
-    server = SessionSettings(EndpointConfig(), DuplexConfig())
+    server = SessionSettings(EndpointConfig(), DuplexConfig(), VoiceNames("hibari"), "hibari")
 
     def wanted(settings: SessionSettings, detection: dict[str, object]) -> SessionSettings:
         fields = {"type": "realtime", "audio": {"input": {"turn_detection": detection}}}

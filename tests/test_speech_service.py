@@ -152,12 +152,49 @@ async def test_the_first_sound_comes_before_the_last_is_made() -> None:
         ({"speed": 0.1}, "speed"),
         ({"instructions": "whisper"}, "instructions"),
         ({"stream_format": "sse"}, "stream_format"),
+        ({"voice": "nobody"}, "voice"),
+        ({"voice": {"id": "voice_1234"}}, "voice"),
+        ({"voice": {"name": "alloy"}}, "voice"),
+        ({"voice": 5}, "voice"),
+        ({"voice": "x" * 100_000}, "voice"),
     ],
     ids=str,
 )
 async def test_what_the_voice_cannot_do_is_refused_by_name(wishes: Any, param: str) -> None:
     error = await refused(scripted_server(), **wishes)
     assert (error.status_code, error.param, error.type) == (400, param, "invalid_request_error")
+
+
+async def test_the_voices_are_listed_and_the_one_asked_for_speaks() -> None:
+    server = scripted_server(voice={"kind": "humming"})
+    assert server.parts is not None
+    server.parts = replace(server.parts, further_voices={"low": ToneVoice()})
+    async with client(server) as asked:
+        listed = await asked.get("/audio/voices", cast_to=httpx.Response)
+        assert listed.json() == {"voices": ["humming", "low"], "default": "humming"}
+    tone = 24_000
+    for voice in ("low", {"id": "low"}):
+        assert len((await speak(server, response_format="pcm", input="One sentence.", voice=voice))[1]) == 2 * tone
+    for voice in ("humming", "alloy", "nova"):
+        assert len((await speak(server, response_format="pcm", input="One sentence.", voice=voice))[1]) != 2 * tone
+    error = await refused(server, voice="nobody")
+    assert (error.code, error.body["message"]) == (  # type: ignore[index]
+        "invalid_value", "There is no such voice; choose one of humming, low.",
+    )  # fmt: skip
+
+
+async def test_the_list_of_voices_wants_a_key_and_a_server_that_is_ready() -> None:
+    key = new_key()
+    server = scripted_server(access={"keys": {"laptop": hashed(key)}})
+    async with client(server, key) as asked:
+        assert (await asked.get("/audio/voices", cast_to=httpx.Response)).json()["default"] == "hibari"
+    async with client(server) as asked:
+        with pytest.raises(openai.AuthenticationError):
+            await asked.get("/audio/voices", cast_to=httpx.Response)
+    server.parts = None
+    async with client(server, key) as asked:
+        with pytest.raises(openai.InternalServerError, match="not ready yet"):
+            await asked.get("/audio/voices", cast_to=httpx.Response)
 
 
 async def test_a_voice_that_fails_at_once_is_told() -> None:

@@ -69,6 +69,22 @@ def test_a_session_of_an_ephemeral_key_begins_with_its_settings() -> None:
     run(script())
 
 
+def test_wrong_settings_of_an_ephemeral_key_are_told_and_the_session_begins_without_them() -> None:
+    async def script() -> None:
+        server = scripted_server(SHORT, access=KEYS)
+        audio = {"output": {"voice": "nobody"}}
+        wanted = SessionUpdateFields.model_validate({"type": "realtime", "instructions": "be brief", "audio": audio})
+        key, _ = server.access.issue("laptop", wanted, 600, time.time())
+        async with connected(server, headers=bearer(key)) as client:
+            assert (await client.until("error"))["error"]["param"] == "session.audio.output.voice"
+            assert client.kinds()[:2] == ["session.created", "error"]
+            assert client.events[0]["session"]["instructions"] == ""
+            await client.speak()
+            await client.until("response.done")
+
+    run(script())
+
+
 def test_a_key_has_only_so_many_sessions_and_others_are_not_affected() -> None:
     async def script() -> None:
         server = scripted_server(SHORT, access=KEYS, limits={"key_sessions": 1})

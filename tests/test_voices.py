@@ -23,6 +23,7 @@ from vita_duplex.tts.command import CommandConfig, CommandVoice
 from vita_duplex.tts.fallback import REST_S, WithFallback
 from vita_duplex.tts.openai_speech import OpenAiSpeech, OpenAiSpeechConfig
 from vita_duplex.tts.pcm import Pcm16, Wav
+from vita_duplex.tts.scripted import PITCHES_HZ
 from vita_duplex.tts.tencent import LONGEST_CHINESE, LONGEST_ENGLISH, TencentConfig, TencentVoice
 
 LONG = "One two three, four five six. " * 334
@@ -360,6 +361,45 @@ def test_voices_are_listed_with_what_they_need(capsys: pytest.CaptureFixture[str
         "* hibari", "kokoro", "openai", "tencent", "+ command", "humming",
     ]  # fmt: skip
     assert lines[4].endswith("set voice.command.program")
+    assert lines[5].endswith("ready (humming, humming-low, humming-high)")
+
+
+def test_further_voices_of_a_service_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    settings = ["voice.openai.voices=[alloy, nova]", "voice.tencent.secret_id=x", "voice.tencent.voices=[101001]"]
+    assert voices.run(load_config(None, {}, settings), measure=False) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "alloy, nova of gpt-4o-mini-tts" in lines[2]
+    if not lines[3].endswith("[tencent]"):
+        assert lines[3].endswith("voice 301009, 101001")
+
+
+async def test_each_voice_of_a_service_is_asked_for_by_its_name_and_has_the_fallback() -> None:
+    with serving(OpenAiHandler) as (url, asked):
+        settings = {"url": f"{url}/v1", "voices": ["sage", "alloy", "nobody"]}
+        config = Config.model_validate({"voice": {"kind": "openai", "fallback": "humming", "openai": settings}})
+        by_name, _ = voices.load_voices(config)
+        assert list(by_name) == ["alloy", "sage", "nobody"]
+        for name in ("alloy", "sage"):
+            assert (await all_of(by_name[name], "Hello.")).tolist() == values("Hello.")
+        assert len(await all_of(by_name["nobody"], "Hello.")) == 6 * 24_000 // 15
+        assert [one["voice"] for one in asked.requests] == ["alloy", "sage", "nobody"]
+
+
+async def test_each_voice_of_tencent_is_asked_for_by_its_number() -> None:
+    with tencent_voice() as (voice, asked):
+        for one in (voice, voice.speaking_as(101001)):
+            assert (await all_of(one, "你好。")).tolist() == values("你好。")
+        assert [one["VoiceType"] for one in asked.requests] == [301009, 101001]
+
+
+def test_a_voice_that_hums_has_two_others() -> None:
+    async def peak(voice: Synthesiser) -> float:
+        samples = await all_of(voice, "Hello there.")
+        return float(np.fft.rfftfreq(len(samples), 1 / voice.rate)[np.abs(np.fft.rfft(samples)).argmax()])
+
+    by_name, _ = voices.load_voices(load_config(None, {}, ["voice.kind=humming"]))
+    peaks = {name: run_virtually(peak(voice)) for name, voice in by_name.items()}
+    assert peaks == {name: pytest.approx(pitch, abs=2) for name, pitch in PITCHES_HZ.items()}
 
 
 def test_a_voice_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
@@ -380,7 +420,9 @@ async def test_a_voice_of_the_settings_speaks_with_its_fallback() -> None:
     config = Config.model_validate(
         {"voice": {"kind": "openai", "fallback": "humming", "openai": {"url": f"http://127.0.0.1:{free_port()}"}}}
     )
-    voice, seats = voices.load_voice(config)
+    by_name, seats = voices.load_voices(config)
+    assert list(by_name) == ["alloy"]
+    voice = by_name["alloy"]
     assert len(await all_of(voice, "Hello there.")) == 12 * 24_000 // 15
     assert seats is None
 
@@ -392,9 +434,9 @@ def local(kind: str) -> Synthesiser:
     config = load_config(None, os.environ, [f"voice.kind={kind}"])
     if kind == "kokoro" and not voices.kokoro.voices(voices.kokoro_folder(config)):
         pytest.skip("no Kokoro prepared by tools/make_kokoro.py")
-    voice, seats = voices.load_voice(config)
+    by_name, seats = voices.load_voices(config)
     assert seats is not None
-    return voice
+    return by_name[config.voice.name]
 
 
 @pytest.mark.real
@@ -412,10 +454,34 @@ async def test_a_local_voice_speaks_stops_and_reads_anything(kind: str) -> None:
 
 
 @pytest.mark.real
+async def test_kokoro_speaks_with_each_voice_of_its_folder_in_that_ones_language() -> None:
+    config = load_config(None, os.environ, ["voice.kind=kokoro"])
+    local("kokoro")
+    by_name, _ = voices.load_voices(config)
+    assert next(iter(by_name)) == "af_heart"
+    assert {"bm_george", "zf_xiaobei", "zm_yunxi"} <= set(by_name)
+    assert {name[0] for name in by_name} == {"a", "b", "z"}
+
+    async def same(name: str, text: str) -> bool:
+        one, other = [await all_of(by_name[each], text) for each in ("af_heart", name)]
+        return np.array_equal(one, other)
+
+    assert [await same(name, "Hello.") for name in ("bm_george", "zm_yunxi")] == [False, True]
+    assert [await same(name, "你好。") for name in ("bm_george", "zm_yunxi")] == [True, False]
+
+
+def test_a_damaged_voice_of_kokoro_is_named(tmp_path: Path) -> None:
+    (tmp_path / "voices").mkdir()
+    (tmp_path / "voices" / "af_heart.bin").write_bytes(b"short")
+    with pytest.raises(PartFailed, match="Kokoro's voice 'af_heart' is damaged"):
+        voices.kokoro._style(tmp_path, "af_heart")
+
+
+@pytest.mark.real
 def test_kokoro_without_its_files_or_voice_says_what_is_missing(tmp_path: Path) -> None:
     pytest.importorskip("misaki")
     with pytest.raises(PartFailed, match="no Kokoro in"):
-        voices.load_voice(load_config(None, {}, ["voice.kind=kokoro", f"voice.kokoro.folder={tmp_path}"]))
+        voices.load_voices(load_config(None, {}, ["voice.kind=kokoro", f"voice.kokoro.folder={tmp_path}"]))
     local("kokoro")
     with pytest.raises(PartFailed, match="no voice 'nobody'; there are af_alloy, "):
-        voices.load_voice(load_config(None, os.environ, ["voice.kind=kokoro", "voice.kokoro.voice=nobody"]))
+        voices.load_voices(load_config(None, os.environ, ["voice.kind=kokoro", "voice.kokoro.voice=nobody"]))

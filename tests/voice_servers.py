@@ -58,7 +58,7 @@ class OpenAiHandler(BaseHTTPRequestHandler):
         self.asked.headers.append(dict(self.headers))
         audio = tone(wish["input"])
         match wish["voice"]:
-            case "alloy":
+            case "alloy" | "sage":
                 self._begin()
                 for start in range(0, len(audio), 333):  # an odd number: samples are torn in two
                     self._send(audio[start : start + 333])

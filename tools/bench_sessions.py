@@ -120,7 +120,7 @@ class User:
         seat = pool.seat()
         config, speech = DuplexConfig(), SpeechConfig()
         self.session = Session(
-            config, seat, listener, lambda: PacedSpeech(voice, speech, client_pauses=True, normalise=normaliser), self
+            config, seat, listener, lambda _: PacedSpeech(voice, speech, client_pauses=True, normalise=normaliser), self
         )
 
     def tell(self, notice: Notice) -> None:

@@ -202,6 +202,19 @@ class VoiceConfig(BaseModel):
     tencent: TencentConfig = TencentConfig()
     command: CommandConfig = CommandConfig()
 
+    @property
+    def name(self) -> str:
+        """What the voice is called on the wire; where there are several, the default."""
+        match self.kind:
+            case "kokoro":
+                return self.kokoro.voice
+            case "openai":
+                return self.openai.voice
+            case "tencent":
+                return str(self.tencent.voice_type)
+            case _:
+                return self.kind
+
 
 class Config(BaseModel):
     """Everything."""

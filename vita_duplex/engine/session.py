@@ -135,6 +135,8 @@ class Wishes:
     spoken: bool = True
     max_tokens: int | None = None
     """Text deltas, each of which is a token or a little more; None: the instance's own limit."""
+    voice: str | None = None
+    """By name; None: the default."""
 
 
 class NothingToAnswer(Exception):
@@ -203,12 +205,13 @@ class Session:
         config: DuplexConfig,
         seat: Seat,
         listener: Listener,
-        open_speech: Callable[[], Speech],
+        open_speech: Callable[[str | None], Speech],
         client: Client,
         watch: Watch | None = None,
         ears: Ears | None = None,
     ) -> None:
-        """`ears` find the words of what was accepted, for the client, where the instances have none."""
+        """`open_speech` begins a turn with the voice of that name, or with the default; `ears` find the words of what
+        was accepted, for the client, where the instances have none."""
         self.duplex = Duplex(config)
         self.dialogue = Dialogue()
         self.wishes = Wishes()
@@ -625,7 +628,7 @@ class Session:
         record.abstained = command.abstained
         wishes = self._wanted.pop(command.utterances[-1], self.wishes)
         query = Query(self._history(), utterances, wishes.instructions, self.frames, language=self.language)
-        speech = self._open_speech() if wishes.spoken else TextReply()
+        speech = self._open_speech(wishes.voice) if wishes.spoken else TextReply()
         turn = Turn(speech, record, utterances, command.slot, instance, ledger=Ledger(wishes.spoken), wishes=wishes)
         self._turns[command.turn] = turn
         turn.answering = self._tasks.create_task(self._answer(command.turn, turn, query), name=f"answer {command.turn}")

@@ -15,7 +15,7 @@ from vita_duplex.engine.seams import PartFailed
 from vita_duplex.models import layouts, smollm2
 from vita_duplex.server.ears import load_ears
 from vita_duplex.server.parts import BUNDLED, settings_of
-from vita_duplex.server.voices import load_voice
+from vita_duplex.server.voices import load_voices
 from vita_duplex.vad.silero import Silero
 from vita_duplex.vad.smart_turn import SmartTurn
 
@@ -98,7 +98,7 @@ def _ears(config: Config) -> Finding:
 
 def _voice(config: Config) -> Finding:
     fallback = f", or else {config.voice.fallback}" if config.voice.fallback else ""
-    return _loads(lambda: load_voice(config), f"{config.voice.kind}{fallback} (`vita-duplex voices` lists all)")
+    return _loads(lambda: load_voices(config), f"{config.voice.kind}{fallback} (`vita-duplex voices` lists all)")
 
 
 def _model(config: Config) -> Finding:

@@ -103,9 +103,23 @@ class AudioInput(_Part):
     turn_detection: Annotated[TurnDetection | None, BeforeValidator(_false_is_none)] = None
 
 
+class _VoiceId(_Part):
+    """How OpenAI refers to a voice of one's own."""
+
+    id: Name
+
+
+def _id_of_voice(value: object) -> object:
+    return value["id"] if isinstance(value, dict) and "id" in value else value
+
+
+VoiceName = Annotated[Name, BeforeValidator(_id_of_voice, json_schema_input_type=Name | _VoiceId)]
+
+
 class AudioOutput(_Part):
     format: Format | None = None
     speed: float | None = Field(None, ge=0.25, le=1.5)
+    voice: VoiceName | None = None
 
 
 class Audio(_Part):
@@ -282,7 +296,16 @@ class Heartbeat(_Event):
     type: Literal["session.heartbeat"]
 
 
+class ResponseOutput(_Part):
+    voice: VoiceName | None = None
+
+
+class ResponseAudio(_Part):
+    output: ResponseOutput | None = None
+
+
 class ResponseFields(_Wishes):
+    audio: ResponseAudio | None = None
     conversation: Literal["auto", "none"] | None = None
     input: list[Item] | None = Field(None, max_length=PARTS_LIMIT)
     metadata: dict[Annotated[str, Field(max_length=64)], Name] | None = Field(None, max_length=METADATA_LIMIT)

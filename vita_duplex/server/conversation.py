@@ -90,8 +90,9 @@ class Conversation:
         self._send = send
         self._clock = asyncio.get_running_loop().time
         duplex = parts.config.duplex
+        voices = parts.voice_names
         self._server_settings = self.settings = SessionSettings(
-            parts.config.endpoint, duplex, parts.config.vad.echo_guard
+            parts.config.endpoint, duplex, voices, voices.default, parts.config.vad.echo_guard
         )
         self._resampler = Resampler(self.settings.wire_in.rate, INPUT_RATE)
         self._overflowing = False
@@ -111,7 +112,7 @@ class Conversation:
             duplex,
             self._seat,
             self._listener,
-            lambda: parts.speech(client_pauses=client_pauses),
+            lambda voice: parts.speech(voice, client_pauses=client_pauses),
             self,
             self._log.step if self._log else None,
             parts.ears,
@@ -402,6 +403,9 @@ class Conversation:
         if wanted.max_output_tokens is not None:
             limit = wanted.max_output_tokens
             wishes = replace(wishes, max_tokens=None if isinstance(limit, str) else limit)
+        if wanted.audio and wanted.audio.output and wanted.audio.output.voice is not None:
+            name, param = wanted.audio.output.voice, "response.audio.output.voice"
+            wishes = replace(wishes, voice=self.settings.voices.chosen(name, param, event.event_id))
         asked = Asked(wanted.metadata, wanted.max_output_tokens or self.settings.max_output_tokens)
         if wanted.conversation == "none":
             self._answer_aside(wanted, replace(wishes, spoken=False), asked, event.event_id)

@@ -58,9 +58,10 @@ class Gateway:
         """Run until the client is gone. The one place where our own bugs are caught: logged, closed with 1011."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                if self._terms.wanted:
-                    await self._conversation.update(SessionUpdate(type="session.update", session=self._terms.wanted))
+                refused = await self._grant()
                 self._send(self._conversation.describe("session.created", **self._resume_fields()))
+                if refused:
+                    self._send(self._events.client_error(refused))
                 tasks.create_task(self._session.run(), name="session")
                 tasks.create_task(self._attend(), name="attend")
                 tasks.create_task(self._expire(), name="expire")
@@ -76,6 +77,15 @@ class Gateway:
             self._conversation.leave()
             if self._connection:
                 self._connection.closed.set()
+
+    async def _grant(self) -> ClientError | None:
+        """Begin with the settings that came with the key; or say what is wrong with them."""
+        if self._terms.wanted:
+            try:
+                await self._conversation.update(SessionUpdate(type="session.update", session=self._terms.wanted))
+            except ClientError as error:
+                return error
+        return None
 
     # ── out ────────────────────────────────────────────────────────────────────────────
 

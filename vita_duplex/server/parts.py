@@ -20,7 +20,8 @@ from vita_duplex.engine.vllm_text import VllmText
 from vita_duplex.models import smollm2
 from vita_duplex.server.ears import load_ears
 from vita_duplex.server.session_logs import SessionLogs
-from vita_duplex.server.voices import load_voice
+from vita_duplex.server.voice_names import VoiceNames
+from vita_duplex.server.voices import load_voices
 from vita_duplex.tts.normaliser import Normaliser
 from vita_duplex.tts.seats import Seats
 from vita_duplex.tts.speech import PacedSpeech
@@ -63,6 +64,8 @@ class Parts:
     """Where echo is taken out of the microphones of sessions that want it. Its thread begins with the first one."""
     ears: Ears | None = None
     """They find the words for clients where a model has none; None: nobody does."""
+    further_voices: Mapping[str, Synthesiser] = field(default_factory=dict)
+    """Those beside `voice`, by name, all of its rate."""
 
     @property
     def pools(self) -> dict[str, Pool]:
@@ -84,9 +87,22 @@ class Parts:
         """Errors: `PartFailed` if the canceller is missing."""
         return EchoGuard(self.voice.rate, self.echo_executor, client_pauses=client_pauses)
 
-    def speech(self, *, client_pauses: bool) -> PacedSpeech:
+    @property
+    def voice_names(self) -> VoiceNames:
+        return VoiceNames(self.config.voice.name, tuple(self.further_voices))
+
+    def voice_of(self, name: str | None) -> Synthesiser:
+        """One of `voice_names`; None: the default."""
+        return self.voice if name is None else self.further_voices.get(name, self.voice)
+
+    def speech(self, voice: str | None, *, client_pauses: bool) -> PacedSpeech:
+        """`voice` is one of `voice_names`; None: the default."""
         return PacedSpeech(
-            self.voice, self.config.speech, client_pauses=client_pauses, seats=self.seats, normalise=self.normaliser
+            self.voice_of(voice),
+            self.config.speech,
+            client_pauses=client_pauses,
+            seats=self.seats,
+            normalise=self.normaliser,
         )
 
     @property
@@ -126,7 +142,8 @@ def load_parts(config: Config, progress: Progress) -> Parts:
     if config.vad.echo_guard:
         Canceller()  # told now if its package is missing
     progress(0.05, "loading the voice")
-    voice, seats = load_voice(config)
+    voices, seats = load_voices(config)
+    voice = voices.pop(config.voice.name)
     ears = load_ears(config.ears, needed=config.reads_only)
     pool, *others = _pools(config, ears, _part(progress, 0.1, 0.85))
     progress(0.95, "warming up")
@@ -135,7 +152,19 @@ def load_parts(config: Config, progress: Progress) -> Parts:
     normaliser = Normaliser(ThreadPoolExecutor(1, thread_name_prefix="normaliser"))
     if config.ears.kind is None:
         ears = None  # they are the text models' alone
-    return Parts(config, pool, voice, seats, normaliser, detector, further, session_logs, turn_judge, ears=ears)
+    return Parts(
+        config,
+        pool,
+        voice,
+        seats,
+        normaliser,
+        detector,
+        further,
+        session_logs,
+        turn_judge,
+        ears=ears,
+        further_voices=voices,
+    )
 
 
 def prepare(config: EngineConfig, progress: Progress) -> str:

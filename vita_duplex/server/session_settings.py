@@ -20,6 +20,7 @@ from vita_duplex.server.client_events import (
     Transcription,
 )
 from vita_duplex.server.items import Json
+from vita_duplex.server.voice_names import VoiceNames
 from vita_duplex.vad.endpoint import EndpointConfig
 
 EAGERNESS = {
@@ -33,10 +34,13 @@ off. OpenAI waits up to 8, 4 and 2 s."""
 
 @dataclass(frozen=True, slots=True)
 class SessionSettings:
-    """The effective settings of one session; the first three begin as the server's."""
+    """The effective settings of one session; the first five begin as the server's."""
 
     endpoint: EndpointConfig
     duplex: DuplexConfig
+    voices: VoiceNames
+    """To choose from."""
+    voice: str
     echo_guard: bool = False
     turn_detection: ServerVad | SemanticVad | None = field(default_factory=lambda: ServerVad(type="server_vad"))
     transcription: Transcription | None = field(default_factory=Transcription)
@@ -61,6 +65,9 @@ class SessionSettings:
             settings = replace(settings, wire_in=_wire(heard.format, "session.audio.input.format.rate", event_id))
         if said and said.format:
             settings = replace(settings, wire_out=_wire(said.format, "session.audio.output.format.rate", event_id))
+        if said and said.voice is not None:
+            voice = self.voices.chosen(said.voice, "session.audio.output.voice", event_id)
+            settings = replace(settings, voice=voice)
         if said and said.speed not in (None, 1):
             message = "The voice has one speed, 1.0."
             raise ClientError("unsupported_value", message, param="session.audio.output.speed", event_id=event_id)
@@ -97,7 +104,7 @@ class SessionSettings:
     @property
     def wishes(self) -> Wishes:
         limit = self.max_output_tokens
-        return Wishes(self.instructions, self.spoken, None if isinstance(limit, str) else limit)
+        return Wishes(self.instructions, self.spoken, None if isinstance(limit, str) else limit, self.voice)
 
     @property
     def language(self) -> str | None:
@@ -144,7 +151,7 @@ class SessionSettings:
                     "transcription": self.transcription and self.transcription.model_dump(exclude_none=True),
                     "turn_detection": self._describe_detection(),
                 },
-                "output": {"format": self.wire_out.describe(), "speed": 1.0},
+                "output": {"format": self.wire_out.describe(), "voice": self.voice, "speed": 1.0},
             },
         }
 

@@ -9,19 +9,19 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from vita_duplex.engine.seams import Samples
+from vita_duplex.engine.seams import Samples, Synthesiser
 from vita_duplex.server.audio_formats import DEFAULT
 from vita_duplex.server.auth import Caller
 from vita_duplex.server.chat_requests import Text
-from vita_duplex.server.client_events import ClientError
+from vita_duplex.server.client_events import ClientError, VoiceName
 from vita_duplex.server.encoders import MEDIA_TYPES, encoder
-from vita_duplex.server.parts import Parts
 from vita_duplex.server.places import NoPlace, Streamed, chained, place, unless_gone
 from vita_duplex.server.resample import Resampler
 from vita_duplex.server.server import Server
 from vita_duplex.tts.maths import Language
 from vita_duplex.tts.normalise import language_of
 from vita_duplex.tts.normaliser import Normalise
+from vita_duplex.tts.seats import Seats
 from vita_duplex.tts.sentences import Sentences
 
 PATH = "/v1/audio/speech"
@@ -36,9 +36,9 @@ class SpeechRequest(BaseModel):
 
     input: Text = Field(min_length=1, max_length=LONGEST)
     model: str | None = None
-    """Not looked at: there is one voice."""
-    voice: str | dict[str, Any] | None = None
-    """Not looked at, either."""
+    """Not looked at: there is one."""
+    voice: VoiceName | None = None
+    """One of `GET /v1/audio/voices`; OpenAI's own names mean the default."""
     response_format: Literal["mp3", "opus", "wav", "pcm"] = "mp3"
     """At 24 kHz, mono; `pcm` is 16 bits little-endian."""
     speed: float = Field(1.0, ge=0.25, le=4)
@@ -64,10 +64,12 @@ def router(server: Server, caller: Callable[..., Awaitable[Caller]]) -> APIRoute
             raise NoPlace(refusal)
         _check(body)
         assert server.parts is not None
+        names = server.parts.voice_names
+        voice = server.parts.voice_of(names.chosen(body.voice, "voice") if body.voice is not None else None)
         pieces = await _pieces(body.input, server.parts.normaliser)
         if not pieces:
             raise ClientError("invalid_value", "there is nothing in it that can be said", param="input")
-        portions = _portions(server, caller, pieces, body.response_format, len(await request.body()))
+        portions = _portions(server, caller, voice, pieces, body.response_format, len(await request.body()))
         try:
             first = await unless_gone(request, anext(portions, b""))
         except BaseException:
@@ -75,6 +77,15 @@ def router(server: Server, caller: Callable[..., Awaitable[Caller]]) -> APIRoute
             raise
         limit_s = server.config.limits.session_s
         return Streamed(chained(first, portions), portions, MEDIA_TYPES[body.response_format], limit_s)
+
+    @routes.get("/v1/audio/voices", dependencies=[Depends(caller)])
+    async def voices() -> dict[str, Any]:
+        """The names that `voice` may have, the default among them."""
+        if refusal := server.closed:
+            raise NoPlace(refusal)
+        assert server.parts is not None
+        names = server.parts.voice_names
+        return {"voices": list(names.all), "default": names.default}
 
     return routes
 
@@ -101,14 +112,14 @@ async def _pieces(text: str, normalise: Normalise) -> list[str]:
 
 
 async def _portions(
-    server: Server, caller: Caller, pieces: list[str], response_format: str, size: int
+    server: Server, caller: Caller, voice: Synthesiser, pieces: list[str], response_format: str, size: int
 ) -> AsyncGenerator[bytes]:
     """The sound file. Errors: `NoPlace`, `PartFailed`."""
     assert server.parts is not None
     with place(server, caller, PATH, size):
         rate = DEFAULT.rate
-        resampler, file = Resampler(server.parts.voice.rate, rate), encoder(response_format, rate)
-        async with aclosing(_spoken(server.parts, pieces)) as speech:
+        resampler, file = Resampler(voice.rate, rate), encoder(response_format, rate)
+        async with aclosing(_spoken(voice, server.parts.seats, pieces)) as speech:
             async for samples in speech:
                 if portion := await asyncio.to_thread(file.push, resampler.push(samples)):
                     yield portion
@@ -117,18 +128,18 @@ async def _portions(
             yield rest
 
 
-async def _spoken(parts: Parts, pieces: list[str]) -> AsyncGenerator[Samples]:
+async def _spoken(voice: Synthesiser, seats: Seats | None, pieces: list[str]) -> AsyncGenerator[Samples]:
     """At the voice's own rate. Errors: `PartFailed`."""
     now = asyncio.get_running_loop().time
     began, made = now(), 0
     for piece in pieces:
-        async with aclosing(parts.voice.synthesise(piece)) as voice:
+        async with aclosing(voice.synthesise(piece)) as sound:
             while True:
-                if parts.seats is None:
-                    samples = await anext(voice, None)
+                if seats is None:
+                    samples = await anext(sound, None)
                 else:  # whoever listens has heard no more than was made
-                    async with parts.seats.seat(max(now(), began + made / parts.voice.rate)):
-                        samples = await anext(voice, None)
+                    async with seats.seat(max(now(), began + made / voice.rate)):
+                        samples = await anext(sound, None)
                 if samples is None:
                     break
                 made += len(samples)

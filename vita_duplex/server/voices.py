@@ -17,7 +17,7 @@ from vita_duplex.tts.fallback import WithFallback
 from vita_duplex.tts.hibari import HibariVoice
 from vita_duplex.tts.normalise import normalise
 from vita_duplex.tts.openai_speech import OpenAiSpeech
-from vita_duplex.tts.scripted import HummingVoice
+from vita_duplex.tts.scripted import PITCHES_HZ, HummingVoice
 from vita_duplex.tts.seats import Seats
 from vita_duplex.tts.tencent import TencentVoice
 
@@ -32,29 +32,41 @@ ABOUT: dict[VoiceKind, str] = {
 LOCAL: frozenset[VoiceKind] = frozenset({"hibari", "kokoro", "command"})
 
 
-def load_voice(config: Config) -> tuple[Synthesiser, Seats | None]:
-    """The chosen voice, and its seats if it is on this machine. Blocks for seconds. Errors: `PartFailed`."""
+def load_voices(config: Config) -> tuple[dict[str, Synthesiser], Seats | None]:
+    """The voices to choose from, by name, and their seats if they are on this machine. They share a model or a
+    connection, and the fallback. Blocks for seconds. Errors: `PartFailed`."""
     executor = ThreadPoolExecutor(config.voice.at_once, thread_name_prefix="voice")
-    voice = _load(config, config.voice.kind, executor)
+    voices = _load(config, config.voice.kind, executor)
     if config.voice.fallback:
-        voice = WithFallback(voice, _load(config, config.voice.fallback, executor))
-    return voice, Seats(config.voice.at_once) if config.voice.kind in LOCAL else None
+        fallback = _one(config, config.voice.fallback, executor)
+        voices = {name: WithFallback(voice, fallback) for name, voice in voices.items()}
+    return voices, Seats(config.voice.at_once) if config.voice.kind in LOCAL else None
 
 
-def _load(config: Config, kind: VoiceKind, executor: Executor) -> Synthesiser:
+def _load(config: Config, kind: VoiceKind, executor: Executor) -> dict[str, Synthesiser]:
+    """By name; that of the settings first."""
+    voice = config.voice
     match kind:
         case "hibari":
-            return HibariVoice(executor)
+            return {"hibari": HibariVoice(executor)}
         case "kokoro":
-            return kokoro.KokoroVoice(kokoro_folder(config), config.voice.kokoro, executor)
+            kokoro_voice = kokoro.KokoroVoice(kokoro_folder(config), voice.kokoro, executor)
+            return {voice.kokoro.voice: kokoro_voice, **kokoro_voice.others()}
         case "openai":
-            return OpenAiSpeech(config.voice.openai)
+            openai = OpenAiSpeech(voice.openai)
+            return {voice.openai.voice: openai, **{name: openai.speaking_as(name) for name in voice.openai.voices}}
         case "tencent":
-            return TencentVoice(config.voice.tencent)
+            tencent = TencentVoice(voice.tencent)
+            types = voice.tencent.voices
+            return {str(voice.tencent.voice_type): tencent, **{str(one): tencent.speaking_as(one) for one in types}}
         case "command":
-            return CommandVoice(config.voice.command)
+            return {"command": CommandVoice(voice.command)}
         case "humming":
-            return HummingVoice()
+            return {name: HummingVoice(pitch_hz=pitch) for name, pitch in PITCHES_HZ.items()}
+
+
+def _one(config: Config, kind: VoiceKind, executor: Executor) -> Synthesiser:
+    return next(iter(_load(config, kind, executor).values()))
 
 
 def kokoro_folder(config: Config) -> Path:
@@ -79,7 +91,7 @@ REPLY = "The old lighthouse stands on the northern coast. Nobody has lived in it
 def _measure(config: Config) -> int:
     """Print the time to first audio of first clauses, median of five, and the real-time factor of a longer reply."""
     try:
-        voice, _ = load_voice(config)
+        voice = load_voices(config)[0][config.voice.name]
     except PartFailed as failure:
         print(failure)
         return 1
@@ -109,23 +121,24 @@ def _state(config: Config, kind: VoiceKind) -> str:
     voice = config.voice
     match kind:
         case "hibari":
-            return "ready (heart)" if find_spec("hibari") else "hibari-tts is not installed"
+            return "ready" if find_spec("hibari") else "hibari-tts is not installed"
         case "kokoro":
             if not (find_spec("misaki") and find_spec("hibari")):
                 return "install the extra [kokoro]"
-            names = kokoro.voices(kokoro_folder(config))
+            names = kokoro.readable(kokoro.voices(kokoro_folder(config)))
             return (
                 f"ready ({', '.join(names)})"
                 if names
                 else f"nothing in {kokoro_folder(config)}; see tools/make_kokoro.py"
             )
         case "openai":
-            return f"{voice.openai.voice} of {voice.openai.model} at {voice.openai.url}"
+            names = list(dict.fromkeys((voice.openai.voice, *voice.openai.voices)))
+            return f"{', '.join(names)} of {voice.openai.model} at {voice.openai.url}"
         case "tencent":
             if not find_spec("tencentcloud"):
                 return "install the extra [tencent]"
             return (
-                f"voice {voice.tencent.voice_type}"
+                f"voice {', '.join(map(str, dict.fromkeys((voice.tencent.voice_type, *voice.tencent.voices))))}"
                 if voice.tencent.secret_id
                 else "set voice.tencent.secret_id and secret_key"
             )
@@ -135,4 +148,4 @@ def _state(config: Config, kind: VoiceKind) -> str:
                 return "set voice.command.program"
             return " ".join(program) if shutil.which(program[0]) else f"{program[0]} is not installed"
         case "humming":
-            return "ready"
+            return f"ready ({', '.join(PITCHES_HZ)})"

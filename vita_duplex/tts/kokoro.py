@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import AsyncGenerator
 from concurrent.futures import Executor
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ LONGEST_TOKENS = 510
 """The model's context is 512, of which the zeros at both ends take two."""
 FIRST_TOKENS = 60
 """A piece's first part ends at a mark after so many, if it has one: some 4 s of speech, so that sound comes sooner."""
+ENGLISH, MANDARIN = "ab", "z"
+"""First letters of the voices' names: American and British English, Mandarin; others are of other languages."""
 _CHINESE = re.compile(r"[㐀-鿿，。！？；：、“”（）《》…—\s]*[㐀-鿿][㐀-鿿，。！？；：、“”（）《》…—\s]*")
 
 
@@ -68,6 +71,7 @@ class KokoroVoice:
             raise PartFailed(
                 "voice", f"no Kokoro in {folder} ({type(error).__name__}); see tools/make_kokoro.py"
             ) from error
+        self._folder, self._name = folder, config.voice
         self._styles: dict[Language, Any] = {
             "en": _style(folder, config.voice),
             "zh": _style(folder, config.chinese),
@@ -76,6 +80,16 @@ class KokoroVoice:
         self._speed = np.array([config.speed], np.float32)
         self._executor = executor
         self._run(self._ids("Ready. 好。")[0], "en")  # dictionaries load with the first words
+
+    def others(self) -> dict[str, "KokoroVoice"]:
+        """The folder's further voices, by name: each for its own language, the other is spoken as by this one."""
+        return {name: self._speaking_as(name) for name in readable(voices(self._folder)) if name != self._name}
+
+    def _speaking_as(self, name: str) -> "KokoroVoice":
+        other = copy(self)
+        other._name = name
+        other._styles = {**self._styles, "zh" if name[0] == MANDARIN else "en": _style(self._folder, name)}
+        return other
 
     async def synthesise(self, text: str) -> AsyncGenerator[Samples]:
         loop, language = asyncio.get_running_loop(), language_of(text)
@@ -125,12 +139,20 @@ def parts(phonemes: str) -> list[str]:
 
 
 def voices(folder: Path) -> list[str]:
-    """The voices in the folder: the first letter is the language (a American, b British, z Mandarin, …)."""
+    """The voices in the folder: the first letter is the language."""
     return sorted(path.stem for path in (folder / "voices").glob("*.bin"))
 
 
+def readable(names: list[str]) -> list[str]:
+    """Those whose language can be read out here."""
+    return [name for name in names if name[0] in (*ENGLISH, MANDARIN)]
+
+
 def _style(folder: Path, voice: str) -> NDArray[np.float32]:
-    """A voice's table, [510, 1, 256]. Errors: `PartFailed`."""
+    """A voice's table, [510, 1, 256]. Errors: `PartFailed` if there is none."""
     if voice not in voices(folder):
         raise PartFailed("voice", f"Kokoro has no voice {voice!r}; there are {', '.join(voices(folder)) or 'none'}")
-    return np.fromfile(folder / "voices" / f"{voice}.bin", np.float32).reshape(LONGEST_TOKENS, 1, 256)
+    try:  # mapped, not read: there are fifty
+        return np.memmap(folder / "voices" / f"{voice}.bin", np.float32, "r", shape=(LONGEST_TOKENS, 1, 256))
+    except (OSError, ValueError) as error:
+        raise PartFailed("voice", f"Kokoro's voice {voice!r} is damaged ({type(error).__name__})") from error

@@ -4,7 +4,8 @@ The documented format `pcm` is 24 kHz, 16 bits, mono; servers with another rate 
 """
 
 from collections.abc import AsyncGenerator
-from typing import Any
+from copy import copy
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
@@ -24,6 +25,8 @@ class OpenAiSpeechConfig(BaseModel):
     api_key: SecretStr = SecretStr("")
     model: str = "gpt-4o-mini-tts"
     voice: str = "alloy"
+    voices: tuple[str, ...] = ()
+    """Further ones that clients may choose."""
     rate: int = Field(24_000, ge=8_000, le=48_000)
     """Samples per second of its `pcm`."""
 
@@ -43,6 +46,12 @@ class OpenAiSpeech:
             timeout=httpx2.Timeout(TIMEOUT_S, connect=3.0),
         )
         self._failures: tuple[type[Exception], ...] = (httpx2.HTTPError, httpx2.InvalidURL)
+
+    def speaking_as(self, voice: str) -> Self:
+        """Another of the server's voices, over the same connections."""
+        other = copy(self)
+        other._config = self._config.model_copy(update={"voice": voice})
+        return other
 
     async def synthesise(self, text: str) -> AsyncGenerator[Samples]:
         if not text.strip():

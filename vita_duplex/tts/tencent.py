@@ -9,7 +9,8 @@ import binascii
 import uuid
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal
+from copy import copy
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
@@ -34,6 +35,8 @@ class TencentConfig(BaseModel):
     secret_key: SecretStr = SecretStr("")
     region: str = "ap-guangzhou"
     voice_type: int = 301009
+    voices: tuple[int, ...] = ()
+    """Further voice types that clients may choose."""
     primary_language: Literal[1, 2] = 1
     """1 Chinese, 2 English."""
     volume: float = Field(1, ge=-10, le=10)
@@ -65,6 +68,12 @@ class TencentVoice:
         self._config = config
         self._client: Any = TtsClient(credential, config.region, ClientProfile(httpProfile=http))
         self._threads = ThreadPoolExecutor(CONCURRENCY, thread_name_prefix="tencent")
+
+    def speaking_as(self, voice_type: int) -> Self:
+        """Another voice of the same account, which allows no more requests at a time for it."""
+        other = copy(self)
+        other._config = self._config.model_copy(update={"voice_type": voice_type})
+        return other
 
     async def synthesise(self, text: str) -> AsyncGenerator[Samples]:
         loop = asyncio.get_running_loop()

@@ -1,5 +1,6 @@
 // A real browser, a real server, a recording as its microphone, and what the page's worklets did.
 
+import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
@@ -166,3 +167,28 @@ export const mood = (page) => page.evaluate(() => document.body.dataset.mood);
 export const mooded = (page, wanted, ms) => until(async () => (await mood(page)) === wanted, ms, `mood ${wanted}`);
 
 export const text = (page, selector) => page.locator(selector).innerText();
+
+/** Of the playback worklet, those of one kind. */
+export const reports = (page, why) => page.evaluate((why) => window.seen.reports.filter((one) => one.why === why), why);
+export const drained = (page, count) => until(async () => (await reports(page, "drained")).length >= count, 30000, `${count} heard`);
+export const ask = async (page, question) => {
+  await page.fill("#question", question);
+  await page.keyboard.press("Enter");
+};
+
+/** Like deepEqual, which would take minutes to draw the difference of so many samples. */
+export function same(samples, wanted) {
+  const wrong = wanted.findIndex((sample, i) => samples[i] !== sample);
+  assert.ok(wrong === -1 && samples.length === wanted.length, `${samples.length} samples for ${wanted.length}, other from ${wrong} on`);
+}
+
+/** Events that go over the page's sockets from now on: `{sent, received}`, parsed. */
+export function overheard(page) {
+  const events = { sent: [], received: [] };
+  const note = (list) => ({ payload }) => typeof payload === "string" && list.push(JSON.parse(payload));
+  page.on("websocket", (socket) => {
+    socket.on("framesent", note(events.sent));
+    socket.on("framereceived", note(events.received));
+  });
+  return events;
+}

@@ -1,44 +1,15 @@
 import assert from "node:assert/strict";
-import { after, test } from "node:test";
+import { test } from "node:test";
 
-import { Server, microphone, mood, mooded, openBrowser, openPage, sleep, text, until } from "./harness.mjs";
+import { browse, serve } from "./fixtures.mjs";
+import { ask, drained, microphone, mood, mooded, openPage, reports, same, sleep, text, until } from "./harness.mjs";
 import { Network } from "./proxy.mjs";
 
 const LOUD = 1500; // of 32768; the recordings' breath is below it, their first syllable above
-const closing = [];
-
-after(async () => {
-  for (const close of closing.reverse()) await close();
-});
-
-async function serve(...what) {
-  const server = await Server.start(...what);
-  closing.push(() => server.stop());
-  return server;
-}
-
-async function browse(...what) {
-  const browser = await openBrowser(...what);
-  closing.push(() => browser.close());
-  return browser;
-}
 
 const scripted = await serve("configs/scripted.yaml");
 const once = await serve("tests/page/browser/once.yaml");
 const quiet = await browse(microphone([], 60));
-
-const reports = (page, why) => page.evaluate((why) => window.seen.reports.filter((one) => one.why === why), why);
-const drained = (page, count) => until(async () => (await reports(page, "drained")).length >= count, 30000, `${count} heard`);
-const ask = async (page, question) => {
-  await page.fill("#question", question);
-  await page.keyboard.press("Enter");
-};
-
-/** Like deepEqual, which would take minutes to draw the difference of so many samples. */
-function same(samples, wanted) {
-  const wrong = wanted.findIndex((sample, i) => samples[i] !== sample);
-  assert.ok(wrong === -1 && samples.length === wanted.length, `${samples.length} samples for ${wanted.length}, other from ${wrong} on`);
-}
 
 /** How often `heard` paused on its way through `wanted`; throws where a sample is lost, repeated or wrong. */
 function pauses(heard, wanted) {
@@ -186,67 +157,3 @@ test("an insecure origin: what to do is said", async () => {
   assert.match(await text(page, "#problem"), /ssh -L/);
   await browser.close();
 });
-
-test("camera pictures reach the server at their rate, and the newest replaces the one before", async () => {
-  const page = await openPage(quiet, once.url);
-  const got = { added: [], deleted: [] };
-  page.on("websocket", (socket) =>
-    socket.on("framereceived", ({ payload }) => {
-      if (typeof payload !== "string") return;
-      const event = JSON.parse(payload);
-      if (event.type === "conversation.item.added") got.added.push(event.item);
-      if (event.type === "conversation.item.deleted") got.deleted.push(event.item_id);
-    }),
-  );
-  await page.reload();
-  await page.click("#talk");
-  await mooded(page, "listening", 10000);
-  await page.click("#camera");
-  await until(() => got.added.length >= 4, 15000, "four pictures");
-  assert.ok(got.added.every(({ content }) => content[0].type === "input_image"));
-  assert.deepEqual(got.deleted.slice(0, 3), got.added.slice(0, 3).map(({ id }) => id));
-  assert.match(await text(page, "#seen-facts"), /448 × \d+, \d+ so far/);
-  await page.click("#camera");
-  await until(() => got.deleted.length === got.added.length, 5000);
-  assert.equal(await page.locator("#seen").isVisible(), false);
-  assert.equal(await page.locator(".entry").count(), 0);
-  await page.context().close();
-});
-
-test("a picture goes with a typed question and is shown in the talk", async () => {
-  const page = await openPage(quiet, once.url);
-  await page.setInputFiles("#picture", { name: "dot.png", mimeType: "image/png", buffer: Buffer.from(DOT, "base64") });
-  await page.waitForSelector(".thumb");
-  await ask(page, "What is this?");
-  await drained(page, 1);
-  assert.equal(await page.locator(".utterance img").count(), 1);
-  assert.equal(await page.locator(".thumb").count(), 0);
-  await page.setInputFiles("#picture", { name: "no.png", mimeType: "image/png", buffer: Buffer.from("no picture") });
-  await until(async () => /no picture/.test(await text(page, "#problem")));
-  await page.context().close();
-});
-
-test("settings are kept, change the language at once, and reach the server", async () => {
-  const page = await openPage(quiet, once.url);
-  const sent = [];
-  page.on("websocket", (socket) => socket.on("framesent", ({ payload }) => typeof payload === "string" && sent.push(JSON.parse(payload))));
-  await page.click("#open-settings");
-  await page.selectOption("[name=language]", "zh");
-  assert.equal(await text(page, "#talk-label"), "开始");
-  assert.equal(await page.evaluate(() => document.documentElement.lang), "zh-CN");
-  await page.selectOption("[name=theme]", "dark");
-  await page.fill("[name=instructions]", "Be brief.");
-  await page.uncheck("[name=interrupt]");
-  await page.keyboard.press("Escape");
-  await page.reload();
-  assert.equal(await text(page, "#mood"), "就绪");
-  assert.equal(await page.evaluate(() => getComputedStyle(document.body).colorScheme), "dark");
-  await page.click("#talk");
-  await mooded(page, "listening", 10000);
-  const update = sent.find(({ type, session }) => type === "session.update" && session.audio);
-  assert.equal(update.session.instructions, "Be brief.");
-  assert.equal(update.session.audio.input.turn_detection.interrupt_response, false);
-  await page.context().close();
-});
-
-const DOT = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";

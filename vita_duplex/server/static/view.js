@@ -27,6 +27,11 @@ export class View {
       at("picture").value = "";
     });
     document.addEventListener("paste", ({ clipboardData }) => addPictures(picturesAmong(clipboardData.files)));
+    document.addEventListener("dragover", (event) => event.preventDefault()); // or the browser would open what is dropped
+    document.addEventListener("drop", (event) => {
+      event.preventDefault();
+      addPictures(picturesAmong(event.dataTransfer.files));
+    });
     at("typed").addEventListener("submit", (event) => {
       event.preventDefault();
       const text = at("question").value.trim();
