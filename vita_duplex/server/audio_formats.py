@@ -40,11 +40,13 @@ def decode_pcm16(data: bytes) -> Samples:
 
 def encode_pcm16(samples: Samples) -> bytes:
     """Float32 in [-1, 1] as little-endian 16 bit samples; louder is clipped."""
-    return _int16(samples).astype("<i2").tobytes()
+    return _int16(samples).tobytes()
 
 
 def _int16(samples: Samples) -> NDArray[np.int16]:
-    return (np.clip(samples, -1, 32767 / 32768) * 32768).round().astype(np.int16)
+    values = np.rint(samples * np.float32(32768))
+    clipped: Samples = np.minimum(np.maximum(values, -32768), 32767)  # np.clip takes twice as long
+    return clipped.astype("<i2")
 
 
 def _mu_law_levels() -> NDArray[np.int16]:
