@@ -5,7 +5,7 @@ import { spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { dirname, join, resolve } from "node:path";
 
 import { chromium } from "playwright-core";
 
@@ -82,11 +82,11 @@ export function wav(samples, rate) {
   return Buffer.concat([head, Buffer.from(samples.buffer)]);
 }
 
-/** A file with recordings of tests/data at these seconds: `[[2, "goforward"]]`. */
+/** A file with recordings of tests/data, or of anywhere, at these seconds: `[[2, "goforward"]]`. */
 export function microphone(placed, seconds) {
   const sound = new Int16Array(seconds * RATE);
   for (const [at, name] of placed) {
-    const recording = readFileSync(join(RECORDINGS, `${name}.wav`)).subarray(44);
+    const recording = readFileSync(resolve(RECORDINGS, `${name}.wav`)).subarray(44);
     new Uint8Array(sound.buffer).set(recording, 2 * Math.round(at * RATE));
   }
   const file = join(mkdtempSync(join(tmpdir(), "microphone-")), "microphone.wav");
@@ -180,6 +180,23 @@ export const ask = async (page, question) => {
 export function same(samples, wanted) {
   const wrong = wanted.findIndex((sample, i) => samples[i] !== sample);
   assert.ok(wrong === -1 && samples.length === wanted.length, `${samples.length} samples for ${wanted.length}, other from ${wrong} on`);
+}
+
+/** How often `heard` paused on its way through `wanted`; throws where a sample is lost, repeated or wrong. */
+export function pauses(heard, wanted) {
+  const goesOn = (at, place) => wanted.slice(place, place + 200).every((sample, i) => heard[at + i] === sample);
+  const find = (at, place) => {
+    while (at < heard.length && !goesOn(at, place)) at++;
+    assert.ok(at < heard.length, `sample ${place} of ${wanted.length} was not heard`);
+    return at;
+  };
+  let count = 0;
+  for (let [at, place] = [find(0, 0), 0]; place < wanted.length; at++, place++) {
+    if (heard[at] === wanted[place]) continue;
+    count++;
+    at = find(at, place); // beyond the few samples that fade, and silence
+  }
+  return count;
 }
 
 /** Events that go over the page's sockets from now on: `{sent, received}`, parsed. */

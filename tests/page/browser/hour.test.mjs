@@ -1,25 +1,21 @@
-// An hour of talk in a minute: the socket is the test's, which tells the page what a server would in 700 turns.
+// Long talks. An hour in a minute: the socket is the test's, which tells the page what a server would in 700 turns.
+// And a minute of it as it is, from a server, listened to for gaps.
 
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { monitorEventLoopDelay } from "node:perf_hooks";
+import { test } from "node:test";
 
-import { Server, microphone, openBrowser, openPage, sleep, until } from "./harness.mjs";
+import { browse, serve } from "./fixtures.mjs";
+import { ask, drained, microphone, openPage, sleep, until } from "./harness.mjs";
 
 const TURNS = 700; // of five seconds
 const WORDS = "An answer of the usual length, in a sentence or two.";
 const PCM = Buffer.alloc(2 * 2400); // 100 ms
 
-let server, browser;
+const IDLE_MS = 40; // a process that has nothing to do wakes up this late at most, or others need the machine
 
-before(async () => {
-  server = await Server.start("configs/scripted.yaml");
-  browser = await openBrowser(microphone([], 120));
-});
-
-after(async () => {
-  await browser?.close();
-  await server?.stop();
-});
+const server = await serve("tests/page/browser/once.yaml");
+const browser = await browse(microphone([], 120));
 
 /** One turn as the server tells it; every third is cut by the next. */
 function* turn(number, event) {
@@ -55,6 +51,10 @@ test("an hour of talk: the page grows no further than its transcript", async (t)
   for (let i = 0; i < 4; i++) await page.keyboard.press("+"); // two seconds, so that its picture is empty when it is quiet
   let count = 0;
   const event = (type, fields) => JSON.stringify({ type, event_id: `event_${++count}`, ...fields });
+  socket.onMessage((message) => {
+    if (typeof message !== "string" || JSON.parse(message).type !== "session.heartbeat") return;
+    socket.send(event("session.heartbeat", { timeout_s: 15 }));
+  });
   const detection = { type: "server_vad", threshold: 0.5, silence_duration_ms: 500 };
   socket.send(event("session.created", { resume_token: "t", resume_s: 30, session: { audio: { input: { turn_detection: detection } } } }));
   const session = await page.context().newCDPSession(page);
@@ -86,5 +86,27 @@ test("an hour of talk: the page grows no further than its transcript", async (t)
   assert.ok(late.nodes < early.nodes + 200, "more nodes than those of the transcript");
   assert.ok(late.megabytes < early.megabytes + 2, "records of 500 turns more in the timeline, nothing else");
   assert.deepEqual(page.errors, []);
+  await page.context().close();
+});
+
+test("a minute of speech from the server has no gap, wherever nothing else kept the machine busy", async (t) => {
+  const page = await openPage(browser, server.url);
+  await page.click("#talk");
+  const underruns = () => page.evaluate(() => window.seen.reports.at(-1)?.underruns ?? 0);
+  const lateness = monitorEventLoopDelay({ resolution: 10 });
+  const [judged, busy] = [[], []];
+  for (let count = 1; count <= 8; count++) {
+    const before = await underruns();
+    lateness.reset();
+    lateness.enable();
+    await ask(page, "a question");
+    await drained(page, count);
+    lateness.disable();
+    const late = lateness.max / 1e6 - 10;
+    (late <= IDLE_MS ? judged : busy).push({ late: Math.round(late), gaps: (await underruns()) - before });
+  }
+  t.diagnostic(`answers while the machine was idle: ${JSON.stringify(judged)}, while it was busy: ${JSON.stringify(busy)}`);
+  assert.deepEqual(judged.filter(({ gaps }) => gaps > 0), []);
+  if (judged.length === 0) t.skip("the machine was busy during every answer: gaps are no fault of the page then");
   await page.context().close();
 });

@@ -101,7 +101,10 @@ test("a headset that was chosen once is taken when it is plugged in", async () =
     const open = mediaDevices.getUserMedia.bind(mediaDevices);
     const there = (deviceId) => window.plugged || deviceId !== id;
     mediaDevices.enumerateDevices = async () => (await list()).filter(({ deviceId }) => there(deviceId));
-    mediaDevices.getUserMedia = (wanted) => open(window.plugged ? wanted : { audio: { ...wanted.audio, deviceId: undefined } });
+    mediaDevices.getUserMedia = async (wanted) => {
+      if (!window.plugged && wanted.audio.deviceId) throw new OverconstrainedError("deviceId");
+      return open(wanted);
+    };
   }, headset);
   await page.reload();
   await page.click("#talk");

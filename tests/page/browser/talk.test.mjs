@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { browse, serve } from "./fixtures.mjs";
-import { ask, drained, microphone, mood, mooded, openPage, reports, same, sleep, text, until } from "./harness.mjs";
+import { ask, drained, microphone, mood, mooded, openPage, pauses, reports, same, sleep, text, until } from "./harness.mjs";
 import { Network } from "./proxy.mjs";
 
 const LOUD = 1500; // of 32768; the recordings' breath is below it, their first syllable above
@@ -10,23 +10,6 @@ const LOUD = 1500; // of 32768; the recordings' breath is below it, their first 
 const scripted = await serve("configs/scripted.yaml");
 const once = await serve("tests/page/browser/once.yaml");
 const quiet = await browse(microphone([], 60));
-
-/** How often `heard` paused on its way through `wanted`; throws where a sample is lost, repeated or wrong. */
-function pauses(heard, wanted) {
-  const goesOn = (at, place) => wanted.slice(place, place + 200).every((sample, i) => heard[at + i] === sample);
-  const find = (at, place) => {
-    while (at < heard.length && !goesOn(at, place)) at++;
-    assert.ok(at < heard.length, `sample ${place} of ${wanted.length} was not heard`);
-    return at;
-  };
-  let count = 0;
-  for (let [at, place] = [find(0, 0), 0]; place < wanted.length; at++, place++) {
-    if (heard[at] === wanted[place]) continue;
-    count++;
-    at = find(at, place); // beyond the few samples that fade, and silence
-  }
-  return count;
-}
 
 test("a second question into the answer: silent within 250 ms, the new answer follows, the old one is shown cut", async (t) => {
   const browser = await browse(microphone([[2, "goforward"], [7, "something"]], 40));

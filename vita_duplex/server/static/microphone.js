@@ -68,11 +68,22 @@ export class Microphone {
 
 async function openStream({ microphone, echo, noise, gain }) {
   const audio = { channelCount: 1, echoCancellation: echo, noiseSuppression: noise, autoGainControl: gain };
-  // `ideal`: a headset that was chosen once and is not there today is no reason for silence.
-  const device = microphone ? { deviceId: { ideal: microphone } } : {};
   try {
-    return await navigator.mediaDevices.getUserMedia({ audio: { ...audio, ...device } });
+    return await chosenStream(audio, microphone);
   } catch (error) {
     throw new Problem(REFUSALS[error.name] ?? "mic_other", REFUSALS[error.name] ? "" : error.message);
   }
+}
+
+/** `exact`, for Chromium passes over what is only `ideal`. A headset that is not there today is no reason for silence. */
+async function chosenStream(audio, microphone) {
+  const { mediaDevices } = navigator;
+  if (microphone) {
+    try {
+      return await mediaDevices.getUserMedia({ audio: { ...audio, deviceId: { exact: microphone } } });
+    } catch (error) {
+      if (error.name !== "OverconstrainedError" && error.name !== "NotFoundError") throw error;
+    }
+  }
+  return mediaDevices.getUserMedia({ audio });
 }
