@@ -25,6 +25,7 @@ from vita_duplex.tts.seats import Seats
 from vita_duplex.tts.speech import PacedSpeech
 from vita_duplex.vad.detector import Detector
 from vita_duplex.vad.echo import Canceller, EchoGuard
+from vita_duplex.vad.level_gate import LevelGate
 from vita_duplex.vad.listener import MicrophoneListener
 from vita_duplex.vad.scripted import LevelVad
 from vita_duplex.vad.silero import Silero
@@ -78,7 +79,8 @@ class Parts:
         guard = None
         if self.echo_executor:
             guard = EchoGuard(self.voice.rate, self.echo_executor, client_pauses=client_pauses)
-        return MicrophoneListener(self.detector, self.config.endpoint, numbers, self.turn_judge, guard)
+        gate = LevelGate(self.config.vad.level_gate_db) if self.config.vad.level_gate_db is not None else None
+        return MicrophoneListener(self.detector, self.config.endpoint, numbers, self.turn_judge, guard, gate)
 
     def speech(self, *, client_pauses: bool) -> PacedSpeech:
         return PacedSpeech(self.voice, self.config.speech, client_pauses=client_pauses, seats=self.seats)
