@@ -38,7 +38,8 @@ stock: .venv-stock/installed  ## the tests with clients made for OpenAI: its Age
 
 # In an environment of their own as well: 700 MB, and neither the default nor its tests need them.
 chinese: .venv-chinese/installed  ## a Chinese answer, spoken by Kokoro and heard by Whisper
-	@VITA_DUPLEX_VOICE__KOKORO__FOLDER=.venv-chinese/kokoro .venv-chinese/bin/python -m pytest -s tests/test_chinese.py $(ARGS)
+	@VITA_DUPLEX_VOICE__KOKORO__FOLDER=.venv-chinese/kokoro .venv-chinese/bin/python -m pytest -s -k "chinese or whisper or kokoro" \
+	    tests/test_chinese.py tests/test_transcription.py tests/test_voices.py $(ARGS)
 
 .venv-chinese/installed: pyproject.toml tools/make_kokoro.py
 	@python3 -m venv .venv-chinese

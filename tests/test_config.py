@@ -102,8 +102,8 @@ def test_a_wrong_word_is_refused_with_the_right_ones(tmp_path: Path) -> None:
         ),
         ("lead_ms: 100", "lead_ms is no setting; did you mean speech.lead_ms?"),
         ("vad: {silence_ms: 1}", "vad.silence_ms is no setting; did you mean endpoint.silence_ms?"),
-        ("vad: {zzz: 1}", "vad.zzz is no setting; known here: kind, amplify, echo_guard, turn_end"),
-        ("vad: {1: 1}", "vad.1 is no setting; known here: kind, amplify, echo_guard, turn_end"),
+        ("vad: {zzz: 1}", "vad.zzz is no setting; known here: kind, amplify, echo_guard, level_gate_db, turn_end"),
+        ("vad: {1: 1}", "vad.1 is no setting; known here: kind, amplify, echo_guard, level_gate_db, turn_end"),
     ],
 )
 def test_an_unknown_key_names_the_known_one(tmp_path: Path, text: str, message: str) -> None:

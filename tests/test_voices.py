@@ -5,8 +5,10 @@ import os
 import struct
 import sys
 import threading
+import time
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import AbstractContextManager, aclosing, contextmanager, nullcontext
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +19,14 @@ from virtual_time import run as run_virtually
 from voice_servers import SECRET_ID, SECRET_KEY, Asked, OpenAiHandler, TencentHandler, serving, tone
 
 from vita_duplex.config import Config, load_config
-from vita_duplex.engine.seams import PartFailed, Samples, Synthesiser
+from vita_duplex.engine.seams import Chunk, PartFailed, Samples, Synthesiser
 from vita_duplex.server import voices
 from vita_duplex.tts.command import CommandConfig, CommandVoice
 from vita_duplex.tts.fallback import REST_S, WithFallback
 from vita_duplex.tts.openai_speech import OpenAiSpeech, OpenAiSpeechConfig
 from vita_duplex.tts.pcm import Pcm16, Wav
 from vita_duplex.tts.scripted import PITCHES_HZ
+from vita_duplex.tts.speech import PacedSpeech, SpeechConfig
 from vita_duplex.tts.tencent import LONGEST_CHINESE, LONGEST_ENGLISH, TencentConfig, TencentVoice
 
 LONG = "One two three, four five six. " * 334
@@ -367,6 +370,72 @@ def test_the_fallback_is_brought_to_the_rate_of_the_first() -> None:
     run_virtually(main())
 
 
+async def test_cancelling_reaches_through_the_fallback() -> None:
+    with openai_voice("endless") as (voice, asked):
+        await cancelled_in_mid_sentence(WithFallback(voice, Numbers(1.0)), "Hello." * 100)
+        assert await asyncio.to_thread(asked.left.wait, 5)
+
+
+# ── what fails is told, and the text goes on ───────────────────────────────────────────
+
+REPLY = "One two three. Four five six. Seven eight."
+
+
+async def spoken(voice: Synthesiser) -> list[Chunk]:
+    chunks: list[Chunk] = []
+    speech = PacedSpeech(voice, SpeechConfig(), client_pauses=True)
+    speech.write(REPLY)
+    speech.finish()
+    await speech.play(chunks.append)
+    return chunks
+
+
+def failing(kind: str, how: str) -> AbstractContextManager[tuple[Synthesiser, Asked]]:
+    match kind, how:
+        case "openai", "no network":
+            return nullcontext((OpenAiSpeech(OpenAiSpeechConfig(url=f"http://127.0.0.1:{free_port()}/v1")), Asked()))
+        case "tencent", "no network":
+            pytest.importorskip("tencentcloud")
+            config = TencentConfig(secret_id="a", secret_key="b", endpoint=f"http://127.0.0.1:{free_port()}")
+            return nullcontext((TencentVoice(config), Asked()))
+        case "openai", _:
+            return openai_voice({"unknown voice": "nobody", "half a stream": "half"}[how])
+        case "tencent", _:
+            return tencent_voice({"unknown voice": 1, "half a stream": 4}[how])
+        case _:
+            return nullcontext(
+                (CommandVoice(program({"unknown voice": "refuse", "half a stream": "half"}[how])), Asked())
+            )
+
+
+@pytest.mark.parametrize(
+    ("kind", "how"),
+    [
+        *product(["openai", "tencent"], ["no network", "unknown voice", "half a stream"]),
+        *product(["command"], ["unknown voice", "half a stream"]),  # without a network a program ends with a code
+    ],
+)
+async def test_whatever_fails_is_told_and_the_text_goes_on(kind: str, how: str) -> None:
+    with failing(kind, how) as (voice, _):
+        chunks = await spoken(voice)
+    assert [chunk.text for chunk in chunks if chunk.text] == ["One two three.", "Four five six.", "Seven eight."]
+    assert len([chunk for chunk in chunks if chunk.error]) == 3
+    assert "three" not in "".join(chunk.error or "" for chunk in chunks)
+    # Half a stream is heard as far as it came; the rest had nothing to begin with. Tencent's comes whole or not.
+    assert any(len(chunk.samples) for chunk in chunks) == (how == "half a stream" and kind != "tencent")
+
+
+@pytest.mark.parametrize("how", ["no network", "unknown voice"])
+@pytest.mark.parametrize("kind", ["openai", "tencent"])
+async def test_what_fails_is_said_by_the_fallback_and_nothing_is_told(kind: str, how: str) -> None:
+    with failing(kind, how) as (voice, _):
+        chunks = await spoken(WithFallback(voice, Numbers(0.5, voice.rate)))
+    assert [chunk.error for chunk in chunks if chunk.error] == []
+    assert (
+        sum(len(chunk.samples) for chunk in chunks) == len(REPLY) - 2
+    )  # a character, a sample; not the spaces between
+
+
 # ── the settings and the list ──────────────────────────────────────────────────────────
 
 
@@ -493,6 +562,22 @@ def test_a_damaged_voice_of_kokoro_is_named(tmp_path: Path) -> None:
     (tmp_path / "voices" / "af_heart.bin").write_bytes(b"short")
     with pytest.raises(PartFailed, match="Kokoro's voice 'af_heart' is damaged"):
         voices.kokoro._style(tmp_path, "af_heart")
+
+
+async def test_kokoro_stops_in_mid_sentence_for_the_next_who_speaks() -> None:
+    """The runs of the graph are compared with each other, not with the clock."""
+    voice = local("kokoro")
+    executor, begun = voice._executor, threading.Event()  # type: ignore[attr-defined]
+    run = voice._run  # type: ignore[attr-defined]
+    voice._run = lambda *arguments: (begun.set(), run(*arguments))[1]  # type: ignore[attr-defined]
+    sentence = "One two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen."
+    at = time.perf_counter()
+    await all_of(voice, sentence)
+    whole, at = time.perf_counter() - at, time.perf_counter()
+    begun.clear()
+    await cancelled_in_mid_sentence(voice, sentence, begun)
+    await asyncio.wrap_future(executor.submit(lambda: None))
+    assert time.perf_counter() - at < whole / 3
 
 
 @pytest.mark.real

@@ -166,6 +166,10 @@ class VadConfig(BaseModel):
     echo_guard: bool = False
     """Take the assistant's own voice out of the microphone, unless a client wants it otherwise. For clients that do not
     do it themselves, as browsers do; 1.5 % of a core for each session while it speaks."""
+    level_gate_db: float | None = Field(None, ge=3, le=40)
+    """Speech into a reply counts when it gets as loud as the session's speaker less so many decibels, 10 for example:
+    others in the room are further from the microphone. Learned from what was meant for us. Not with a microphone that
+    makes everybody equally loud (automatic gain control). None: whoever speaks counts."""
     turn_end: Literal["smart-turn"] | None = None
     """The end-of-turn model: used with `endpoint.hint`, and by clients that ask for `semantic_vad`. Takes 0.15 s of one
     core in each pause."""

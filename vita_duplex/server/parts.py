@@ -27,6 +27,7 @@ from vita_duplex.tts.seats import Seats
 from vita_duplex.tts.speech import PacedSpeech
 from vita_duplex.vad.detector import Detector
 from vita_duplex.vad.echo import Canceller, EchoGuard
+from vita_duplex.vad.level_gate import LevelGate
 from vita_duplex.vad.listener import MicrophoneListener
 from vita_duplex.vad.scripted import LevelVad
 from vita_duplex.vad.silero import Silero
@@ -81,7 +82,8 @@ class Parts:
 
     def listener(self, numbers: Iterator[int], *, client_pauses: bool) -> MicrophoneListener:
         guard = self.echo_guard(client_pauses=client_pauses) if self.config.vad.echo_guard else None
-        return MicrophoneListener(self.detector, self.config.endpoint, numbers, self.turn_judge, guard)
+        gate = LevelGate(self.config.vad.level_gate_db) if self.config.vad.level_gate_db is not None else None
+        return MicrophoneListener(self.detector, self.config.endpoint, numbers, self.turn_judge, guard, gate)
 
     def echo_guard(self, *, client_pauses: bool) -> EchoGuard:
         """Errors: `PartFailed` if the canceller is missing."""

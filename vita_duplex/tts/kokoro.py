@@ -62,6 +62,7 @@ class KokoroVoice:
             options.intra_op_num_threads, options.inter_op_num_threads = config.threads, 1
             options.log_severity_level = 3
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # others need the cores
+            self._options = ort.RunOptions
             self._session: Any = ort.InferenceSession(
                 folder / "model.onnx", options, providers=["CPUExecutionProvider"]
             )
@@ -94,7 +95,12 @@ class KokoroVoice:
     async def synthesise(self, text: str) -> AsyncGenerator[Samples]:
         loop, language = asyncio.get_running_loop(), language_of(text)
         for ids in await loop.run_in_executor(self._executor, self._ids, text):
-            yield await loop.run_in_executor(self._executor, self._run, ids, language)
+            run = self._options()
+            try:
+                samples = await loop.run_in_executor(self._executor, self._run, ids, language, run)
+            finally:
+                run.terminate = True  # a cancelled run would go on for seconds, and others wait for this voice
+            yield samples
 
     def _ids(self, text: str) -> list[list[int]]:
         """The token ids of each part of a piece."""
@@ -111,14 +117,14 @@ class KokoroVoice:
         phonemes = " ".join(one for one in (*said, self._english(text[at:])) if one)
         return "".join(one for one in phonemes if one in self._vocabulary).strip()
 
-    def _run(self, ids: list[int], language: Language) -> Samples:
+    def _run(self, ids: list[int], language: Language, options: Any = None) -> Samples:
         feed = {
             "tokens": np.array([[0, *ids, 0]], np.int64),
             "style": self._styles[language][min(len(ids), LONGEST_TOKENS - 1)],
             "speed": self._speed,
         }
         try:
-            (audio,) = self._session.run(None, feed)
+            (audio,) = self._session.run(None, feed, options)
         except Exception as error:  # onnxruntime has a class per status and none in common
             raise PartFailed("voice", f"Kokoro cannot say this: {type(error).__name__}") from error
         return np.asarray(audio, np.float32).reshape(-1)

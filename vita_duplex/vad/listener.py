@@ -16,13 +16,14 @@ from vita_duplex.engine.events import (
     SpeechStarted,
     SpeechSustained,
 )
-from vita_duplex.engine.notices import Notice
+from vita_duplex.engine.notices import Judged, Notice, TurnEnded, TurnStarted, UtteranceCommitted
 from vita_duplex.engine.seams import INPUT_RATE, Samples, Windows
 from vita_duplex.engine.session import Heard, SpeechEvent
 from vita_duplex.vad.demo_endpoint import DemoEndpoint
 from vita_duplex.vad.detector import Detector
 from vita_duplex.vad.echo import EchoGuard
 from vita_duplex.vad.endpoint import WINDOW, Endpoint, EndpointConfig, Kind, Mark
+from vita_duplex.vad.level_gate import LevelGate
 from vita_duplex.vad.smart_turn import TurnJudge
 
 log = logging.getLogger(__name__)
@@ -56,12 +57,15 @@ class MicrophoneListener:
         numbers: Iterator[int],
         turn_judge: TurnJudge | None = None,
         echo_guard: EchoGuard | None = None,
+        level_gate: LevelGate | None = None,
     ) -> None:
         self.config = config
         self._detector = detector
         self._vad_state = detector.start()
         self._turn_judge = turn_judge
         self._echo_guard = echo_guard
+        self._level_gate = level_gate
+        self._replying = False
         self._taken = 0  # samples listened to
         self._clock_began = -math.inf  # loop time of the microphone's first sample, had it sent without a gap
         self._endpoint = (DemoEndpoint if config.compat == "demo" else Endpoint)(config)
@@ -94,7 +98,17 @@ class MicrophoneListener:
         return True
 
     def note(self, notice: Notice) -> None:
-        """The client is told something: what it plays from now on may come back as echo."""
+        """The client is told something: what it plays from now on may come back as echo, who was accepted is known."""
+        match notice:
+            case TurnStarted():
+                self._replying = True
+            case TurnEnded():
+                self._replying = False
+            case Judged(utterances, _, accepted) if self._level_gate:
+                for utterance in utterances:
+                    self._level_gate.judged(utterance, accepted=accepted)
+            case UtteranceCommitted(utterance) if self._level_gate:
+                self._level_gate.judged(utterance, accepted=True)
         if self._echo_guard:
             at = (asyncio.get_running_loop().time() - self._clock_began) * INPUT_RATE
             self._echo_guard.note(notice, int(at) if math.isfinite(at) else 0)
@@ -134,7 +148,7 @@ class MicrophoneListener:
                 loudness = np.sqrt(np.einsum("ij,ij->i", windows, windows) / WINDOW)
                 for window, probability, loud in zip(windows, probabilities, loudness, strict=True):
                     self._kept.append(window)
-                    for mark in self._endpoint.push(float(probability), float(loud)):
+                    for mark in self._marks(float(probability), float(loud)):
                         yield self._heard(mark)
                     self._trim()
             self._arrived.clear()
@@ -162,11 +176,20 @@ class MicrophoneListener:
             self._rest = np.zeros(0, np.float32)
         return samples[:whole].reshape(-1, WINDOW)
 
+    def _marks(self, probability: float, loudness: float) -> list[Mark]:
+        """What the next window means."""
+        marks = self._endpoint.push(probability, loudness)
+        for mark in marks:
+            self._talking = mark.kind != "ended"
+            if mark.kind == "started":
+                self._begin = mark.begin
+        return self._level_gate.push(marks, loudness, replying=self._replying) if self._level_gate else marks
+
     def _heard(self, mark: Mark) -> Heard:
         if mark.kind == "started":
             self._utterance = next(self._numbers)
-            self._begin = mark.begin
-        self._talking = mark.kind != "ended"
+        if mark.kind == "ended" and self._level_gate:
+            self._level_gate.ended(self._utterance)
         samples = None
         if mark.kind in ("paused", "ended"):
             audio = np.concatenate(self._kept)
