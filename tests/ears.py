@@ -2,19 +2,26 @@
 
 Speech is the human clips of `tests/data` and questions of the default voice; noises are those of `sounds.py`; rooms are
 made of decaying noise. Time is virtual: positions are counted in samples, computing takes none, but the answer of the
-end-of-turn model is taken to come 200 ms after it was asked (`ANSWER_S`), as on one busy core. Run it: `make eval`.
+end-of-turn model is taken to come 200 ms after it was asked (`ANSWER_S`), as on one busy core, and the words of the
+early request after 50 ms and 40 ms for each second of speech (`WORDS_S`). Run it: `make eval`.
 
-Ends of turns: each sentence is said whole, and with pauses of 0.4 to 1.2 s at a quiet point in its middle, as of
-somebody who thinks. A cut-off is an utterance that ends in that pause. Echo: ten minutes of replies, a quarter through
-each of four paths; a self-interruption is 96 ms of speech that nobody said. Interruptions are said over the same echo,
-one every nine seconds, and noticed if 128 ms of speech are found before they are over.
+Ends of turns: each sentence is said whole, and with pauses of 0.4 to 1.2 s. The human clips and the synthetic ones are
+cut at a quiet point in their middle. Nobody hesitates like that: people pause before the word they look for, mostly
+behind a function word, and as often with an "um" as without (Maclay and Osgood 1959). So the synthetic sentences are
+also said in two parts (`HESITATIONS`), of which the first breaks off before a content word. A cut-off is an utterance
+that ends in the pause. Echo: ten minutes of replies, a quarter through each of four paths; a self-interruption is
+96 ms of speech that nobody said. Interruptions are said over the same echo, one every nine seconds, and noticed if
+128 ms of speech are found before they are over.
 """
 
 import argparse
 import asyncio
+import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import sounds
@@ -23,25 +30,41 @@ from test_ears import at_level, in_a_room
 from test_echo import room
 from virtual_time import InlineExecutor
 
+from vita_duplex.engine.completeness import completeness
 from vita_duplex.engine.notices import TurnAudio
 from vita_duplex.engine.seams import INPUT_RATE, Samples
 from vita_duplex.vad.echo import EchoGuard
 from vita_duplex.vad.endpoint import WINDOW, Endpoint, EndpointConfig, Mark
+from vita_duplex.vad.moonshine import Moonshine
 from vita_duplex.vad.silero import Silero
 from vita_duplex.vad.smart_turn import SmartTurn
 
 ANSWER_S = 0.2
+WORDS_S = (0.05, 0.04)
 PAUSES_S = (0.4, 0.6, 0.9, 1.2)
-QUESTIONS = (
-    "What is the capital of France?",
-    "How do I boil an egg in seven minutes?",
-    "Can you tell me a short joke about a dog?",
-    "Why is the sky blue in the morning and red at night?",
-    "Which planet is the largest in the solar system?",
-    "Please remind me to call my mother tomorrow afternoon.",
-    "I would like to know how far it is to the moon.",
-    "Could you translate this sentence into Chinese for me?",
+HESITATIONS = (
+    ("What is the capital of", "France?"),
+    ("How do I boil an egg in", "seven minutes?"),
+    ("Can you tell me a", "short joke about a dog?"),
+    ("Why is the sky blue in the", "morning and red at night?"),
+    ("Which planet is the", "largest in the solar system?"),
+    ("Please remind me to", "call my mother tomorrow afternoon."),
+    ("I would like to know", "how far it is to the moon."),
+    ("Could you translate this", "sentence into Chinese for me?"),
 )
+"""Said with a comma behind the first part, and with "um" behind that."""
+OTHER_HESITATIONS = (
+    ("Who was the first person on the", "moon?"),
+    ("Set a timer for", "twenty five minutes please."),
+    ("Is there a train from Vienna to", "Budapest tonight?"),
+    ("Tell me something about", "the history of chess."),
+    ("What should I cook with", "three potatoes and an onion?"),
+    ("How many people live in", "Argentina?"),
+    ("I am looking for a book by", "that author from Norway."),
+    ("Do you remember what I said", "about my birthday?"),
+)
+"""Written when the rules and the settings were there, and not looked at before they were."""
+OTHER_CLIPS = ("card-001", "card-002", "card-003", "jfk-americans")
 CLIPS = ("jfk-ask", "jfk-ask-not", "goforward", "something", "sense-0870", "sense-0880", "sense-0890", "sense-0920",
          "sense-0930", "card-005")  # fmt: skip
 REPLIES = (
@@ -101,73 +124,123 @@ class Said:
     """Probability of speech of each window."""
     pause: tuple[int, int] | None
     end: int
-    human: bool
+    sentence: int
+    kind: Literal["human", "cut", "sought", "um"]
+    """A human clip with a pause cut in; the voice, the same; the voice that seeks a word, silently or with "um"."""
 
 
-def sentences(silero: Silero) -> list[Said]:
-    spoken = [(speech_of(sounds.clip(name), silero), True) for name in CLIPS]
-    spoken += [(speech_of(sounds.speech(text), silero), False) for text in QUESTIONS]
-    said = []
-    for one, human in spoken:
-        for pause_s in (0.0, *PAUSES_S):
-            samples, begin, end = hesitating(one, pause_s) if pause_s else (one, 0, 0)
-            whole = in_a_room(np.pad(at_level(samples, -20.0), (0, 2 * INPUT_RATE)))
-            pause = (begin + INPUT_RATE, end + INPUT_RATE) if pause_s else None
-            said.append(Said(whole, probabilities(silero, whole), pause, INPUT_RATE + len(samples), human))
+def paused(before: Samples, after: Samples, pause_s: float) -> tuple[Samples, int, int]:
+    """One behind the other, and where the pause between them begins and ends."""
+    begin, pause = len(before), round(pause_s * INPUT_RATE)
+    return np.concatenate([before, np.zeros(pause, np.float32), after]), begin, begin + pause
+
+
+def sentences(silero: Silero, clips: Sequence[str], hesitations: Sequence[tuple[str, str]]) -> list[Said]:
+    said: list[Said] = []
+
+    def say(samples: Samples, pause: tuple[int, int] | None, sentence: int, kind: Any) -> None:
+        whole = in_a_room(np.pad(at_level(samples, -20.0), (0, 2 * INPUT_RATE)))
+        place = (pause[0] + INPUT_RATE, pause[1] + INPUT_RATE) if pause else None
+        said.append(Said(whole, probabilities(silero, whole), place, INPUT_RATE + len(samples), sentence, kind))
+
+    spoken = [(speech_of(sounds.clip(name), silero), "human") for name in clips]
+    spoken += [(speech_of(sounds.speech(" ".join(parts)), silero), "cut") for parts in hesitations]
+    for sentence, (one, kind) in enumerate(spoken):
+        say(one, None, sentence, kind)
+        for pause_s in PAUSES_S:
+            samples, *pause = hesitating(one, pause_s)
+            say(samples, (pause[0], pause[1]), sentence, kind)
+    for sentence, (first, second) in enumerate(hesitations, len(clips)):
+        after = speech_of(sounds.speech(second), silero)
+        for kind, filler in (("sought", ","), ("um", ", um,")):
+            before = speech_of(sounds.speech(first + filler), silero)
+            for pause_s in PAUSES_S:
+                samples, *pause = paused(before, after, pause_s)
+                say(samples, (pause[0], pause[1]), sentence, kind)
     return said
 
 
-class Turn:
-    """Smart-Turn, asked once about each pause."""
+class Hints:
+    """What is made of each pause, asked once: by its sound, by its words."""
 
     def __init__(self) -> None:
-        self._model = SmartTurn()
-        self._known: dict[tuple[int, int], float] = {}
+        self._turn, self._ears = SmartTurn(), Moonshine()
+        self._known: dict[tuple[int, int, int], tuple[float, float]] = {}
 
-    def completeness(self, said: Said, mark: Mark) -> float:
-        key = id(said), mark.speech_end
+    def of(self, said: Said, mark: Mark) -> tuple[float, float]:
+        key = id(said), mark.begin, mark.speech_end
         if key not in self._known:
-            self._known[key] = self._model.completeness(said.samples[mark.begin : mark.keep_until])
+            samples = said.samples[mark.begin : mark.keep_until]
+            words = self._ears.transcribe(samples).text
+            self._known[key] = self._turn.completeness(samples), completeness(words)
         return self._known[key]
 
 
-def endings(said: Said, config: EndpointConfig, turn: Turn | None) -> list[tuple[int, int]]:
+Asked = Literal["nobody", "words", "sound", "both"]
+
+
+def endings(said: Said, config: EndpointConfig, hints: Hints, asked: Asked) -> list[tuple[int, int]]:
     """Where utterances end, and where that is decided."""
     endpoint, found = Endpoint(config), []
-    answers: list[tuple[int, int, float]] = []  # when, about which pause, what
+    answers: list[tuple[float, int, float, bool]] = []  # when, about which pause, what, by its words
     for at, probability in enumerate(said.found):
-        while answers and answers[0][0] <= at:
-            endpoint.hint(*answers.pop(0)[1:])
+        for answer in sorted(answers):
+            if answer[0] <= at * WINDOW / INPUT_RATE:
+                endpoint.hint(*answer[1:3], words=answer[3])
+                answers.remove(answer)
         for mark in endpoint.push(float(probability)):
-            if mark.kind == "paused" and turn:
-                due = at + 1 + round(ANSWER_S * INPUT_RATE / WINDOW)
-                answers.append((due, mark.speech_end, turn.completeness(said, mark)))
+            if mark.kind == "paused" and asked != "nobody":
+                now = endpoint.sample / INPUT_RATE
+                sound, words = hints.of(said, mark)
+                if asked != "words":
+                    answers.append((now + ANSWER_S, mark.speech_end, sound, False))
+                if asked != "sound":
+                    heard_s = (mark.keep_until - mark.begin) / INPUT_RATE
+                    answers.append((now + WORDS_S[0] + WORDS_S[1] * heard_s, mark.speech_end, words, True))
             elif mark.kind == "ended":
                 found.append((mark.speech_end, endpoint.sample))
     return found
 
 
 @dataclass(frozen=True, slots=True)
-class Turns:
-    cut: float
-    """Share of the hesitations that ended the utterance."""
-    median_s: float
-    p90_s: float
-    """From the end of speech to the end of the utterance, of what was not cut off."""
+class Ending:
+    """What became of one sentence."""
+
+    said: Said
+    cut: bool
+    """It ended in its pause."""
+    wait_s: float
+    """From the end of speech to the end of the utterance."""
 
 
-def turns(sentences: Sequence[Said], config: EndpointConfig, turn: Turn | None) -> Turns:
-    cuts, waits = [], []
+def turns(sentences: Sequence[Said], config: EndpointConfig, hints: Hints, asked: Asked) -> list[Ending]:
+    endings_of = []
     for said in sentences:
-        found = endings(said, config, turn)
-        cut = False
-        if said.pause:
-            begin, end = said.pause
-            cut = any(begin < decided <= end + 3 * WINDOW for _, decided in found)
-            cuts.append(cut)
-        if found and not cut:
-            waits.append((found[-1][1] - said.end) / INPUT_RATE)
-    return Turns(float(np.mean(cuts)), float(np.median(waits)), float(np.percentile(waits, 90)))
+        found, (begin, end) = endings(said, config, hints, asked), said.pause or (0, 0)
+        cut = said.pause is not None and any(begin < decided <= end + 3 * WINDOW for _, decided in found)
+        endings_of.append(Ending(said, cut, (found[-1][1] - said.end) / INPUT_RATE if found else np.inf))
+    return endings_of
+
+
+def cut_off(found: Sequence[Ending]) -> float:
+    return float(np.mean([one.cut for one in found if one.said.pause]))
+
+
+def waited(found: Sequence[Ending]) -> float:
+    """The median, also of what was cut off before."""
+    return float(np.median([one.wait_s for one in found]))
+
+
+def interval(found: Sequence[Ending]) -> tuple[float, float]:
+    """Of the cut-offs, 95 %, by drawing sentences anew: the pauses of one sentence go together."""
+    rng = np.random.default_rng(0)
+    cuts: dict[int, list[bool]] = {}
+    for one in found:
+        if one.said.pause:
+            cuts.setdefault(one.said.sentence, []).append(one.cut)
+    drawn = [np.mean([cut for name in rng.choice(list(cuts), len(cuts)) for cut in cuts[name]]) for _ in range(2000)]
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return float(low), float(high)
 
 
 # ── echo ───────────────────────────────────────────────────────────────────────────────
@@ -256,43 +329,61 @@ NOISES = ("white", "pink", "music")
 SNRS = (20.0, 10.0, 5.0, 0.0)
 
 
+def progress(what: str) -> None:
+    print(f"{time.monotonic() - BEGAN:5.0f} s  {what}", file=sys.stderr, flush=True)
+
+
+def print_turns(title: str, said: Sequence[Said], hints: Hints) -> list[list[tuple[float, float]]]:
+    """The table, and for the picture median wait and cut-offs of all: silence alone, sound, sound and words."""
+    kinds = {"human": "human", "cut": "synthetic, cut", "sought": "seeks a word", "um": "with “um”"}
+    print(f"\n| {title}: cut off, median wait | " + " | ".join(kinds.values()) + " | all |")
+    print("|" + "---|" * (len(kinds) + 2))
+
+    def row(name: str, config: EndpointConfig, asked: Asked) -> tuple[float, float]:
+        found, cells = turns(said, config, hints, asked), []
+        for some in (*([one for one in found if one.said.kind == kind] for kind in kinds), found):
+            low, high = interval(some)
+            cells.append(f"{cut_off(some):.1%} ({low:.0%}–{high:.0%}), {waited(some):.2f} s")
+        print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
+        return waited(found), cut_off(found)
+
+    silences = [row(f"silence of {ms} ms", EndpointConfig(silence_ms=ms), "nobody") for ms in SILENCES_MS]
+    row("500 ms and words", EndpointConfig(hint=True), "words")
+    bounds = [EndpointConfig(hint=True, quick_ms=quick, patient_ms=patient) for quick, patient in BOUNDS_MS]
+    names = [f"{config.quick_ms} to {config.patient_ms} ms" for config in bounds]
+    sound = [row(f"Smart-Turn, {name}", config, "sound") for name, config in zip(names, bounds, strict=True)]
+    both = [row(f"Smart-Turn and words, {name}", config, "both") for name, config in zip(names, bounds, strict=True)]
+    return [silences, sound, both]
+
+
+SILENCES_MS = (320, 500, 600, 800, 1000)
+BOUNDS_MS = ((320, 1600), (450, 1600), (320, 2000))
+BEGAN = time.monotonic()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=2.5, help="of replies per echo path, of which there are four")
     parser.add_argument("--picture", type=Path, default=Path("docs/ears.svg"))
     args = parser.parse_args()
-    silero, turn = Silero(amplify=True), Turn()
+    silero, hints = Silero(amplify=True), Hints()
 
-    said = sentences(silero)
-    print("| ends of turns | cut off in a pause of 0.4–1.2 s: human | synthetic | median wait | p90 |")
-    print("|---|---|---|---|---|")
-    human, made = [one for one in said if one.human], [one for one in said if not one.human]
-
-    def row(name: str, config: EndpointConfig, turn: Turn | None) -> tuple[float, float]:
-        one, other, both = (turns(some, config, turn) for some in (human, made, said))
-        waits = f"{one.median_s:.2f}, {other.median_s:.2f} s | {one.p90_s:.2f}, {other.p90_s:.2f} s"
-        print(f"| {name} | {one.cut:.1%} | {other.cut:.1%} | {waits} |", flush=True)
-        return both.median_s, both.cut
-
-    silences = (320, 500, 600, 800, 1000)
-    curve = [row(f"silence of {ms} ms", EndpointConfig(silence_ms=ms), None) for ms in silences]
-    bounds = ((320, 1600), (320, 2000), (450, 2000))
-    hinted = [
-        row(
-            f"Smart-Turn, {quick} to {patient} ms",
-            EndpointConfig(hint=True, quick_ms=quick, patient_ms=patient, silence_ms=600),
-            turn,
-        )
-        for quick, patient in bounds
-    ]
-
+    progress("sentences are said")
+    chosen, others = sentences(silero, CLIPS, HESITATIONS), sentences(silero, OTHER_CLIPS, OTHER_HESITATIONS)
+    progress("ends of turns")
+    print_turns("sentences it was chosen by", chosen, hints)
+    progress("ends of turns, other sentences")
+    curves = print_turns("other sentences", others, hints)
+    progress("echo")
     print(f"\n| echo, {args.minutes:g} min of replies | no guard: interrupts itself | guarded | people noticed |")
     print("|---|---|---|---|")
     for delay_ms, db in PATHS:
         heard = echo(silero, delay_ms, db, args.minutes)
         print(f"| {delay_ms} ms, {db:g} dB | {heard.unguarded} | {heard.interrupted} "
               f"| {heard.noticed} of {heard.people} = {heard.noticed / heard.people:.0%} |", flush=True)  # fmt: skip
+        progress(f"echo of {delay_ms} ms")
 
+    progress("levels and noises")
     levels = recalls(silero, [(level, "", 0.0) for level in LEVELS])
     print("\n| level | " + " | ".join(f"{level:g} dBFS" for level in LEVELS) + " |\n|" + "---|" * (len(LEVELS) + 1))
     print("| speech found | " + " | ".join(f"{recall:.0%}" for recall, _ in levels) + " |")
@@ -301,13 +392,13 @@ def main() -> None:
     print("|" + "---|" * (len(SNRS) + 1))
     for noise, row in noisy.items():
         print(f"| {noise} | " + " | ".join(f"{recall:.0%} ({false:.0%})" for recall, false in row) + " |")
-    draw(args.picture, curve, hinted, levels, noisy)
+    draw(args.picture, curves, levels, noisy)
+    progress(f"done; {args.picture}")
 
 
 def draw(
     path: Path,
-    curve: list[tuple[float, float]],
-    hinted: list[tuple[float, float]],
+    curves: list[list[tuple[float, float]]],
     levels: list[tuple[float, float]],
     noisy: dict[str, list[tuple[float, float]]],
 ) -> None:
@@ -317,7 +408,7 @@ def draw(
     from matplotlib import pyplot
 
     figure, (left, middle, right) = pyplot.subplots(1, 3, figsize=(11, 3.2), layout="constrained")
-    for points, name in ((curve, "silence alone"), (hinted, "with Smart-Turn")):
+    for points, name in zip(curves, ("silence alone", "Smart-Turn", "Smart-Turn and words"), strict=True):
         left.plot(*zip(*points, strict=True), "o-", label=name)
     left.set(xlabel="median wait, s", ylabel="cut off in a pause", ylim=(0, None))
     middle.plot(LEVELS, [recall for recall, _ in levels], "o-")

@@ -187,7 +187,7 @@ HINTED = EndpointConfig(hint=True, quick_ms=320, patient_ms=1600)  # 10 to 50 wi
 
 
 def test_what_sounds_finished_ends_sooner_and_what_does_not_later() -> None:
-    for completeness, windows_of_silence in ((1.0, 10), (0.5, 48), (0.0, 50)):
+    for completeness, windows_of_silence in ((1.0, 10), (0.5, 40), (0.0, 50)):
         endpoint = Endpoint(HINTED)
         [*_, paused] = play(endpoint, "#*5 .*6")
         assert paused.kind == "paused"
@@ -208,6 +208,31 @@ def test_a_hint_counts_for_its_own_pause_only() -> None:
     assert moments(endpoint, "#*5 .*8")[-1][0] == "paused"
     endpoint.hint(paused.speech_end, 1.0)
     assert moments(endpoint, ".*4") == []
+
+
+@pytest.mark.parametrize(
+    ("sound", "words", "windows_of_silence"),
+    [(1.0, 1.0, 10), (1.0, 0.0, 50), (0.0, 1.0, 50), (0.5, 0.5, 48), (None, 0.0, 50), (None, 1.0, 16), (1.0, None, 10)],
+)
+def test_sound_and_words_together_decide_and_words_alone_never_shorten(
+    sound: float | None, words: float | None, windows_of_silence: int
+) -> None:
+    for order in (1, -1):
+        endpoint = Endpoint(HINTED)
+        [*_, paused] = play(endpoint, "#*5 .*6")
+        for completeness, by_words in ((sound, False), (words, True))[::order]:
+            if completeness is not None:
+                endpoint.hint(paused.speech_end, completeness, words=by_words)
+        assert moments(endpoint, ".*60") == [("ended", 5 + windows_of_silence)]
+
+
+def test_what_was_said_of_one_pause_is_forgotten_in_the_next() -> None:
+    endpoint = Endpoint(HINTED)
+    [*_, paused] = play(endpoint, "#*5 .*6")
+    endpoint.hint(paused.speech_end, 0.0, words=True)
+    [*_, paused] = play(endpoint, "# .*6")
+    endpoint.hint(paused.speech_end, 1.0)
+    assert moments(endpoint, ".*60") == [("ended", 12 + 10)]
 
 
 def test_a_hint_that_comes_late_ends_the_utterance_with_the_next_window() -> None:

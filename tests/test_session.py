@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -33,6 +34,7 @@ from vita_duplex.engine.session import Heard
 from vita_duplex.tts.fallback import WithFallback
 from vita_duplex.tts.normalise import normalise
 from vita_duplex.tts.scripted import HummingVoice
+from vita_duplex.vad.endpoint import EndpointConfig
 from vita_duplex.vad.listener import MicrophoneListener
 
 LONG = ScriptedReply(
@@ -720,3 +722,19 @@ def test_what_the_ears_say_again_of_an_older_utterance_changes_nothing(judged: b
     told, entered = run(script(ForgetfulEars))
     assert (told, entered) == run(script(MicrophoneListener))
     assert entered == (["a query"] if judged else [1, 2])
+
+
+@pytest.mark.parametrize(("finished", "hint", "silence_s"), [(0.0, True, 1.6), (0.0, False, 0.5), (None, True, 0.5)])
+def test_words_that_end_in_the_middle_wait_for_more(finished: float | None, hint: bool, silence_s: float) -> None:
+    class Reader(ScriptedInstance):
+        def _judge(self, query: Query, reply: ScriptedReply) -> Judgement:
+            return replace(super()._judge(query, reply), finished=finished)
+
+    async def script() -> None:
+        async with conversation(instances=[Reader("a", (QUERY,)), Reader("b", (QUERY,))]) as talk:
+            talk.listener.configure(EndpointConfig(hint=hint, patient_ms=1600))
+            await talk.speak(1.0)
+            spoken = asyncio.get_running_loop().time()
+            assert await talk.silent_until(UserStopped) - spoken == pytest.approx(silence_s, abs=0.05)
+
+    run(script())

@@ -242,7 +242,8 @@ class Config(BaseModel):
     @model_validator(mode="after")
     def _holds_last_long_enough(self) -> Self:
         """A hold that ends by itself must not end before the verdict about the longest utterance."""
-        silence_ms = max(self.endpoint.silence_ms, self.endpoint.patient_ms if self.vad.turn_end else 0)
+        hinted = self.endpoint.hint or self.vad.turn_end
+        silence_ms = max(self.endpoint.silence_ms, self.endpoint.patient_ms if hinted else 0)
         wait_s = (silence_ms + self.duplex.verdict_deadline_ms) / 1000
         needed = self.endpoint.max_utterance_s + wait_s
         if self.duplex.hold_limit_s < needed:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
+from vita_duplex.engine.completeness import completeness
 from vita_duplex.engine.judge import Judge
 from vita_duplex.engine.seams import (
     INPUT_RATE,
@@ -90,7 +91,7 @@ class Cascade:
             return Judgement(0.0, 0.0, 1.0, texts, ears_s)
         seconds = sum(len(utterance.samples) for utterance in utterances if utterance.samples is not None) / INPUT_RATE
         p1 = self._judge.judge(joined(transcripts), seconds)
-        return Judgement(p1, 1 - p1, 0.0, texts, ears_s)
+        return Judgement(p1, 1 - p1, 0.0, texts, ears_s, completeness(texts[-1]))
 
 
 def joined(transcripts: Sequence[Transcript]) -> Transcript:

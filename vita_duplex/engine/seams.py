@@ -75,6 +75,8 @@ class Judgement:
     """The words heard, one text per utterance, where the instance has ears with text."""
     ears_s: float = 0.0
     """Seconds it took to hear them."""
+    finished: float | None = None
+    """Probability that the speaker has finished, where the instance can tell from the words."""
 
     @property
     def state(self) -> str:

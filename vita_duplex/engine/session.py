@@ -154,6 +154,10 @@ class Listener(Protocol):
 
     def run(self) -> AsyncGenerator[Heard]: ...
 
+    def hint(self, samples: Samples, finished: float) -> None:
+        """An instance holds that whoever said these, as heard on a pause, has finished with this probability."""
+        ...
+
 
 @dataclass(slots=True)
 class Turn:
@@ -449,6 +453,9 @@ class Session:
     async def _note_verdict(self, number: int, turn: Turn, judgement: Judgement) -> None:
         turn.judgement = judgement
         turn.record.verdict = self._clock()
+        spoken = turn.utterances[-1].samples
+        if judgement.finished is not None and spoken is not None:
+            self._listener.hint(spoken, judgement.finished)
         await self._events.put(Verdict(number, judgement.p1, judgement.p2, judgement.p3))
         if number == self._floor and turn.utterances[-1].text is None:
             if judgement.transcripts:

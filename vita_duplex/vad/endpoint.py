@@ -15,9 +15,10 @@ FLOOR = 0.01
 """Below this it is always silence, however low the threshold; Silero's `get_speech_timestamps` has the same."""
 
 
-SHARPNESS = 4
+SHARPNESS = 2
 """Power of the end-of-turn probability that shortens the silence: Smart-Turn gives 0.9 and more to most finished
-sentences, and 0.4 to 0.8 to many that are not (`tests/ears.py`)."""
+sentences, and 0.4 to 0.8 to many that are not. Of 1 to 4 the one with the fewest cut-offs at a median wait below 0.6 s,
+on the sentences of `tests/ears.py` that are there for choosing; it reports on others."""
 CUT_BACK_S = 4
 """How far before its limit speech may be cut, at most half of it: people pause for breath every few seconds."""
 
@@ -43,8 +44,9 @@ class EndpointConfig(BaseModel):
     silence_ms: int = Field(500, ge=64)
     """Shorter pauses do not end an utterance; below 300 people get cut off."""
     hint: bool = False
-    """In each pause ask the end-of-turn model (`vad.turn_end`) whether the speaker has finished. By its probability the
-    utterance ends after `quick_ms` to `patient_ms` of silence; until it has answered, after `silence_ms`."""
+    """In each pause ask the end-of-turn model (`vad.turn_end`) whether the speaker has finished, and the words that the
+    early request heard, where the engine has ears with text. By the product of their probabilities the utterance ends
+    after `quick_ms` to `patient_ms` of silence; until the model has answered, after `silence_ms` or later."""
     quick_ms: int = Field(320, ge=64)
     """The silence that ends what certainly is finished."""
     patient_ms: int = Field(1600, ge=64)
@@ -112,7 +114,12 @@ class Endpoint:
         self._start = self._end = self.sample
         self._sustained = False
         self._paused = False
+        self._resume()
+
+    def _resume(self) -> None:
         self._patience = self._silence  # windows of silence that end this utterance
+        self._sound: float | None = None  # probability that it is finished, by how it sounds
+        self._words = 1.0  # and by its words
 
     def push(self, probability: float, loudness: float = 0.0) -> list[Mark]:
         """Take in the next window's probability, and how loud it is on any scale."""
@@ -123,18 +130,26 @@ class Endpoint:
         start, self.sample = self.sample, self.sample + WINDOW
         return self._speech_window(start) if probability >= level else self._quiet_window()
 
-    def hint(self, speech_end: int, completeness: float) -> None:
-        """The speech before the pause that began at `speech_end` is finished with this probability. Counts from the
-        next window on; too late when that pause is over."""
-        if self._paused and speech_end == self._end:
-            longest, finished = self.config.patient_ms, completeness**SHARPNESS
-            self._patience = _windows(longest + (self.config.quick_ms - longest) * finished)
+    def hint(self, speech_end: int, completeness: float, *, words: bool = False) -> None:
+        """The speech before the pause that began at `speech_end` is finished with this probability, by its sound or by
+        its `words`. Counts from the next window on; too late when that pause is over. Words alone only lengthen it:
+        most that say nothing against an end are no end."""
+        if not self._paused or speech_end != self._end:
+            return
+        if words:
+            self._words = completeness
+        else:
+            self._sound = completeness
+        finished = self._words if self._sound is None else self._sound * self._words
+        quick, patient = self.config.quick_ms, self.config.patient_ms
+        patience = _windows(patient + (quick - patient) * finished**SHARPNESS)
+        self._patience = max(patience, self._silence) if self._sound is None else patience
 
     def _speech_window(self, start: int) -> list[Mark]:
         if not self._speech:
             self._start = start
         marks: list[Mark] = []
-        self._patience = self._silence
+        self._resume()
         if self._paused:
             self._paused = False
             marks.append(self._mark("resumed"))

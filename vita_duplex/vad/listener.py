@@ -80,6 +80,7 @@ class MicrophoneListener:
         self._kept_from = 0  # sample number of the first of them
         self._talking = False
         self._begin = 0  # of the current utterance
+        self._paused: tuple[Samples, int] | None = None  # what was heard on the latest pause, and where speech ended
 
     def hear(self, samples: Samples) -> bool:
         """Take in samples at 16 kHz; False if too many are waiting and these were dropped."""
@@ -129,6 +130,11 @@ class MicrophoneListener:
         """Take echo out of what is listened to from now on, or not any more. A new guard knows only what is told after
         it came: what plays at that moment it hears as the user does."""
         self._echo_guard = echo_guard
+
+    def hint(self, samples: Samples, finished: float) -> None:
+        """What the words of a pause tell; `samples` are the very ones that were yielded with it."""
+        if self.config.hint and self._paused and self._paused[0] is samples:
+            self._hint(self._paused[1], finished, words=True)
 
     def forget(self) -> None:
         """Drop what was received and not yet listened to."""
@@ -194,20 +200,25 @@ class MicrophoneListener:
         if mark.kind in ("paused", "ended"):
             audio = np.concatenate(self._kept)
             samples = audio[max(0, mark.begin - self._kept_from) : mark.keep_until - self._kept_from]
-        if mark.kind == "paused" and self.config.hint and self._turn_judge:
+        if mark.kind == "paused" and self.config.hint:
             assert samples is not None
-            if answer := self._turn_judge.ask(samples):
-                answer.add_done_callback(partial(self._hint, mark.speech_end))
+            self._paused = samples, mark.speech_end
+            if self._turn_judge and (answer := self._turn_judge.ask(samples)):
+                answer.add_done_callback(partial(self._answered, mark.speech_end))
         event = _EVENTS[mark.kind](self._utterance)
         return Heard(event, mark.speech_start, mark.speech_end, self._endpoint.sample, samples)
 
-    def _hint(self, speech_end: int, answer: "asyncio.Future[float]") -> None:
+    def _answered(self, speech_end: int, answer: "asyncio.Future[float]") -> None:
         if answer.cancelled():
             return  # the server stops
         if error := answer.exception():
             log.warning("the end-of-turn model failed: %s", type(error).__name__)
-        elif isinstance(self._endpoint, Endpoint):
-            self._endpoint.hint(speech_end, answer.result())
+        else:
+            self._hint(speech_end, answer.result(), words=False)
+
+    def _hint(self, speech_end: int, finished: float, *, words: bool) -> None:
+        if isinstance(self._endpoint, Endpoint):
+            self._endpoint.hint(speech_end, finished, words=words)
 
     def _trim(self) -> None:
         """Keep the current utterance, or what a beginning one would reach back to."""

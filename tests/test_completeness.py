@@ -1,0 +1,55 @@
+"""Whether the words so far are all there will be."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from vita_duplex.engine.completeness import CLOSED, DOUBTFUL, OPEN, completeness
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Who painted the", "I was born in the spring of", "Tell me about", "He left because", "Put it into",
+        "I need a recipe for", "What I wanted to know was if", "What is a", "It was such", "Give me a short",
+        "Yesterday I", "Do you know where", "I often wonder what", "He said that she would", "Play something by, um,",
+    ],
+)  # fmt: skip
+def test_after_these_more_is_to_come(text: str) -> None:
+    assert completeness(text) == OPEN
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Who are you talking to?",
+        "I would like to",
+        "Since when?",
+        "What can you do?",
+        "Tell me more.",
+        "Ten of clubs,",
+        "Yes, it is.",
+    ],
+)
+def test_after_these_it_may_be(text: str) -> None:
+    assert completeness(text) == DOUBTFUL
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "What is it made of?", "Turn it on.", "Why?", "Stop.", "Hmm.", "Um.", "Mm-hm.", "The", "You", "",
+        "How old is he?",
+        "Give me a recipe for pancakes.", "Is it big?", "What is seven plus three?",
+    ],
+)  # fmt: skip
+def test_these_say_nothing_against_an_end(text: str) -> None:
+    assert completeness(text) == CLOSED
+
+
+def test_of_sentences_that_are_whole_few_wait_for_more() -> None:
+    with Path("tests/overlaps.tsv").open(encoding="utf-8") as file:
+        said = {row["what"] for row in csv.DictReader(file, delimiter="\t") if row["what"].endswith((".", "?", "!"))}
+    assert len(said) > 100
+    assert sum(completeness(text) < CLOSED for text in said) <= 0.05 * len(said)
