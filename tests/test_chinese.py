@@ -40,7 +40,8 @@ async def test_a_chinese_answer_is_understood_by_other_ears() -> None:
     config = load_config(None, os.environ, ["voice.kind=kokoro"])
     if not voices.kokoro.voices(voices.kokoro_folder(config)):
         pytest.skip("no Kokoro prepared by tools/make_kokoro.py: make chinese")
-    voice, _ = voices.load_voice(config)
+    by_name, _ = voices.load_voices(config)
+    voice = by_name[config.voice.name]
     ears = load_ears(EarsConfig(kind="whisper"), needed=False)
     assert ears is not None
     sentences = Sentences()
