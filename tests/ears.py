@@ -19,6 +19,7 @@ import asyncio
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -285,7 +286,8 @@ class Echo:
     """Interruptions noticed, of so many."""
 
 
-def echo(silero: Silero, delay_ms: int, db: float, minutes: float) -> Echo:
+def echo(delay_ms: int, db: float, minutes: float) -> Echo:
+    silero = Silero(amplify=True)
     replies = np.concatenate([np.pad(sounds.speech(text), (0, INPUT_RATE // 2)) for text in REPLIES])
     sent_16 = np.resize(replies, round(minutes * 60) * INPUT_RATE)
     sent = np.asarray(sounds.soxr.resample(sent_16, INPUT_RATE, 24_000), np.float32)
@@ -303,6 +305,21 @@ def echo(silero: Silero, delay_ms: int, db: float, minutes: float) -> Echo:
     return Echo(len(starts(probabilities(silero, back))), len(starts(alone)), noticed, len(places))
 
 
+def headphones() -> tuple[float, int]:
+    """Clips into a reply that the microphone does not hear: share of their speech that the guard leaves, and how many
+    of them are noticed."""
+    silero, whole, left, noticed = Silero(), 0, 0, 0
+    replies = np.concatenate([sounds.speech(text) for text in REPLIES])
+    for name in CLIPS:
+        clip = np.pad(at_level(sounds.clip(name), -20.0), (2 * INPUT_RATE, INPUT_RATE))
+        clip += np.resize(sounds.white(10.0, 10 ** (-70 / 20)), clip.size)
+        sent = np.asarray(sounds.soxr.resample(np.resize(replies, clip.size), INPUT_RATE, 24_000), np.float32)
+        guard = probabilities(silero, guarded(clip, sent))
+        said = probabilities(silero, clip)[: len(guard)] >= 0.5
+        whole, left, noticed = whole + said.sum(), left + (guard[said] >= 0.5).sum(), noticed + sustained(guard)
+    return float(left / whole), noticed
+
+
 # ── level and noise ────────────────────────────────────────────────────────────────────
 
 
@@ -313,8 +330,9 @@ def found_at(silero: Silero, name: str, dbfs: float, noise: str = "", snr_db: fl
     return probabilities(silero, samples) >= 0.5
 
 
-def recalls(silero: Silero, conditions: Sequence[tuple[float, str, float]]) -> list[tuple[float, float]]:
+def recalls(conditions: Sequence[tuple[float, str, float]]) -> list[tuple[float, float]]:
     """Share of the speech found, and of the rest taken for speech, against the clean clips at −20 dBFS."""
+    silero = Silero(amplify=True)
     clean = {name: found_at(silero, name, -20.0) for name in CLIPS}
     found = []
     for condition in conditions:
@@ -366,28 +384,35 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=2.5, help="of replies per echo path, of which there are four")
     parser.add_argument("--picture", type=Path, default=Path("docs/ears.svg"))
     args = parser.parse_args()
-    silero, hints = Silero(amplify=True), Hints()
+    with ProcessPoolExecutor(1) as aside:  # on the second core, while this one listens to sentences
+        echoes = [aside.submit(echo, delay_ms, db, args.minutes) for delay_ms, db in PATHS]
+        without_echo = aside.submit(headphones)
+        by_level = aside.submit(recalls, [(level, "", 0.0) for level in LEVELS])
+        by_noise = [aside.submit(recalls, [(-20.0, noise, snr) for snr in SNRS]) for noise in NOISES]
 
-    progress("sentences are said")
-    chosen, others = sentences(silero, CLIPS, HESITATIONS), sentences(silero, OTHER_CLIPS, OTHER_HESITATIONS)
-    progress("ends of turns")
-    print_turns("sentences it was chosen by", chosen, hints)
-    progress("ends of turns, other sentences")
-    curves = print_turns("other sentences", others, hints)
-    progress("echo")
-    print(f"\n| echo, {args.minutes:g} min of replies | no guard: interrupts itself | guarded | people noticed |")
-    print("|---|---|---|---|")
-    for delay_ms, db in PATHS:
-        heard = echo(silero, delay_ms, db, args.minutes)
-        print(f"| {delay_ms} ms, {db:g} dB | {heard.unguarded} | {heard.interrupted} "
-              f"| {heard.noticed} of {heard.people} = {heard.noticed / heard.people:.0%} |", flush=True)  # fmt: skip
-        progress(f"echo of {delay_ms} ms")
+        silero, hints = Silero(amplify=True), Hints()
+        progress("sentences are said")
+        chosen, others = sentences(silero, CLIPS, HESITATIONS), sentences(silero, OTHER_CLIPS, OTHER_HESITATIONS)
+        progress("ends of turns")
+        print_turns("sentences it was chosen by", chosen, hints)
+        progress("ends of turns, other sentences")
+        curves = print_turns("other sentences", others, hints)
 
-    progress("levels and noises")
-    levels = recalls(silero, [(level, "", 0.0) for level in LEVELS])
-    print("\n| level | " + " | ".join(f"{level:g} dBFS" for level in LEVELS) + " |\n|" + "---|" * (len(LEVELS) + 1))
-    print("| speech found | " + " | ".join(f"{recall:.0%}" for recall, _ in levels) + " |")
-    noisy = {noise: recalls(silero, [(-20.0, noise, snr) for snr in SNRS]) for noise in NOISES}
+        progress("echo")
+        print(f"\n| echo, {args.minutes:g} min of replies | no guard: interrupts itself | guarded | people noticed |")
+        print("|---|---|---|---|")
+        for (delay_ms, db), running in zip(PATHS, echoes, strict=True):
+            heard = running.result()
+            share = f"{heard.noticed} of {heard.people} = {heard.noticed / heard.people:.0%}"
+            print(f"| {delay_ms} ms, {db:g} dB | {heard.unguarded} | {heard.interrupted} | {share} |", flush=True)
+        left, noticed = without_echo.result()
+        print(f"| none (headphones): {left:.0%} of the speech left | | | {noticed} of {len(CLIPS)} |", flush=True)
+
+        progress("levels and noises")
+        levels = by_level.result()
+        print("\n| level | " + " | ".join(f"{level:g} dBFS" for level in LEVELS) + " |\n|" + "---|" * (len(LEVELS) + 1))
+        print("| speech found | " + " | ".join(f"{recall:.0%}" for recall, _ in levels) + " |")
+        noisy = {noise: running.result() for noise, running in zip(NOISES, by_noise, strict=True)}
     print("\n| speech found (other windows taken for it) | " + " | ".join(f"{snr:g} dB" for snr in SNRS) + " |")
     print("|" + "---|" * (len(SNRS) + 1))
     for noise, row in noisy.items():

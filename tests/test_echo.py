@@ -106,6 +106,17 @@ def test_while_nothing_is_played_samples_pass_untouched_and_10_ms_late() -> None
     assert np.array_equal(np.concatenate(out)[FRAME:], samples[: at - FRAME])
 
 
+@real
+def test_what_comes_back_after_the_last_sample_was_played_is_cancelled_as_well() -> None:
+    played = np.concatenate([sounds.white(3.0, 0.1), np.zeros(INPUT_RATE, np.float32)])
+    heard = 0.3 * np.roll(played, 3 * INPUT_RATE // 10)
+    canceller = Canceller()
+    parts = zip(heard.reshape(-1, 800), played.reshape(-1, 800), strict=True)
+    clean = np.concatenate([canceller.clean(*part) for part in parts])
+    tail = slice(3 * INPUT_RATE + FRAME, 3 * INPUT_RATE + 3 * INPUT_RATE // 10)
+    assert np.square(clean[tail]).mean() < 0.01 * np.square(heard[tail]).mean()
+
+
 REPLY = "The capital of France is Paris. You can visit there and see many things, and it is a very old city."
 
 

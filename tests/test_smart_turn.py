@@ -1,6 +1,7 @@
 """The end of a turn: who is asked, what an answer does, and what the real model makes of real speech."""
 
 import asyncio
+from collections.abc import AsyncGenerator
 from importlib.util import find_spec
 from itertools import count
 
@@ -63,6 +64,30 @@ def test_the_model_is_asked_in_a_pause_and_its_answer_moves_the_end(
     assert paused.samples is not None
     assert model.asked == ([len(paused.samples)] if hint else [])
     assert ended.now == (30 + silence) * WINDOW
+
+
+@pytest.mark.parametrize(("which", "silence"), [(0, 16), (1, 50)])
+def test_words_count_for_the_pause_they_were_heard_in(which: int, silence: int) -> None:
+    class Reading(MicrophoneListener):
+        async def run(self) -> AsyncGenerator[Heard]:
+            pauses: list[Samples] = []
+            async for heard in super().run():
+                yield heard
+                if isinstance(heard.event, SpeechPaused):
+                    assert heard.samples is not None
+                    pauses.append(heard.samples)
+                    if len(pauses) == 2:
+                        self.hint(pauses[which], 0.0)
+
+    async def script() -> list[Heard]:
+        listener = Reading(Detector(LevelVad(), InlineExecutor()), EndpointConfig(hint=True), count(1))
+        samples = sound(20 * WINDOW, 7 * WINDOW, 8 * WINDOW, 5 * WINDOW, 60 * WINDOW)
+        frames = [samples[at : at + WINDOW] for at in range(0, len(samples), WINDOW)]
+        return await listen(frames, listener, pause=0.032)
+
+    ended = run(script())[-1]
+    assert isinstance(ended.event, SpeechEnded)
+    assert ended.now - ended.end == silence * WINDOW
 
 
 def test_nobody_waits_behind_more_than_a_few_questions() -> None:

@@ -112,6 +112,9 @@ class Canceller:
         heard, played = np.concatenate([self._heard, heard]), np.concatenate([self._played, played])
         whole = len(heard) // FRAME * FRAME
         self._heard, self._played = heard[whole:], played[whole:]
+        if self._quiet > TAIL and not played[:whole].any():
+            self._clean = np.append(self._clean, heard[:whole])  # as each frame would
+            whole = 0
         for at in range(0, whole, FRAME):
             self._clean = np.append(self._clean, self._frame(heard[at : at + FRAME], played[at : at + FRAME]))
         clean, self._clean = self._clean[:count], self._clean[count:]
