@@ -164,10 +164,11 @@ class VadConfig(BaseModel):
     """Make quiet speech louder for Silero, by up to 12 dB. Of speech at −40 dBFS it then finds 98 % and not 93 %; on
     the set of `make overlaps` one more interruption of 68 was judged wrongly."""
     echo_guard: bool = False
-    """Take the assistant's own voice out of the microphone, unless a client wants it otherwise. For clients that
-    do not do it themselves; off, for with browsers, which do, and with headphones it harms: of speech into a reply that the microphone does not hear it left
-    81 % of the windows (it notices each clip, but words have holes), because it is careful until it knows the echo. It
-    takes 1.5 % of a core for each session while it speaks, and until a second after: of 64 that all speak, a whole."""
+    """Take the assistant's own voice out of the microphone, unless a client wants it otherwise. For clients that do not
+    do it themselves; off, for with browsers, which do, and with headphones it harms: of speech into a reply that the
+    microphone does not hear it left 81 % of the windows (it notices each clip, but words have holes), because it is
+    careful until it knows the echo. It takes 1.5 % of a core for each session while it speaks, and until a second
+    after: of 64 that all speak, a whole."""
     level_gate_db: float | None = Field(None, ge=3, le=40)
     """Speech into a reply counts when it gets as loud as the session's speaker less so many decibels, 10 for example:
     others in the room are further from the microphone. Learned from what was meant for us. Not with a microphone that
