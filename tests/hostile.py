@@ -114,6 +114,8 @@ class Hostile:
                 return dice.choice(("http://127.0.0.1/", "file:///etc/passwd", f"data:image/png;base64,{data}", PIXEL))
             case "item_id" | "id" | "previous_item_id":
                 return dice.choice(ITEMS)
+            case "voice":
+                return dice.choice(("hibari", "humming-low", "alloy", "nobody"))
             case "response_id":
                 return dice.choice(RESPONSES)
             case _:

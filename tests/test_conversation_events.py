@@ -309,7 +309,7 @@ def test_a_guard_that_is_not_installed_is_refused_and_nothing_else_of_the_update
     monkeypatch.setitem(sys.modules, "pywebrtc_audio", None)
 
     async def script() -> None:
-        async with connected(scripted_server(SHORT)) as socket:
+        async with connected(scripted_server(SHORT, vad={"echo_guard": False})) as socket:
             socket.put(update(instructions="Be brief.", vita={"echo_guard": True, "barge_in": "off"}))
             error = (await socket.until("error"))["error"]
             assert (error["code"], error["param"]) == ("unsupported_value", "session.vita.echo_guard")

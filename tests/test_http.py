@@ -14,12 +14,13 @@ from openai.types.realtime import ClientSecretCreateResponse
 from sockets import connected, scripted_server
 from virtual_time import InlineExecutor, run
 
-from vita_duplex.engine.seams import PartFailed
+from vita_duplex.engine.seams import PartFailed, Synthesiser
 from vita_duplex.server import body_limit
 from vita_duplex.server.app import create_app
 from vita_duplex.server.auth import hashed, new_key
 from vita_duplex.server.readiness import FRESH_S
 from vita_duplex.server.server import Server
+from vita_duplex.tts.scripted import HummingVoice
 from vita_duplex.vad.detector import Detector
 from vita_duplex.vad.scripted import LevelVad
 
@@ -252,8 +253,25 @@ def test_a_voice_that_fails_or_hangs_is_seen_and_so_is_its_recovery(monkeypatch:
     async def be_well() -> None:
         pass
 
-    found = readiness(server, speak_by(fail), speak_by(be_well), speak_by(hang))
+    def fall_back_on(second: Synthesiser) -> Callable[[], None]:
+        async def synthesise(text: str) -> Any:
+            yield PartFailed("voice", "out of breath; another voice speaks")
+            async for piece in second.synthesise(text):
+                yield piece
+
+        return lambda: monkeypatch.setattr(voice, "synthesise", synthesise)
+
+    class Mute(HummingVoice):
+        async def synthesise(self, text: str) -> Any:
+            raise PartFailed("voice", "it is lost")
+            yield
+
+    found = readiness(
+        server, speak_by(fail), speak_by(be_well), speak_by(hang), fall_back_on(HummingVoice()), fall_back_on(Mute())
+    )
     assert [(status, body["parts"]["voice"]) for status, body in found] == [
+        (200, True),
+        (503, False),
         (200, True),
         (503, False),
         (200, True),

@@ -30,6 +30,7 @@ from vita_duplex.engine.notices import (
 from vita_duplex.engine.scripted import ScriptedInstance, ScriptedReply
 from vita_duplex.engine.seams import AssistantMessage, Judgement, PartFailed, Query, Samples, UserMessage
 from vita_duplex.engine.session import Heard
+from vita_duplex.tts.fallback import WithFallback
 from vita_duplex.tts.normalise import normalise
 from vita_duplex.tts.scripted import HummingVoice
 from vita_duplex.vad.listener import MicrophoneListener
@@ -334,6 +335,78 @@ def test_a_voice_that_fails_leaves_the_text() -> None:
             assert talk.endings() == [(1, "completed", None)]
             assert talk.text(1) == ["One two three four five.", "Six seven eight nine ten."]
             assert talk.all(PartTrouble) == [PartTrouble("voice", "hoarse")]
+
+    run(script())
+
+
+class Failing(HummingVoice):
+    """Fails in these pieces of a reply, the first being 0, `begun` or before it has said anything."""
+
+    def __init__(self, *pieces: int, begun: bool = False) -> None:
+        super().__init__(pitch_hz=120)
+        self._pieces = pieces
+        self._begun = begun
+        self.asked: list[str] = []
+
+    async def synthesise(self, text: str) -> AsyncGenerator[Samples]:
+        if text not in self.asked:
+            self.asked.append(text)
+        if self.asked.index(text) not in self._pieces:
+            async for samples in super().synthesise(text):
+                yield samples
+        else:
+            if self._begun:
+                yield np.ones(2400, np.float32)
+            raise PartFailed("voice", "hoarse")
+
+
+SENTENCES = ("One two three four five.", "Six seven eight nine ten.", "And that is the end of it all.")
+
+
+@pytest.mark.parametrize(
+    ("voice", "messages", "told_at"),
+    [
+        (Failing(0), ["hoarse; another voice speaks"], [0]),
+        (Failing(1), ["hoarse; another voice speaks"], [1]),
+        (Failing(0, 1, 2), ["hoarse; another voice speaks"], [0]),
+        (Failing(0, begun=True), ["hoarse", "hoarse; another voice speaks"], [0, 1]),
+        (Failing(2, begun=True), ["hoarse"], [2]),
+    ],
+    ids=["first", "second", "all", "in the middle", "in the middle of the last"],
+)
+def test_a_turn_that_another_voice_goes_on_with_says_so_once(
+    voice: Failing, messages: list[str], told_at: list[int]
+) -> None:
+    async def script() -> None:
+        async with conversation(
+            QUERY.model_copy(update={"text": " ".join(SENTENCES)}), voice=WithFallback(voice, HummingVoice())
+        ) as talk:
+            await ask(talk)
+            await talk.silent_until(TurnEnded)
+            assert talk.endings() == [(1, "completed", None)]
+            assert talk.text(1) == list(SENTENCES)
+            assert [trouble.message for trouble in talk.all(PartTrouble)] == messages
+            notices = [notice for _, notice in talk.told]
+            pieces = [notices.index(one) for one in talk.all(PartTrouble)]
+            texts = [place for place, one in enumerate(notices) if isinstance(one, TurnAudio) and one.text is not None]
+            # The trouble comes just before the first sound of the other voice, or after the last of what is cut.
+            assert [sum(place < piece for place in texts) for piece in pieces] == [
+                at + (not message.endswith("speaks")) for at, message in zip(told_at, messages, strict=True)
+            ]
+
+    run(script())
+
+
+def test_a_turn_that_no_voice_speaks_is_told_and_goes_out_as_text() -> None:
+    async def script() -> None:
+        reply = QUERY.model_copy(update={"text": " ".join(SENTENCES)})
+        async with conversation(reply, voice=WithFallback(Failing(0, 1, 2), Failing(0, 1))) as talk:
+            await ask(talk)
+            await talk.silent_until(TurnEnded)
+            assert talk.endings() == [(1, "completed", None)]
+            assert talk.text(1) == list(SENTENCES)
+            messages = [trouble.message for trouble in talk.all(PartTrouble)]
+            assert messages == ["hoarse", "hoarse", "hoarse; another voice speaks"]
 
     run(script())
 

@@ -32,7 +32,8 @@ LONG = "One two three, four five six. " * 334
 
 async def all_of(voice: Synthesiser, text: str) -> Samples:
     async with aclosing(voice.synthesise(text)) as speech:
-        return np.concatenate([np.zeros(0, np.float32), *[samples async for samples in speech]])
+        said = [samples async for samples in speech]
+        return np.concatenate([np.zeros(0, np.float32), *[one for one in said if not isinstance(one, PartFailed)]])
 
 
 async def until_failure(voice: Synthesiser, text: str) -> tuple[list[float], str]:
@@ -40,6 +41,7 @@ async def until_failure(voice: Synthesiser, text: str) -> tuple[list[float], str
     came: list[float] = []
     try:
         async for samples in voice.synthesise(text):
+            assert not isinstance(samples, PartFailed)
             came += samples.tolist()
     except PartFailed as failure:
         return came, failure.message
@@ -318,6 +320,22 @@ def test_the_fallback_speaks_while_the_first_voice_rests() -> None:
         await asyncio.sleep(0.2)
         assert (await all_of(voice, "gh")).tolist() == [1.0] * 2
         assert first.asked == ["abcd", "abcd", "gh"]
+
+    run_virtually(main())
+
+
+def test_each_piece_of_the_fallback_begins_with_the_reason() -> None:
+    async def reasons(voice: Synthesiser) -> list[str]:
+        async with aclosing(voice.synthesise("ab")) as speech:
+            return [one.message if isinstance(one, PartFailed) else "sound" async for one in speech]
+
+    async def main() -> None:
+        first = Numbers(1.0)
+        voice = WithFallback(first, Numbers(2.0))
+        assert await reasons(voice) == ["sound"]
+        first.fails_after = 0
+        for _ in range(2):
+            assert await reasons(voice) == ["scripted; another voice speaks", "sound"]
 
     run_virtually(main())
 

@@ -192,7 +192,7 @@ class Duplex:
 
     def _change_settings(self, wanted: SettingsChanged) -> list[Command]:
         """What has begun stays: a held reply waits for its verdict, and who is being heard is judged, even with
-        `off`. The verdict is compared with the threshold once, when it is used, so it is never half the old one."""
+        `off`. A verdict is compared with the threshold once, when it is used."""
         changes = {"barge_in": wanted.barge_in, "verdict_threshold": wanted.verdict_threshold}
         self.config = self.config.model_copy(update=changes)
         return []

@@ -221,8 +221,9 @@ class Synthesiser(Protocol):
     rate: int
     """Samples per second of what it yields."""
 
-    def synthesise(self, text: str) -> AsyncGenerator[Samples]:
-        """Speak one piece of text. Closing the iterator cancels.
+    def synthesise(self, text: str) -> AsyncGenerator["Samples | PartFailed"]:
+        """Speak one piece of text. Closing the iterator cancels. A failure that is yielded says why another voice
+        speaks it.
 
         Errors: `PartFailed` when this text cannot be spoken.
         """
@@ -253,7 +254,7 @@ class Chunk:
     text: str | None = None
     """The piece's text, with its first chunk."""
     error: str | None = None
-    """Why this piece has no sound, or not all of it; comes once, without samples."""
+    """Why this piece has no sound, or not all of it, or that of another voice; comes once."""
 
 
 class Speech(Protocol):

@@ -49,7 +49,8 @@ class Readiness:
 
     async def _speak(self) -> None:
         async with aclosing(self._parts.voice.synthesise("Yes.")) as pieces:
-            await anext(pieces)
+            while isinstance(await anext(pieces), PartFailed):
+                pass  # another voice speaks, if it can
 
 
 async def _works(attempt: Coroutine[Any, Any, None]) -> bool:

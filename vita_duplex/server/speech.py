@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from vita_duplex.engine.seams import Samples, Synthesiser
+from vita_duplex.engine.seams import PartFailed, Samples, Synthesiser
 from vita_duplex.server.audio_formats import DEFAULT
 from vita_duplex.server.auth import Caller
 from vita_duplex.server.chat_requests import Text
@@ -141,5 +141,7 @@ async def _spoken(voice: Synthesiser, seats: Seats | None, pieces: list[str]) ->
                         samples = await anext(sound, None)
                 if samples is None:
                     break
+                if isinstance(samples, PartFailed):
+                    continue  # another voice speaks; there is nothing here to say it with
                 made += len(samples)
                 yield samples

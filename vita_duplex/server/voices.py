@@ -113,6 +113,8 @@ async def _timed(voice: Synthesiser, text: str) -> tuple[float, float, float]:
     first, count, begun = math.inf, 0, time.perf_counter()
     async with aclosing(voice.synthesise(normalise(text))) as speech:
         async for samples in speech:
+            if isinstance(samples, PartFailed):
+                continue  # the fallback speaks, and is measured
             first = min(first, time.perf_counter() - begun)
             count += len(samples)
     return first, time.perf_counter() - begun, count / voice.rate or math.inf

@@ -19,17 +19,19 @@ REST_S = 10.0
 class WithFallback:
     """Speaks with `first`, or with `second` at the rate of `first`.
 
-    A piece of which `first` has said something already is not begun again: its failure goes to the caller.
+    A piece of which `first` has said something already is not begun again: its failure goes to the caller. One that
+    `second` speaks begins with the failure for which `first` rests.
     """
 
     def __init__(self, first: Synthesiser, second: Synthesiser) -> None:
         self.rate = first.rate
         self._first, self._second = first, second
         self._rests_until = float("-inf")
+        self._failure: PartFailed | None = None
 
-    async def synthesise(self, text: str) -> AsyncGenerator[Samples]:
+    async def synthesise(self, text: str) -> AsyncGenerator[Samples | PartFailed]:
         now = asyncio.get_running_loop().time
-        if now() >= self._rests_until:
+        if self._failure is None or now() >= self._rests_until:
             begun = False
             try:
                 async with aclosing(self._first.synthesise(text)) as voice:
@@ -38,18 +40,20 @@ class WithFallback:
                         yield samples
                 return
             except PartFailed as failure:
-                self._rests_until = now() + REST_S
+                self._rests_until, self._failure = now() + REST_S, failure
                 log.warning("%s; the fallback voice speaks for %.0f s", failure, REST_S)
                 if begun:
                     raise
+        yield PartFailed("voice", f"{self._failure.message}; another voice speaks")
         async with aclosing(self._at_my_rate(text)) as voice:
             async for samples in voice:
                 yield samples
 
-    async def _at_my_rate(self, text: str) -> AsyncGenerator[Samples]:
+    async def _at_my_rate(self, text: str) -> AsyncGenerator[Samples | PartFailed]:
         resampler = soxr.ResampleStream(self._second.rate, self.rate, 1, dtype="float32")
         async with aclosing(self._second.synthesise(text)) as voice:
             async for samples in voice:
+                assert not isinstance(samples, PartFailed), "it has no fallback of its own"
                 converted = resampler.resample_chunk(samples)
                 if len(converted):
                     yield converted

@@ -49,6 +49,9 @@ class Piece:
     guessed: bool = False
     """Its length was told before it was known."""
     error: str | None = None
+    """Told with its last sample, or in the place of it."""
+    trouble: str | None = None
+    """Told with its first sample, once in a turn: another voice speaks."""
 
 
 class PacedSpeech:
@@ -68,6 +71,7 @@ class PacedSpeech:
         self._chunk = synthesiser.rate * CHUNK_MS // 1000
         self._fade = synthesiser.rate * FADE_MS // 1000
         self._start = self._chunk + self._fade
+        self._troubled = False  # it was told that another voice speaks; once is enough
         self._faded = False  # what was sent last ended in a fade
         self._sentences = Sentences()
         self._silence: asyncio.TimerHandle | None = None
@@ -146,6 +150,9 @@ class PacedSpeech:
             return
         async with aclosing(self._synthesiser.synthesise(sayable)) as voice:
             while (samples := await self._next_of(voice)) is not None:
+                if isinstance(samples, PartFailed):
+                    piece.trouble = samples.message
+                    continue
                 # What waits for room is already in hand: that it was the last is known early.
                 while self.synthesised - self._pacer.sent > AHEAD_S * self._pacer.rate:
                     self._room.clear()
@@ -157,7 +164,7 @@ class PacedSpeech:
                 piece.unsent.append(samples)
                 self._changed.set()
 
-    async def _next_of(self, voice: AsyncGenerator[Samples]) -> Samples | None:
+    async def _next_of(self, voice: AsyncGenerator[Samples | PartFailed]) -> Samples | PartFailed | None:
         if self._seats is None:
             return await anext(voice, None)
         ahead = (self.synthesised - self.heard()) / self._pacer.rate
@@ -239,8 +246,10 @@ class PacedSpeech:
         self._pacer.send(len(samples), now)
         self._room.set()
         text, piece.told = None if piece.told else piece.text, True
+        trouble = None if self._troubled else piece.trouble
+        self._troubled = self._troubled or trouble is not None
         piece.guessed = not piece.complete
-        return Chunk(samples, piece.samples if piece.complete else self._at_least(piece), text)
+        return Chunk(samples, piece.samples if piece.complete else self._at_least(piece), text, trouble)
 
     def _at_least(self, piece: Piece) -> int:
         """The length of a piece of which more may come, rather too long: nothing unheard may count as heard."""
