@@ -177,7 +177,7 @@ export default {
   "settings.voice": "音色",
   "settings.barge_in": "在回答过程中我说话时",
   "settings.barge_in.hold": "先暂停，再判断",
-  "settings.barge_in.verdict": "判断之前继续说",
+  "settings.barge_in.verdict": "判断之前不停",
   "settings.barge_in.off": "不理会",
   "settings.verdict_threshold": "回答所需的把握（0 到 1）",
   "settings.verdict_threshold.why": "即确定是对模型说的程度；低于此值的话被当作噪音或对别人说的话而忽略",
