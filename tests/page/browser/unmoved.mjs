@@ -1,9 +1,12 @@
 // Sounds that are not meant for the model, each said into an answer of the default models; the first answer is left alone:
-// node unmoved.mjs configuration recording…  ->  {asked, played, sent, held, resumed, status, words} of each, in a line
+// node unmoved.mjs configuration folder recording…  ->  seen.json: [{played, sent, held, resumed, loudest, status, words}]
+
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 
 import { Server, ask, drained, microphone, openBrowser, openPage, reports, until } from "./harness.mjs";
 
-const [config, ...recordings] = process.argv.slice(2);
+const [config, folder, ...recordings] = process.argv.slice(2);
 const QUESTION = "Can you tell me about the sun?";
 const server = await Server.start(config);
 
@@ -25,7 +28,9 @@ async function answered(recording) {
 }
 
 try {
-  for (const recording of [null, ...recordings]) console.log(JSON.stringify(await answered(recording)));
+  const seen = [];
+  for (const recording of [null, ...recordings]) seen.push(await answered(recording));
+  writeFileSync(join(folder, "seen.json"), JSON.stringify(seen));
 } finally {
   await server.stop();
 }
