@@ -8,6 +8,7 @@ import pytest
 import soundfile
 from browsing import PAGE, node, what_is_missing
 from served import TINY_VITA
+from sounds import RATE, cough, speech
 from test_conversation import heard_words, words
 
 pytestmark = [
@@ -38,3 +39,19 @@ def test_what_the_default_models_say_through_the_page_is_what_it_shows(tmp_path:
     assert jiwer.wer("go forward ten meters", words(seen["asked"])) <= 0.25
     heard, rate = soundfile.read(tmp_path / "heard.wav", dtype="float32")
     assert jiwer.wer(words(seen["shown"]), heard_words(heard, rate)) <= 0.2
+
+
+def test_an_mm_hm_and_a_cough_leave_the_answer_of_the_default_models_as_it_was(tmp_path: Path) -> None:
+    """Every sample that was sent is played once, and the words are those of the answer that was left alone. The samples
+    need not be: where an answer is cut into pieces for the voice depends on when its words come."""
+    for name, samples in (("mm-hm", speech("Mm-hm.")), ("cough", cough())):
+        soundfile.write(tmp_path / f"{name}.wav", samples, RATE, subtype="PCM_16")
+    recordings = [str(tmp_path / name) for name in ("mm-hm", "cough")]
+    assert node(str(TESTS / "unmoved.mjs"), "configs/cpu.yaml", str(tmp_path), *recordings) == 0
+    alone, *disturbed = json.loads((tmp_path / "seen.json").read_text())
+    assert alone["held"] == 0
+    assert disturbed[0]["held"] > 0
+    for seen in disturbed:
+        assert seen["loudest"] > 3000, "the microphone heard nothing"
+        assert (seen["held"], seen["played"]) == (seen["resumed"], seen["sent"])
+        assert (seen["status"], seen["words"]) == (["completed"], alone["words"])

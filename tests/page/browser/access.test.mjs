@@ -30,6 +30,7 @@ async function violations(page) {
 }
 
 const overflow = (page) => page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
+const overflowOf = (page, selector) => page.locator(selector).evaluate((node) => node.scrollWidth - node.clientWidth);
 
 for (const colorScheme of ["light", "dark"]) {
   test(`the talk page in ${colorScheme}: idle, in the middle of a talk and with its settings open`, async () => {
@@ -44,6 +45,7 @@ for (const colorScheme of ["light", "dark"]) {
     await page.click("#open-settings");
     assert.deepEqual(await violations(page), []);
     assert.ok((await overflow(page)) <= 0, "the settings are wider than a phone");
+    assert.ok((await overflowOf(page, "#settings")) <= 0, "a setting is wider than its dialog");
     assert.deepEqual(page.errors, []);
     await page.context().close();
   });

@@ -44,7 +44,7 @@ test("settings are kept, change the language at once, and reach the server", asy
   await until(() => inEffect(events).vita.barge_in === "hold" && !inEffect(events).vita.echo_guard, 5000);
   assert.equal(inEffect(events).vita.verdict_threshold, 0.5);
   await page.click("#open-settings");
-  assert.match(await text(page, "[name=barge_in] option:checked"), /the server's: Pause, then decide/);
+  assert.match(await text(page, "[name=barge_in] option:checked"), /the server's: Pause first, then judge/);
   assert.match(await page.getAttribute("[name=verdict_threshold]", "placeholder"), /0\.5/);
   assert.deepEqual(page.errors, []);
   await page.context().close();
