@@ -12,7 +12,7 @@ const TURNS = 700; // of five seconds
 const WORDS = "An answer of the usual length, in a sentence or two.";
 const PCM = Buffer.alloc(2 * 2400); // 100 ms
 
-const IDLE_MS = 40; // a process that has nothing to do wakes up this late at most, or others need the machine
+const IDLE_MS = 60; // a process with nothing to do that wakes up later than this has to share the machine with others
 
 const server = await serve("tests/page/browser/once.yaml");
 const browser = await browse(microphone([], 120));
