@@ -164,7 +164,7 @@ class VadConfig(BaseModel):
     echo_guard: bool = False
     """Take the assistant's own voice out of the microphone, for clients that do not do it themselves. Off, for with
     browsers, which do, and with headphones it harms: of speech into a reply that the microphone does not hear it left
-    81 % of the windows (it notices each clip, but words have holes), because it is careful until it knows the echo. It
+    79 % of the windows (it notices each clip, but words have holes), because it is careful until it knows the echo. It
     takes 1.5 % of a core for each session while it speaks, and until a second after: of 64 that all speak, a whole."""
     turn_end: Literal["smart-turn"] | None = None
     """The end-of-turn model: used with `endpoint.hint`, and by clients that ask for `semantic_vad`. Takes 0.15 s of one
