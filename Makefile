@@ -69,7 +69,7 @@ bench-vita: install     ## the first half of it: VITA's parts on a stand-in chec
 overlaps: install       ## what ends a reply: hold and verdict against the detector alone, on the labelled set
 	@PYTHONPATH=. $(BIN)/python tests/overlaps.py
 
-eval: install           ## the ears measured: ends of turns, echo, level, noise; draws docs/ears.svg
+eval: install           ## the ears measured: ends of turns, echo, level, noise; draws docs/ears.svg (15 minutes)
 	@PYTHONPATH=. $(BIN)/python tests/ears.py $(ARGS)
 
 lock:                   ## resolve requirements/cpu.lock anew (ARGS=--upgrade for newer versions)

@@ -1,11 +1,18 @@
 """Whether the words so far are all there will be."""
 
 import csv
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
+import sounds
+from overlaps import Storyteller
+from virtual_time import InlineExecutor, run
 
+from vita_duplex.engine.cascade import Cascade
 from vita_duplex.engine.completeness import CLOSED, DOUBTFUL, OPEN, completeness
+from vita_duplex.engine.judge import Judge
+from vita_duplex.engine.seams import Judgement, Query, Samples, Transcript, Utterance
 
 
 @pytest.mark.parametrize(
@@ -53,3 +60,18 @@ def test_of_sentences_that_are_whole_few_wait_for_more() -> None:
         said = {row["what"] for row in csv.DictReader(file, delimiter="\t") if row["what"].endswith((".", "?", "!"))}
     assert len(said) > 100
     assert sum(completeness(text) < CLOSED for text in said) <= 0.05 * len(said)
+
+
+def test_the_cpu_default_tells_what_it_makes_of_the_words() -> None:
+    class Ears:
+        def transcribe(self, samples: Samples) -> Transcript:
+            return Transcript("What is the", -0.1)
+
+    async def script() -> Judgement:
+        cascade = Cascade("a", Ears(), Judge(), Storyteller(), InlineExecutor())  # type: ignore[arg-type]
+        async with aclosing(cascade.answer(Query((), (Utterance(1, sounds.silence(1.0)),)))) as items:
+            judgement = await anext(items)
+        assert isinstance(judgement, Judgement)
+        return judgement
+
+    assert run(script()).finished == OPEN

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from threadpoolctl import threadpool_info
 from virtual_time import InlineExecutor, run
 
 from vita_duplex.engine.seams import Probabilities, VadState, Windows
@@ -174,3 +175,10 @@ def test_silero_hears_many_at_once_as_it_hears_each_alone() -> None:
     assert np.abs(together - expected).max() < 1e-5
     assert expected.max() > 0.95
     assert expected.min() < 0.05
+
+
+@pytest.mark.real
+def test_matrix_products_take_no_second_core() -> None:
+    Silero()
+    threads = [pool["num_threads"] for pool in threadpool_info() if pool["internal_api"] == "openblas"]
+    assert set(threads) <= {1}

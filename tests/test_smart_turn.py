@@ -1,18 +1,23 @@
 """The end of a turn: who is asked, what an answer does, and what the real model makes of real speech."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from importlib.util import find_spec
 from itertools import count
 
 import numpy as np
 import pytest
 import sounds
+from conversations import conversation
+from overlaps import Storyteller
 from test_listener import listen, sound
 from virtual_time import InlineExecutor, run
 
+from vita_duplex.engine.cascade import Cascade
 from vita_duplex.engine.duplex import DuplexConfig
 from vita_duplex.engine.events import SpeechEnded, SpeechPaused
+from vita_duplex.engine.judge import Judge
+from vita_duplex.engine.notices import UserStopped
 from vita_duplex.engine.seams import Samples
 from vita_duplex.engine.session import Heard
 from vita_duplex.server.client_events import SessionUpdateFields
@@ -21,7 +26,9 @@ from vita_duplex.server.voice_names import VoiceNames
 from vita_duplex.vad.detector import Detector
 from vita_duplex.vad.endpoint import WINDOW, EndpointConfig
 from vita_duplex.vad.listener import MicrophoneListener
+from vita_duplex.vad.moonshine import Moonshine
 from vita_duplex.vad.scripted import LevelVad
+from vita_duplex.vad.silero import Silero
 from vita_duplex.vad.smart_turn import WAITING_LIMIT, SmartTurn, TurnJudge, features
 
 
@@ -137,6 +144,29 @@ class TestReal:
         early = smart_turn.completeness(np.pad(samples[: len(samples) * 6 // 10], (0, 3200)))
         assert early <= 0.2
         assert smart_turn.completeness(np.pad(samples, (0, 1600))) >= 0.8
+
+    @pytest.mark.parametrize(("hint", "utterances"), [(True, 1), (False, 2)])
+    def test_a_question_with_a_pause_in_it_is_one_utterance(
+        self, smart_turn: SmartTurn, hint: bool, utterances: int
+    ) -> None:
+        """Through the CPU default's instance and session; Smart-Turn alone takes the first part for finished."""
+
+        class Ears(MicrophoneListener):
+            def __init__(self, detector: Detector, _: EndpointConfig, numbers: Iterator[int]) -> None:
+                config = EndpointConfig(hint=hint)
+                super().__init__(detector, config, numbers, TurnJudge(smart_turn, InlineExecutor()))
+
+        async def script() -> int:
+            executor = InlineExecutor()
+            mind = [Cascade(name, Moonshine(), Judge(), Storyteller(), executor) for name in "ab"]  # type: ignore[arg-type]
+            async with conversation(instances=mind, vad=Silero(), ears=Ears) as talk:  # type: ignore[arg-type]
+                await talk.hear(sounds.speech("Please remind me to,")[:-12_000])
+                await talk.be_silent(0.7)
+                await talk.hear(sounds.speech("call my mother tomorrow afternoon.")[9000:])
+                await talk.be_silent(2.5)
+                return len(talk.all(UserStopped))
+
+        assert run(script()) == utterances
 
 
 def test_the_features_are_those_of_whisper() -> None:

@@ -27,9 +27,9 @@ EAGERNESS = {
     "low": {"silence_ms": 1000, "quick_ms": 600, "patient_ms": 4000},
     "high": {"silence_ms": 350, "quick_ms": 320, "patient_ms": 800},
 }
-"""`semantic_vad`: the silences that end an utterance; the server's own for `medium` and `auto`. `quick_ms` and
-`patient_ms` count where the server has an end-of-turn model, elsewhere the silence alone; below 300 ms people get cut
-off. OpenAI waits up to 8, 4 and 2 s."""
+"""`semantic_vad`: the silences that end an utterance; the server's own for `medium` and `auto`. `quick_ms` counts where
+the server has an end-of-turn model, `patient_ms` also where the engine has ears with text; elsewhere the silence alone.
+Below 300 ms people get cut off. OpenAI waits up to 8, 4 and 2 s."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from vita_duplex.engine.seams import Probabilities, Vad, VadState, Windows
 
 TICK_S = 0.008
 """Between the beginnings of two runs. One session's windows, 32 ms apart, never wait and run singly; those of 64
-sessions run sixteen at a time, which takes less than half of the time (`tools/bench_ears.py`) and makes them 8 ms late
-at most; a run per 32 ms would save 7 % more."""
+sessions run sixteen at a time, which takes a quarter of the time (`tools/bench_ears.py`) and makes them 8 ms late at
+most; all 64 in a run per 32 ms would take a sixth, and be late."""
 
 
 @dataclass(frozen=True, slots=True)
