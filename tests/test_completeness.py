@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import sounds
 from overlaps import Storyteller
-from virtual_time import InlineExecutor, run
+from virtual_time import run
 
 from vita_duplex.engine.cascade import Cascade
 from vita_duplex.engine.completeness import CLOSED, DOUBTFUL, OPEN, completeness
@@ -64,11 +64,11 @@ def test_of_sentences_that_are_whole_few_wait_for_more() -> None:
 
 def test_the_cpu_default_tells_what_it_makes_of_the_words() -> None:
     class Ears:
-        def transcribe(self, samples: Samples) -> Transcript:
+        async def hear(self, samples: Samples, language: str | None = None) -> Transcript:
             return Transcript("What is the", -0.1)
 
     async def script() -> Judgement:
-        cascade = Cascade("a", Ears(), Judge(), Storyteller(), InlineExecutor())  # type: ignore[arg-type]
+        cascade = Cascade("a", Ears(), Judge(), Storyteller())  # type: ignore[arg-type]
         async with aclosing(cascade.answer(Query((), (Utterance(1, sounds.silence(1.0)),)))) as items:
             judgement = await anext(items)
         assert isinstance(judgement, Judgement)

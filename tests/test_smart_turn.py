@@ -24,6 +24,7 @@ from vita_duplex.server.client_events import SessionUpdateFields
 from vita_duplex.server.session_settings import SessionSettings
 from vita_duplex.server.voice_names import VoiceNames
 from vita_duplex.vad.detector import Detector
+from vita_duplex.vad.ears import LocalEars
 from vita_duplex.vad.endpoint import WINDOW, EndpointConfig
 from vita_duplex.vad.listener import MicrophoneListener
 from vita_duplex.vad.moonshine import Moonshine
@@ -157,8 +158,8 @@ class TestReal:
                 super().__init__(detector, config, numbers, TurnJudge(smart_turn, InlineExecutor()))
 
         async def script() -> int:
-            executor = InlineExecutor()
-            mind = [Cascade(name, Moonshine(), Judge(), Storyteller(), executor) for name in "ab"]  # type: ignore[arg-type]
+            ears = LocalEars(Moonshine(), InlineExecutor())
+            mind = [Cascade(name, ears, Judge(), Storyteller()) for name in "ab"]  # type: ignore[arg-type]
             async with conversation(instances=mind, vad=Silero(), ears=Ears) as talk:  # type: ignore[arg-type]
                 await talk.hear(sounds.speech("Please remind me to,")[:-12_000])
                 await talk.be_silent(0.7)
