@@ -165,7 +165,7 @@ class VadConfig(BaseModel):
     the set of `make overlaps` one more interruption of 68 was judged wrongly."""
     echo_guard: bool = False
     """Take the assistant's own voice out of the microphone, unless a client wants it otherwise. For clients that do not
-    do it themselves; off, for with browsers, which do, and with headphones it harms: of speech into a reply that the
+    do it themselves; off, for where there is no echo it harms, as with headphones: of speech into a reply that the
     microphone does not hear it left 79 % of the windows (it notices each clip, but words have holes), because it is
     careful until it knows the echo. It takes 1.5 % of a core for each session while it speaks, and until a second
     after: of 64 that all speak, a whole."""
