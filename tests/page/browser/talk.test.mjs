@@ -39,7 +39,7 @@ test("what is not meant for the model holds the answer, and every sample of it i
   const page = await openPage(browser, once.url);
   await page.click("#talk");
   await drained(page, 1);
-  await sleep(500); // the tap's last block
+  await sleep(1500); // the tap's last block
   assert.equal((await reports(page, "held")).length, 1);
   assert.equal((await reports(page, "resumed")).length, 1);
   assert.equal(await page.locator(".overheard .token").innerText(), "<2>");
