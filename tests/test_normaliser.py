@@ -64,6 +64,20 @@ def test_it_comes_back_when_its_process_was_killed(normaliser: Normaliser) -> No
     assert normaliser._process.pid != first
 
 
+@pytest.mark.real
+def test_loading_the_grammars_does_not_count_as_work_on_a_text(
+    normaliser: Normaliser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LIMIT_S", 0.3)  # they take longer
+    assert ask(normaliser, WRITTEN) == [SAID]
+
+
+def test_half_an_answer_is_none(normaliser: Normaliser, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = instead(monkeypatch, """print('"It opens', end="", flush=True); input()""")
+    assert ask(normaliser, WRITTEN) == [WRITTEN]
+    assert len(started) == 2
+
+
 def test_plain_text_needs_no_process(normaliser: Normaliser, monkeypatch: pytest.MonkeyPatch) -> None:
     started = instead(monkeypatch, "")
     assert ask(normaliser, "It opens, **quietly**.") == ["It opens, quietly."]

@@ -234,3 +234,23 @@ async def test_keys_and_limits_are_those_of_sessions() -> None:
     assert (await refused(server)).code == "session_limit_reached"
     server.drain.begin(0)
     assert (await refused(server)).code == "server_draining"
+
+
+async def test_a_text_without_a_place_is_not_read_out() -> None:
+    """What reads out is one process for all sessions."""
+    read: list[str] = []
+
+    async def reading(text: str, language: str) -> str:
+        read.append(text)
+        return text
+
+    server = scripted_server(server={"max_sessions": 1})
+    assert server.parts is not None
+    server.parts = replace(server.parts, normaliser=reading)  # type: ignore[arg-type]
+    ticket = server.admission.ask(None, 0, may_wait=False)
+    assert (await refused(server, input="It costs $9.")).code == "session_limit_reached"
+    assert read == []
+    server.leave(ticket)  # type: ignore[arg-type]
+    assert (await speak(server, input="It costs $9."))[1]
+    assert read == ["It costs $9."]
+    assert server.admission.running == 0

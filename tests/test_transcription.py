@@ -140,10 +140,10 @@ def test_the_language_is_a_hint_for_the_ears_and_for_the_model() -> None:
         assert server.parts is not None
         server.parts = replace(server.parts, ears=ears)
         async with connected(server) as socket:
-            socket.put(update(audio={"input": {"transcription": {"model": "whisper-1", "language": "zh"}}}))
+            socket.put(update(audio={"input": {"transcription": {"model": "whisper-1", "language": "zh_CN"}}}))
             updated = await socket.until("session.updated")
             told = updated["session"]["audio"]["input"]["transcription"]
-            assert told == {"model": "whisper-1", "language": "zh"}
+            assert told == {"model": "whisper-1", "language": "zh_CN"}
             await socket.speak()
             await socket.until(COMPLETED)
             assert [language for _, language in ears.heard] == ["zh"]

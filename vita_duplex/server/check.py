@@ -87,10 +87,8 @@ def _vad(config: Config) -> Finding:
 
 def _ears(config: Config) -> Finding:
     if config.ears.kind is None and not config.reads_only:
-        return True, "the model's own" if config.engine.kind in (
-            "vita",
-            "remote",
-        ) else "not needed by this configuration"
+        hears = config.engine.kind in ("vita", "remote")
+        return True, "the model's own" if hears else "not needed by this configuration"
     names = {"whisper": "whisper base", "openai": f"{config.ears.openai.model} at {config.ears.openai.url}"}
     name = names.get(config.ears.kind or "", f"moonshine tiny-en {_version('moonshine-voice')}")
     return _loads(lambda: load_ears(config.ears, needed=True), name)

@@ -108,8 +108,9 @@ class SessionSettings:
 
     @property
     def language(self) -> str | None:
-        """What the user speaks, if the client has said it."""
-        return self.transcription.language if self.transcription else None
+        """What the user speaks (ISO 639-1), if the client has said it: of "zh-CN" the first part."""
+        said = self.transcription.language if self.transcription else None
+        return said and said.replace("_", "-").split("-")[0].lower()
 
     @property
     def answers_speech(self) -> bool:

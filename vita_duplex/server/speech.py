@@ -1,7 +1,7 @@
 """`POST /v1/audio/speech`: the server's voice reads a text, streamed as it is synthesised, in OpenAI's form."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Annotated, Any, Literal
 
@@ -66,10 +66,7 @@ def router(server: Server, caller: Callable[..., Awaitable[Caller]]) -> APIRoute
         assert server.parts is not None
         names = server.parts.voice_names
         voice = server.parts.voice_of(names.chosen(body.voice, "voice") if body.voice is not None else None)
-        pieces = await _pieces(body.input, server.parts.normaliser)
-        if not pieces:
-            raise ClientError("invalid_value", "there is nothing in it that can be said", param="input")
-        portions = _portions(server, caller, voice, pieces, body.response_format, len(await request.body()))
+        portions = _portions(server, caller, voice, body, len(await request.body()))
         try:
             first = await unless_gone(request, anext(portions, b""))
         except BaseException:
@@ -100,26 +97,32 @@ def _check(body: SpeechRequest) -> None:
         raise ClientError("unsupported_value", "The sound is streamed as it is, not as events.", param="stream_format")
 
 
-async def _pieces(text: str, normalise: Normalise) -> list[str]:
-    """The sayable form of each piece of a text, the first one short."""
+async def _pieces(text: str, normalise: Normalise) -> AsyncGenerator[str]:
+    """The sayable form of each piece of a text, the first one short. Errors: `ClientError` if none can be said."""
     sentences = Sentences()
     language: Language = "en"
-    sayable: list[str] = []
+    empty = True
     for piece in [*sentences.push(text, 0.0), *sentences.finish()]:
         language = language_of(piece, language)
-        sayable.append(await normalise(piece, language))
-    return [piece for piece in sayable if piece]
+        if sayable := await normalise(piece, language):
+            empty = False
+            yield sayable
+    if empty:
+        raise ClientError("invalid_value", "there is nothing in it that can be said", param="input")
 
 
 async def _portions(
-    server: Server, caller: Caller, voice: Synthesiser, pieces: list[str], response_format: str, size: int
+    server: Server, caller: Caller, voice: Synthesiser, body: SpeechRequest, size: int
 ) -> AsyncGenerator[bytes]:
-    """The sound file. Errors: `NoPlace`, `PartFailed`."""
+    """The sound file. Errors: `NoPlace`, `ClientError`, `PartFailed`."""
     assert server.parts is not None
     with place(server, caller, PATH, size):
         rate = DEFAULT.rate
-        resampler, file = Resampler(voice.rate, rate), encoder(response_format, rate)
-        async with aclosing(_spoken(voice, server.parts.seats, pieces)) as speech:
+        resampler, file = Resampler(voice.rate, rate), encoder(body.response_format, rate)
+        async with (
+            aclosing(_pieces(body.input, server.parts.normaliser)) as pieces,
+            aclosing(_spoken(voice, server.parts.seats, pieces)) as speech,
+        ):
             async for samples in speech:
                 if portion := await asyncio.to_thread(file.push, resampler.push(samples)):
                     yield portion
@@ -128,11 +131,11 @@ async def _portions(
             yield rest
 
 
-async def _spoken(voice: Synthesiser, seats: Seats | None, pieces: list[str]) -> AsyncGenerator[Samples]:
+async def _spoken(voice: Synthesiser, seats: Seats | None, pieces: AsyncIterator[str]) -> AsyncGenerator[Samples]:
     """At the voice's own rate. Errors: `PartFailed`."""
     now = asyncio.get_running_loop().time
     began, made = now(), 0
-    for piece in pieces:
+    async for piece in pieces:
         async with aclosing(voice.synthesise(piece)) as sound:
             while True:
                 if seats is None:

@@ -1,7 +1,8 @@
 """Normalising beside the event loop: the grammars keep Python's lock for 7 to 12 ms a sentence.
 
 In a thread they would stop every session for so long, and with 64 sessions somebody says a number all the time. So they
-run in a process of their own. Run as a program this file is that process: a line of JSON in, a line of JSON out.
+run in a process of their own. Run as a program this file is that process: an empty line when the grammars are loaded,
+then a line of JSON in, a line of JSON out.
 """
 
 import asyncio
@@ -22,6 +23,8 @@ Normalise = Callable[[str, Language], Awaitable[str]]
 LIMIT_S = 3.0
 """For one piece; others wait for it. The grammars take longer than its length would say: 0.9 s for 5,000 characters
 with 200 numbers, 4.6 s for 19,000 with 800."""
+START_S = 30.0
+"""For loading the grammars: 1 s where they were read before, several with cold disks and busy cores."""
 TRIES = 2
 """Of a piece whose process has ended: somebody may have killed it before, but what ends it again is the text."""
 
@@ -48,8 +51,7 @@ class Normaliser:
         return await asyncio.get_running_loop().run_in_executor(self._executor, self._ask, text, language)
 
     async def warm(self) -> None:
-        """Load the grammars of both languages (1 s)."""
-        await self("1 一", "zh")
+        """Begin the process (1 s)."""
         await self("1 one", "en")
 
     def close(self) -> None:
@@ -67,8 +69,8 @@ class Normaliser:
                 print(json.dumps([text, language]), file=process.stdin, flush=True)
                 if answer := process.stdout.readline():
                     return str(json.loads(answer))
-            except OSError:
-                pass  # it is gone
+            except (OSError, ValueError):
+                pass  # it is gone, perhaps in the middle of its answer
             finally:
                 limit.cancel()
             self._stop()
@@ -83,7 +85,7 @@ class Normaliser:
 
 def _start() -> "subprocess.Popen[str]":
     """In a session of its own: Ctrl-C is for the server, which then ends it. Errors that it prints may have words."""
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-m", "vita_duplex.tts.normaliser"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -91,8 +93,17 @@ def _start() -> "subprocess.Popen[str]":
         text=True,
         start_new_session=True,
     )
+    assert process.stdout
+    limit = Timer(START_S, process.kill)
+    limit.start()
+    process.stdout.readline()
+    limit.cancel()
+    return process
 
 
 if __name__ == "__main__":
+    normalise("1 一")  # the grammars of both languages load with the first number
+    normalise("1 one")
+    print(flush=True)
     for line in sys.stdin:
         print(json.dumps(normalise(*json.loads(line))), flush=True)

@@ -82,14 +82,13 @@ class Whisper:
         """Text, mean log-probability of its tokens, and how many there are."""
         features = log_mel(np.pad(samples, (0, LONGEST - samples.size)))[None]  # [1, 80, 3000]
         frames = self._model.encode(self._storage(np.ascontiguousarray(features)))  # [1, 1500, 512]
-        mark = f"<|{(language or '').lower().replace('_', '-').split('-')[0]}|>"
+        mark = f"<|{language}|>"
         if self._tokens.token_to_id(mark) is None:
             mark = self._model.detect_language(frames)[0][0][0]
         before = WRITTEN_AS.get(mark.strip("<|>"))
-        prompt = [
-            *(["<|startofprev|>", *self._tokens.encode(before, add_special_tokens=False).tokens] if before else [])
-        ]
-        prompt += ["<|startoftranscript|>", mark, "<|transcribe|>", "<|notimestamps|>"]
+        prompt = ["<|startoftranscript|>", mark, "<|transcribe|>", "<|notimestamps|>"]
+        if before:
+            prompt = ["<|startofprev|>", *self._tokens.encode(before, add_special_tokens=False).tokens, *prompt]
         (result,) = self._model.generate(
             frames,
             [prompt],
