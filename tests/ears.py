@@ -375,7 +375,7 @@ def print_turns(title: str, said: Sequence[Said], hints: Hints) -> list[list[tup
 
 
 SILENCES_MS = (320, 500, 600, 800, 1000)
-BOUNDS_MS = ((320, 1600), (450, 1600), (320, 2000))
+BOUNDS_MS = ((320, 1600), (420, 1800))
 BEGAN = time.monotonic()
 
 

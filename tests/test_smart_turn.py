@@ -191,6 +191,6 @@ def test_eagerness_on_the_wire_bounds_the_silence() -> None:
         endpoint = wanted(server, {"type": "semantic_vad", "eagerness": eagerness}).endpoint
         assert endpoint.hint
         bounds[eagerness] = (endpoint.quick_ms, endpoint.patient_ms)
-    assert bounds == {"low": (600, 4000), "medium": (320, 1600), "high": (320, 800), "auto": (320, 1600)}
+    assert bounds == {"low": (600, 4000), "medium": (420, 1800), "high": (320, 800), "auto": (420, 1800)}
     eager = wanted(server, {"type": "semantic_vad", "eagerness": "high"})
     assert not wanted(eager, {"type": "server_vad", "silence_duration_ms": 700}).endpoint.hint

@@ -47,9 +47,9 @@ class EndpointConfig(BaseModel):
     """In each pause ask the end-of-turn model (`vad.turn_end`) whether the speaker has finished, and the words that the
     early request heard, where the engine has ears with text. By the product of their probabilities the utterance ends
     after `quick_ms` to `patient_ms` of silence; until the model has answered, after `silence_ms` or later."""
-    quick_ms: int = Field(320, ge=64)
-    """The silence that ends what certainly is finished."""
-    patient_ms: int = Field(1600, ge=64)
+    quick_ms: int = Field(420, ge=64)
+    """The silence that ends what certainly is finished. A pause of 0.4 s goes on even if it sounds finished."""
+    patient_ms: int = Field(1800, ge=64)
     """The silence that ends what certainly is not: it may be wrong, and the user waits for an answer."""
     max_utterance_s: float = Field(30, gt=1)
     """Longer speech is cut into utterances, at the quietest point of its last `CUT_BACK_S`; nothing is dropped."""
