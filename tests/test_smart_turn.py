@@ -66,7 +66,7 @@ def test_the_model_is_asked_in_a_pause_and_its_answer_moves_the_end(
     opinion: float | Exception, hint: bool, silence: int
 ) -> None:
     model = ScriptedTurn(opinion)
-    heard = heard_with(model, EndpointConfig(hint=hint, patient_ms=1600))
+    heard = heard_with(model, EndpointConfig(hint=hint, quick_ms=320, patient_ms=1600))
     [paused] = [one for one in heard if isinstance(one.event, SpeechPaused)]
     [ended] = [one for one in heard if isinstance(one.event, SpeechEnded)]
     assert paused.samples is not None
@@ -88,7 +88,7 @@ def test_words_count_for_the_pause_they_were_heard_in(which: int, silence: int) 
                         self.hint(pauses[which], 0.0)
 
     async def script() -> list[Heard]:
-        listener = Reading(Detector(LevelVad(), InlineExecutor()), EndpointConfig(hint=True), count(1))
+        listener = Reading(Detector(LevelVad(), InlineExecutor()), EndpointConfig(hint=True, patient_ms=1600), count(1))
         samples = sound(20 * WINDOW, 7 * WINDOW, 8 * WINDOW, 5 * WINDOW, 60 * WINDOW)
         frames = [samples[at : at + WINDOW] for at in range(0, len(samples), WINDOW)]
         return await listen(frames, listener, pause=0.032)
