@@ -12,7 +12,9 @@ import pytest
 from test_normalise import CASES
 
 from vita_duplex.tts import normaliser as module
-from vita_duplex.tts.normalise import language_of, normalise
+from vita_duplex.tts import reading
+from vita_duplex.tts.maths import Language
+from vita_duplex.tts.normalise import is_plain, language_of, normalise
 from vita_duplex.tts.normaliser import Normaliser
 
 WRITTEN, SAID = "It opens at 9:30.", "It opens at nine thirty."
@@ -82,6 +84,18 @@ def test_plain_text_needs_no_process(normaliser: Normaliser, monkeypatch: pytest
     started = instead(monkeypatch, "")
     assert ask(normaliser, "It opens, **quietly**.") == ["It opens, quietly."]
     assert started == []
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_plain_text_is_never_for_the_grammars(language: Language, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would load in the server's process, and stop it."""
+    asked: list[Language] = []
+    monkeypatch.setattr(reading, "_grammar", asked.append)
+    plain = [written for written, _ in CASES if is_plain(written)]
+    assert len(plain) > 50
+    for text in (*plain, *filter(is_plain, ("x²", "H₂O", "½", "①", "10⁻⁹"))):
+        normalise(text, language)
+    assert asked == []
 
 
 def test_a_text_that_ends_every_process_is_said_as_it_is_written(

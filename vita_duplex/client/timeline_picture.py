@@ -24,7 +24,6 @@ from vita_duplex.client.recording import OUTPUT_RATE
 from vita_duplex.client.timeline import Sound, Span, Timeline
 
 INK = "#22272e"
-FAINT = "#8a929c"
 USER = "#3572b0"
 VAD = "#7fa8d4"
 PAUSE = "#c9d9ec"

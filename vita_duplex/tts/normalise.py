@@ -4,6 +4,7 @@ Plain words are never touched: nothing but white space is lost from them.
 """
 
 import re
+import unicodedata
 
 from vita_duplex.tts.markup import ADDRESS, plain
 from vita_duplex.tts.maths import Language, in_words
@@ -24,7 +25,7 @@ def language_of(text: str, otherwise: Language = "en") -> Language:
 
 def is_plain(text: str) -> bool:
     """Whether it goes without the grammars, which take milliseconds."""
-    return not has_written(half_width(text))
+    return not has_written(text + unicodedata.normalize("NFKC", text))  # "m²" is read with a 2
 
 
 def normalise(text: str, language: Language | None = None) -> str:
