@@ -158,7 +158,7 @@ class RemoteInstance:
             prompt = self._fitted(write_ahead, query, self._room(served) - AHEAD_TOKENS)
             await self._finished(await self._ask(prompt, "", max_completion_tokens=1))
         except PartFailed as failure:
-            log.warning("%s", failure)
+            log.warning("%s at %s", failure, self._address)  # clients are told the name only
 
     # ── requests ───────────────────────────────────────────────────────────────────────
 
@@ -311,7 +311,7 @@ class RemoteInstance:
         return self._failed(f"{response.status_code}, {complaint(response.text)}")
 
     def _failed(self, what: str) -> PartFailed:
-        return PartFailed(PART, f"{self._address}: {what}")
+        return PartFailed(PART, f"{self.name}: {what}")
 
     @contextmanager
     def _failures(self) -> Iterator[None]:

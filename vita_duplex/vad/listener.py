@@ -196,7 +196,7 @@ class MicrophoneListener:
             self._utterance = next(self._numbers)
         if mark.kind == "ended" and self._level_gate:
             self._level_gate.ended(self._utterance)
-        samples = None
+        samples = self._paused = None
         if mark.kind in ("paused", "ended"):
             audio = np.concatenate(self._kept)
             samples = audio[max(0, mark.begin - self._kept_from) : mark.keep_until - self._kept_from]

@@ -53,18 +53,21 @@ class OpenAiTranscription:
         if language:
             wish["language"] = language
         file = ("utterance.wav", wav(samples), "audio/wav")
-        url = self._config.url
         try:
             answer = await self._client.post("/audio/transcriptions", data=wish, files={"file": file})
             if answer.status_code != 200:
-                raise PartFailed("ears", f"{url} refuses: {answer.status_code}")  # its message may quote the words
+                raise PartFailed(
+                    "ears", f"the transcription server refuses: {answer.status_code}"
+                )  # its message may quote the words
             text = answer.json()["text"]
         except self._failures as error:
-            raise PartFailed("ears", f"{url} failed: {type(error).__name__}") from error
+            raise PartFailed("ears", f"the transcription server failed: {type(error).__name__}") from error
         except (ValueError, KeyError, TypeError) as error:
-            raise PartFailed("ears", f"{url} answers with something else than a transcript") from error
+            raise PartFailed(
+                "ears", "the transcription server answers with something else than a transcript"
+            ) from error
         if not isinstance(text, str):
-            raise PartFailed("ears", f"{url} answers with something else than a transcript")
+            raise PartFailed("ears", "the transcription server answers with something else than a transcript")
         return text.strip()
 
 
