@@ -192,16 +192,18 @@ class PacedSpeech:
     # ── audio to the client ────────────────────────────────────────────────────────────
 
     async def _pace(self, send: Callable[[Chunk], None]) -> None:
+        loop = asyncio.get_running_loop()
         while True:
             self._changed.clear()
             wait = self._send_due(send)
             if wait == 0:
                 return
+            due = None if wait is None else loop.call_later(wait, self._changed.set)
             try:
-                async with asyncio.timeout(wait):
-                    await self._changed.wait()
-            except TimeoutError:
-                pass
+                await self._changed.wait()
+            finally:
+                if due:
+                    due.cancel()
 
     def _send_due(self, send: Callable[[Chunk], None]) -> float | None:
         """Send what is due. Return the seconds until more is; None: until something changes; 0: it is over."""

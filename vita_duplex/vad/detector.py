@@ -10,10 +10,10 @@ import numpy as np
 
 from vita_duplex.engine.seams import Probabilities, Vad, VadState, Windows
 
-TICK_S = 0.008
+TICK_S = 0.005
 """Between the beginnings of two runs. One session's windows, 32 ms apart, never wait and run singly; those of 64
-sessions run sixteen at a time, which takes a quarter of the time (`tools/bench_ears.py`) and makes them 8 ms late at
-most; all 64 in a run per 32 ms would take a sixth, and be late."""
+sessions run ten at a time, which takes a quarter of the time (`tools/bench_ears.py`) and makes them 5 ms late at most;
+all 64 in a run per 32 ms would take a ninth, and be late."""
 
 
 @dataclass(frozen=True, slots=True)
