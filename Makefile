@@ -66,10 +66,10 @@ bench: install bench-vita  ## latency, memory and idle CPU of the default config
 bench-vita: install     ## the first half of it: VITA's parts on a stand-in checkpoint: front end, verdict cold and warmed, abort, caches
 	@$(BIN)/python tools/bench_vita.py
 
-overlaps: install       ## what ends a reply: hold and verdict against the detector alone, on the labelled set
+overlaps: install       ## what ends a reply: hold and verdict against the detector alone; draws docs/barge-in.svg (2 minutes)
 	@PYTHONPATH=. $(BIN)/python tests/overlaps.py
 
-eval: install           ## the ears measured: ends of turns, echo, level, noise; draws docs/ears.svg (15 minutes)
+eval: overlaps          ## that, and the ears: ends of turns, echo, level, noise; draws docs/ears.svg (3 minutes more, idle)
 	@PYTHONPATH=. $(BIN)/python tests/ears.py $(ARGS)
 
 lock:                   ## resolve requirements/cpu.lock anew (ARGS=--upgrade for newer versions)

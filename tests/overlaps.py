@@ -26,16 +26,19 @@ from test_overlap_latency import NumberedVoice
 from virtual_time import InlineExecutor, run
 
 from vita_duplex.engine.cascade import Cascade
+from vita_duplex.engine.duplex import DuplexConfig
 from vita_duplex.engine.judge import Judge
 from vita_duplex.engine.notices import Judged, TurnAudio, TurnEnded, TurnHeld, VoiceActivity
 from vita_duplex.engine.seams import Transcriber
 from vita_duplex.engine.vllm_text import ChatMessage
-from vita_duplex.server.roc import Share
+from vita_duplex.server.roc import Roc, Share
+from vita_duplex.server.roc_picture import draw
 from vita_duplex.vad.ears import LocalEars
 from vita_duplex.vad.moonshine import Moonshine
 from vita_duplex.vad.silero import Silero
 
 TABLE = Path(__file__).with_name("overlaps.tsv")
+PICTURE = Path("docs/barge-in.svg")
 GROUPS = {
     "question": "questions and requests",
     "stop": "stop words and corrections",
@@ -75,6 +78,8 @@ class Outcome:
     """The verdict ended it."""
     whole: bool
     """Every sample of the reply was received once and in order."""
+    p1: float
+    """Of its verdict; 0 if there was none."""
 
 
 def read() -> list[Overlap]:
@@ -127,9 +132,11 @@ def overlap(one: Overlap, ears: Transcriber, judge: Judge, model: Silero) -> Out
             ended = talk.all(TurnEnded)[0]
             noticed = any(notice.speaking for notice in talk.all(VoiceActivity))
             taken = ended.status == "cancelled"
-            assert taken == any(judged.accepted for judged in talk.all(Judged)[1:])
+            verdicts = talk.all(Judged)[1:]  # the first is that of the question
+            assert taken == any(judged.accepted for judged in verdicts)
+            p1 = max((judged.judgement.p1 for judged in verdicts if judged.judgement), default=0.0)
             whole = np.array_equal(talk.audio(1), np.arange(round(STORY_S * voice.rate)))
-            return Outcome(one, noticed, bool(talk.all(TurnHeld)), taken, whole)
+            return Outcome(one, noticed, bool(talk.all(TurnHeld)), taken, whole, p1)
 
     return run(script())
 
@@ -187,8 +194,12 @@ def machine() -> str:
 
 
 def main() -> None:
-    """Measure and print: `python tests/overlaps.py`."""
-    print(f"{report(measure(read()))}\n\n{machine()}")
+    """Measure, print, and draw what other thresholds would do: `python tests/overlaps.py`."""
+    outcomes = measure(read())
+    print(f"{report(outcomes)}\n\n{machine()}")
+    kinds = [[one.p1 for one in outcomes if one.overlap.event.is_query is query] for query in (True, False)]
+    roc = Roc(*kinds)
+    draw(roc, roc.at(DuplexConfig().verdict_threshold), PICTURE)
 
 
 if __name__ == "__main__":
