@@ -363,7 +363,7 @@ async def test_unusable_media_fail_their_turn_only(server: VllmServer, instance:
     broken = Utterance(1, np.full(16_000, np.nan, np.float32))
     with pytest.raises(PartFailed, match="200 s"):
         await answered(instance, Query((), (endless,)))
-    with pytest.raises(PartFailed, match="a: 400, .*no numbers"):
+    with pytest.raises(PartFailed, match=r"a: 400, .*no numbers"):
         await answered(instance, Query((), (broken,)))
     with pytest.raises(PartFailed, match="the image is empty"):
         await answered(instance, replace(LIVE["audio"], frames=(np.zeros((0, 5, 3), np.uint8),)))
