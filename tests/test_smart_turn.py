@@ -98,6 +98,19 @@ def test_words_count_for_the_pause_they_were_heard_in(which: int, silence: int) 
     assert ended.now - ended.end == silence * WINDOW
 
 
+@pytest.mark.parametrize("after", [(10, 8), (30,)], ids=["goes on", "ends"])
+def test_what_was_heard_on_a_pause_is_not_kept_beyond_it(after: tuple[int, ...]) -> None:
+    """Nor where the speaker goes on: what is said may not be for us."""
+
+    async def script() -> MicrophoneListener:
+        listener = MicrophoneListener(Detector(LevelVad(), InlineExecutor()), EndpointConfig(hint=True), count(1))
+        heard = await listen([sound(*(windows * WINDOW for windows in (20, 12, *after)))], listener)
+        assert [one.event for one in heard if isinstance(one.event, SpeechPaused)]
+        return listener
+
+    assert run(script())._paused is None
+
+
 def test_nobody_waits_behind_more_than_a_few_questions() -> None:
     class Never(InlineExecutor):
         def submit(self, *_: object, **__: object) -> asyncio.Future:  # type: ignore[override, type-arg]
