@@ -1,0 +1,1 @@
+"""Words from sound: models on this machine, a server elsewhere."""

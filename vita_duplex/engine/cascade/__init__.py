@@ -1,0 +1,1 @@
+"""The mind of the CPU default: words are heard, judged and answered by a text model."""

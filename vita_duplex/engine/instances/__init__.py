@@ -1,0 +1,1 @@
+"""The engines that answer: vLLM with VITA, text models, servers elsewhere, a script."""

@@ -1,0 +1,1 @@
+"""Formats and rates of sound at the edge."""
