@@ -11,14 +11,14 @@ import numpy as np
 from virtual_time import InlineExecutor
 
 from vita_duplex.engine.duplex import DuplexConfig
+from vita_duplex.engine.instances.pool import Pool
+from vita_duplex.engine.instances.scripted import ScriptedInstance, ScriptedReply
 from vita_duplex.engine.notices import Notice, TurnAudio, TurnEnded
-from vita_duplex.engine.pool import Pool
-from vita_duplex.engine.scripted import ScriptedInstance, ScriptedReply
 from vita_duplex.engine.seams import INPUT_RATE, Samples, Synthesiser, Vad
 from vita_duplex.engine.session import Session
-from vita_duplex.server.session_logs import SessionWriter
-from vita_duplex.tts.scripted import HummingVoice
+from vita_duplex.server.observe.session_logs import SessionWriter
 from vita_duplex.tts.speech import PacedSpeech, SpeechConfig
+from vita_duplex.tts.voices.scripted import HummingVoice
 from vita_duplex.vad.detector import Detector
 from vita_duplex.vad.endpoint import EndpointConfig
 from vita_duplex.vad.listener import MicrophoneListener

@@ -31,12 +31,12 @@ from test_ears import at_level, in_a_room
 from test_echo import room
 from virtual_time import InlineExecutor
 
-from vita_duplex.engine.completeness import completeness
+from vita_duplex.asr.moonshine import Moonshine
+from vita_duplex.engine.cascade.completeness import completeness
 from vita_duplex.engine.notices import TurnAudio
 from vita_duplex.engine.seams import INPUT_RATE, Samples
 from vita_duplex.vad.echo import EchoGuard
 from vita_duplex.vad.endpoint import WINDOW, Endpoint, EndpointConfig, Mark
-from vita_duplex.vad.moonshine import Moonshine
 from vita_duplex.vad.silero import Silero
 from vita_duplex.vad.smart_turn import SmartTurn
 

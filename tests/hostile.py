@@ -5,7 +5,7 @@ import json
 import random
 from typing import Any
 
-from vita_duplex.server.client_events import SUPPORTED, _client_event
+from vita_duplex.server.realtime.client_events import SUPPORTED, _client_event
 
 Json = dict[str, Any]
 SCHEMA = _client_event.json_schema()

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import sounds
 
-from vita_duplex.engine.judge import Judge
+from vita_duplex.cli.roc import Roc
+from vita_duplex.engine.cascade.judge import Judge
 from vita_duplex.engine.seams import Transcriber, Transcript
-from vita_duplex.server.roc import Roc
 
 Sound = Callable[[], sounds.Samples]
 TABLE = Path(__file__).with_name("judge_set.tsv")
@@ -106,7 +106,7 @@ def measure(judged: list[Judged]) -> Figures:
 
 def main() -> None:
     """Print the figures of both halves of the set and what was judged wrongly: `python tests/judging.py`."""
-    from vita_duplex.vad.moonshine import Moonshine
+    from vita_duplex.asr.moonshine import Moonshine
 
     ears, judge = Moonshine(), Judge()
     for split in ("dev", "test"):

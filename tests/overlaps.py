@@ -25,16 +25,16 @@ from judging import Event
 from test_overlap_latency import NumberedVoice
 from virtual_time import InlineExecutor, run
 
-from vita_duplex.engine.cascade import Cascade
+from vita_duplex.asr.local import LocalEars
+from vita_duplex.asr.moonshine import Moonshine
+from vita_duplex.cli.roc import Roc, Share
+from vita_duplex.cli.roc_picture import draw
+from vita_duplex.engine.cascade.cascade import Cascade
+from vita_duplex.engine.cascade.judge import Judge
 from vita_duplex.engine.duplex import DuplexConfig
-from vita_duplex.engine.judge import Judge
+from vita_duplex.engine.instances.vllm_text import ChatMessage
 from vita_duplex.engine.notices import Judged, TurnAudio, TurnEnded, TurnHeld, VoiceActivity
 from vita_duplex.engine.seams import Transcriber
-from vita_duplex.engine.vllm_text import ChatMessage
-from vita_duplex.server.roc import Roc, Share
-from vita_duplex.server.roc_picture import draw
-from vita_duplex.vad.ears import LocalEars
-from vita_duplex.vad.moonshine import Moonshine
 from vita_duplex.vad.silero import Silero
 
 TABLE = Path(__file__).with_name("overlaps.tsv")

@@ -53,7 +53,7 @@ def served(config: str | Path, *flags: str) -> Iterator[int]:
     """
     file = config if isinstance(config, Path) else Path(f"configs/{config}.yaml")
     port = free_port()
-    command = [sys.executable, "-m", "vita_duplex.server.cli", "serve", "--config", str(file)]
+    command = [sys.executable, "-m", "vita_duplex.cli.main", "serve", "--config", str(file)]
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(
             [*command, "--port", str(port), *flags], cwd=ROOT, stdout=log, stderr=log, env=os.environ

@@ -11,15 +11,15 @@ import numpy as np
 from virtual_time import InlineExecutor
 
 from vita_duplex.config import Config
-from vita_duplex.engine.pool import Pool
-from vita_duplex.engine.scripted import ScriptedInstance, ScriptedReply
+from vita_duplex.engine.instances.pool import Pool
+from vita_duplex.engine.instances.scripted import ScriptedInstance, ScriptedReply
 from vita_duplex.engine.seams import Samples
-from vita_duplex.server.app import create_app
-from vita_duplex.server.audio_formats import encode_pcm16
+from vita_duplex.server.audio.formats import encode_pcm16
+from vita_duplex.server.http.app import create_app
 from vita_duplex.server.parts import Parts
 from vita_duplex.server.server import Server
-from vita_duplex.tts.normaliser import Normaliser
-from vita_duplex.tts.scripted import HummingVoice
+from vita_duplex.tts.text.normaliser import Normaliser
+from vita_duplex.tts.voices.scripted import HummingVoice
 from vita_duplex.vad.detector import Detector
 from vita_duplex.vad.scripted import LevelVad
 

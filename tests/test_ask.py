@@ -11,12 +11,12 @@ import pytest
 import soundfile
 from PIL import Image
 
+from vita_duplex.cli.ask import AskError, listen, look, suited
+from vita_duplex.cli.ask import ask as ask_instance
+from vita_duplex.cli.check import _vita
 from vita_duplex.config import Config
 from vita_duplex.engine.seams import Query
 from vita_duplex.models.layouts import LAYOUTS
-from vita_duplex.server.ask import AskError, listen, look, suited
-from vita_duplex.server.ask import ask as ask_instance
-from vita_duplex.server.check import _vita
 from vita_duplex.server.parts import settings_of, vitas
 
 ROOT = Path(__file__).parent.parent
@@ -24,7 +24,7 @@ TINY = ROOT / "tests" / "golden" / "tiny_vita"
 
 
 def ask(*arguments: str | Path) -> tuple[int, str, str]:
-    command = [sys.executable, "-m", "vita_duplex.server.cli", "ask", *map(str, arguments)]
+    command = [sys.executable, "-m", "vita_duplex.cli.main", "ask", *map(str, arguments)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     return done.returncode, done.stdout, done.stderr
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from vita_duplex.engine.seams import Samples
-from vita_duplex.server.audio_formats import PCMA, PCMU, AudioFormat, pcm
-from vita_duplex.server.resample import Resampler
+from vita_duplex.server.audio.formats import PCMA, PCMU, AudioFormat, pcm
+from vita_duplex.server.audio.resample import Resampler
 
 EVERY_CODE = bytes(range(256))
 EVERY_VALUE = np.arange(-32768, 32768).astype("<i2").tobytes()

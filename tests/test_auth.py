@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vita_duplex.config import AccessConfig, ConfigError
-from vita_duplex.server import auth
-from vita_duplex.server.auth import (
+from vita_duplex.server.access import auth
+from vita_duplex.server.access.auth import (
     Access,
     Caller,
     Credentials,
@@ -20,7 +20,7 @@ from vita_duplex.server.auth import (
     new_key,
     refuse_exposure,
 )
-from vita_duplex.server.client_events import SessionUpdateFields
+from vita_duplex.server.realtime.client_events import SessionUpdateFields
 
 KEY, OTHER = new_key(), new_key()
 SESSION = SessionUpdateFields(type="realtime", instructions="be brief")

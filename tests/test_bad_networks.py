@@ -20,8 +20,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from vita_duplex.client.conversation import Conversation
 from vita_duplex.client.recording import Recording
 from vita_duplex.client.talk import converse
-from vita_duplex.engine.scripted import ScriptedReply
-from vita_duplex.server.resume import Missed
+from vita_duplex.engine.instances.scripted import ScriptedReply
+from vita_duplex.server.realtime.resume import Missed
 
 pytestmark = pytest.mark.real
 

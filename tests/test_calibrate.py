@@ -12,13 +12,14 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vita_duplex.cli import calibrate
+from vita_duplex.cli import main as cli
+from vita_duplex.cli.calibrate import CalibrateError, judge, read_clips, report, roc_of
+from vita_duplex.cli.roc import Roc, Share
+from vita_duplex.cli.roc_picture import draw
 from vita_duplex.config import Config, EngineConfig
 from vita_duplex.engine.duplex import DuplexConfig
 from vita_duplex.engine.seams import Judgement, Query
-from vita_duplex.server import calibrate, cli
-from vita_duplex.server.calibrate import CalibrateError, judge, read_clips, report, roc_of
-from vita_duplex.server.roc import Roc, Share
-from vita_duplex.server.roc_picture import draw
 
 CLIPS = Path(__file__).parent / "data" / "clips.tsv"
 

@@ -23,12 +23,12 @@ from PIL import Image
 from serving import serving
 from sockets import scripted_server
 
-from vita_duplex.engine.scripted import ScriptedInstance, ScriptedReply
+from vita_duplex.engine.instances.scripted import ScriptedInstance, ScriptedReply
 from vita_duplex.engine.seams import Film, Picture, Sound
-from vita_duplex.server import media
-from vita_duplex.server.app import create_app
-from vita_duplex.server.auth import hashed, new_key
-from vita_duplex.server.chat_requests import ChatRequest, read
+from vita_duplex.server.access.auth import hashed, new_key
+from vita_duplex.server.http import media
+from vita_duplex.server.http.app import create_app
+from vita_duplex.server.http.chat_requests import ChatRequest, read
 from vita_duplex.server.server import Server
 
 QUICK = ScriptedReply(text="one two three", transcript="what is it", p1=0.9, verdict_s=0, token_s=0)

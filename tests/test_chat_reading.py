@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from vita_duplex.engine.instances.vita_chat import Reading, body
 from vita_duplex.engine.seams import Chat, Contribution, Film, Judgement, Picture, Sampling, Sound
-from vita_duplex.engine.vita_chat import Reading, body
 from vita_duplex.models.prompts import State, StateTokens, wording
 
 ONE = StateTokens({"query": (3,), "noise": (4,), "typed": (5,)})

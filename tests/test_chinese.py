@@ -16,9 +16,9 @@ from wetext import Normalizer
 from vita_duplex.config import EarsConfig, load_config
 from vita_duplex.engine.seams import INPUT_RATE
 from vita_duplex.server import voices
-from vita_duplex.server.ears import load_ears
-from vita_duplex.tts.normalise import normalise
-from vita_duplex.tts.sentences import Sentences
+from vita_duplex.server.asr import load_ears
+from vita_duplex.tts.text.normalise import normalise
+from vita_duplex.tts.text.sentences import Sentences
 
 ANSWER = (
     "法国的首都是巴黎，它位于塞纳河畔。今天天气很好，我们可以一起去公园散步。水在一百摄氏度时沸腾。"

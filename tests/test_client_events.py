@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vita_duplex.server.audio_formats import decode_pcm16, encode_pcm16
-from vita_duplex.server.client_events import (
+from vita_duplex.server.audio.formats import decode_pcm16, encode_pcm16
+from vita_duplex.server.realtime.client_events import (
     SUPPORTED,
     AudioAppend,
     AudioClear,

@@ -9,9 +9,9 @@ import sounds
 from overlaps import Storyteller
 from virtual_time import run
 
-from vita_duplex.engine.cascade import Cascade
-from vita_duplex.engine.completeness import CLOSED, DOUBTFUL, OPEN, completeness
-from vita_duplex.engine.judge import Judge
+from vita_duplex.engine.cascade.cascade import Cascade
+from vita_duplex.engine.cascade.completeness import CLOSED, DOUBTFUL, OPEN, completeness
+from vita_duplex.engine.cascade.judge import Judge
 from vita_duplex.engine.seams import Judgement, Query, Samples, Transcript, Utterance
 
 

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from vita_duplex.config import ConfigError, load_config
-from vita_duplex.server.auth import load_access, refuse_exposure
+from vita_duplex.server.access.auth import load_access, refuse_exposure
 
 ROOT = Path(__file__).parent.parent
 DOCKERFILE = (ROOT / "docker/Dockerfile").read_text()

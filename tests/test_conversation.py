@@ -18,12 +18,12 @@ import soxr
 from openai import AsyncOpenAI, BadRequestError, OpenAI
 from served import served
 
+from vita_duplex.asr.moonshine import Moonshine
 from vita_duplex.client.connection import open_session
 from vita_duplex.client.conversation import Conversation, Witness
 from vita_duplex.client.recording import read_recording, to_pcm
 from vita_duplex.client.talk import FRAME, converse
 from vita_duplex.engine.seams import Samples
-from vita_duplex.vad.moonshine import Moonshine
 
 pytestmark = pytest.mark.real
 

@@ -16,12 +16,12 @@ from pydantic import TypeAdapter
 from sockets import Json, Socket, connected, scripted_server
 from virtual_time import run
 
-from vita_duplex.engine.scripted import ScriptedReply
+from vita_duplex.engine.instances.scripted import ScriptedReply
 from vita_duplex.engine.seams import AssistantMessage, Query, UserMessage
-from vita_duplex.server.audio_formats import PCMA, PCMU, AudioFormat, pcm
+from vita_duplex.server.audio.formats import PCMA, PCMU, AudioFormat, pcm
+from vita_duplex.server.realtime.server_events import AUDIO_HEADER
 from vita_duplex.server.server import Server
-from vita_duplex.server.server_events import AUDIO_HEADER
-from vita_duplex.tts.scripted import PITCHES_HZ, HummingVoice
+from vita_duplex.tts.voices.scripted import PITCHES_HZ, HummingVoice
 
 SHORT = ScriptedReply(transcript="what is it", text="It is short, and this is its end.")
 LONG = ScriptedReply(transcript="tell me more", text=" ".join("abcdefghij"[n % 10] * 5 for n in range(80)) + ".")

@@ -54,6 +54,8 @@ from vita_duplex.engine.events import (
     Swap,
     Verdict,
 )
+from vita_duplex.engine.instances.pool import Pool, Seat
+from vita_duplex.engine.instances.scripted import ScriptedInstance
 from vita_duplex.engine.notices import (
     Judged,
     Notice,
@@ -68,8 +70,6 @@ from vita_duplex.engine.notices import (
     UserStarted,
     UtteranceAccepted,
 )
-from vita_duplex.engine.pool import Pool, Seat
-from vita_duplex.engine.scripted import ScriptedInstance
 from vita_duplex.engine.seams import (
     INPUT_RATE,
     AssistantMessage,

@@ -11,13 +11,20 @@ from sockets import connected, scripted_server
 from virtual_time import run
 
 from vita_duplex.engine.duplex import DuplexConfig
+from vita_duplex.engine.instances.pool import Pool
+from vita_duplex.engine.instances.scripted import ScriptedInstance, ScriptedReply
+from vita_duplex.engine.instances.supervisor import (
+    FIRST_WAIT_S,
+    LONGEST_WAIT_S,
+    PROBE_LIMIT_S,
+    Backoff,
+    RunBlocking,
+    Supervisor,
+)
 from vita_duplex.engine.notices import Judged, PartTrouble, Roles, TurnAudio, TurnEnded, TurnRecorded, TurnStarted
-from vita_duplex.engine.pool import Pool
-from vita_duplex.engine.scripted import ScriptedInstance, ScriptedReply
 from vita_duplex.engine.seams import AssistantMessage, PartFailed, Query, UserMessage
-from vita_duplex.engine.supervisor import FIRST_WAIT_S, LONGEST_WAIT_S, PROBE_LIMIT_S, Backoff, RunBlocking, Supervisor
-from vita_duplex.engine.timeline import TurnRecord
-from vita_duplex.tts.scripted import HummingVoice
+from vita_duplex.engine.turn_record import TurnRecord
+from vita_duplex.tts.voices.scripted import HummingVoice
 
 TEXT = "One two three four five. Six seven eight nine ten. Eleven twelve."
 SAID = ["One two three four five.", "Six seven eight nine ten.", "Eleven twelve."]

@@ -19,8 +19,8 @@ from sockets import Json, Socket, connected, scripted_server
 from virtual_time import run
 from websockets.asyncio.client import connect
 
-from vita_duplex.engine.scripted import ScriptedReply
-from vita_duplex.server.client_events import SUPPORTED
+from vita_duplex.engine.instances.scripted import ScriptedReply
+from vita_duplex.server.realtime.client_events import SUPPORTED
 from vita_duplex.server.server import Server
 
 SHORT = ScriptedReply(transcript="what is it", text="It is short.", verdict_s=0.01, token_s=0.01)

@@ -15,12 +15,12 @@ from sockets import connected, scripted_server
 from virtual_time import InlineExecutor, run
 
 from vita_duplex.engine.seams import PartFailed, Synthesiser
-from vita_duplex.server import body_limit
-from vita_duplex.server.app import create_app
-from vita_duplex.server.auth import hashed, new_key
+from vita_duplex.server.access.auth import hashed, new_key
+from vita_duplex.server.http import body_limit
+from vita_duplex.server.http.app import create_app
 from vita_duplex.server.readiness import FRESH_S
 from vita_duplex.server.server import Server
-from vita_duplex.tts.scripted import HummingVoice
+from vita_duplex.tts.voices.scripted import HummingVoice
 from vita_duplex.vad.detector import Detector
 from vita_duplex.vad.scripted import LevelVad
 

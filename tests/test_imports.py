@@ -119,7 +119,7 @@ def later():
         "vita_duplex.tts",
         "vita_duplex.config",
         "vita_duplex.engine.duplex",
-        "vita_duplex.server.app",
+        "vita_duplex.server.http.app",
         "vita_duplex.vad.endpoint.Endpoint",
         "importlib",
         "vita_duplex.models",
@@ -158,7 +158,7 @@ def test_the_core_loads_nothing_heavy() -> None:
 def test_the_session_and_the_settings_load_no_model_and_no_server() -> None:
     assert loaded_by("vita_duplex.engine.session", HEAVY) == set()
     assert loaded_by("vita_duplex.config", HEAVY) == set()
-    assert loaded_by("vita_duplex.engine.vita_dialogue", HEAVY) == set()
+    assert loaded_by("vita_duplex.engine.instances.vita_dialogue", HEAVY) == set()
 
 
 def test_the_package_itself_loads_nothing_of_ours() -> None:

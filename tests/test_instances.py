@@ -8,9 +8,9 @@ import pytest
 from sockets import connected, scripted_server
 from virtual_time import run
 
-from vita_duplex.engine.scripted import ScriptedReply
-from vita_duplex.server.app import create_app
-from vita_duplex.server.auth import hashed, new_key
+from vita_duplex.engine.instances.scripted import ScriptedReply
+from vita_duplex.server.access.auth import hashed, new_key
+from vita_duplex.server.http.app import create_app
 from vita_duplex.server.server import Server
 
 KEYS = {name: new_key() for name in ("laptop", "admin")}

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import sounds
 
-from vita_duplex.engine import wording
-from vita_duplex.engine.judge import WEIGHTS, Judge
+from vita_duplex.asr import moonshine
+from vita_duplex.asr.moonshine import Moonshine
+from vita_duplex.engine.cascade import wording
+from vita_duplex.engine.cascade.judge import WEIGHTS, Judge
 from vita_duplex.engine.seams import PartFailed, Transcript
-from vita_duplex.vad import moonshine
-from vita_duplex.vad.moonshine import Moonshine
 
 
 @pytest.fixture(scope="module")

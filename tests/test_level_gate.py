@@ -10,7 +10,7 @@ import sounds
 from sockets import Socket, connected, scripted_server
 from virtual_time import run
 
-from vita_duplex.engine.scripted import ScriptedReply
+from vita_duplex.engine.instances.scripted import ScriptedReply
 from vita_duplex.engine.seams import INPUT_RATE
 from vita_duplex.vad.endpoint import WINDOW, Endpoint, EndpointConfig, Mark
 from vita_duplex.vad.level_gate import MEMORY, LevelGate

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vita_duplex.config import LimitsConfig
-from vita_duplex.server.limits import MESSAGE_LIMIT, AudioAllowance, Lifetime, TokenBucket, Usage
+from vita_duplex.server.access.limits import MESSAGE_LIMIT, AudioAllowance, Lifetime, TokenBucket, Usage
 
 amounts = st.floats(0, 50)
 

@@ -10,9 +10,9 @@ import pytest
 from conversations import Conversation, conversation
 from virtual_time import run
 
+from vita_duplex.engine.instances.pool import Pool
+from vita_duplex.engine.instances.scripted import ScriptedInstance, ScriptedReply
 from vita_duplex.engine.notices import TurnAudio, TurnEnded, TurnHeld, TurnResumed, TurnStarted
-from vita_duplex.engine.pool import Pool
-from vita_duplex.engine.scripted import ScriptedInstance, ScriptedReply
 from vita_duplex.engine.seams import Samples
 
 RATE = 24_000

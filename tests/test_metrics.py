@@ -14,12 +14,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from sockets import connected, scripted_server
 from virtual_time import run
 
-from vita_duplex.engine.scripted import ScriptedReply
-from vita_duplex.engine.timeline import TurnRecord
-from vita_duplex.server import logs
-from vita_duplex.server.metrics import Metrics, ServerState, SessionMeter, interruption, stages
+from vita_duplex.engine.instances.scripted import ScriptedReply
+from vita_duplex.engine.turn_record import TurnRecord
+from vita_duplex.server.observe import logs
+from vita_duplex.server.observe.metrics import Metrics, ServerState, SessionMeter, interruption, stages
+from vita_duplex.server.observe.traces import NS
 from vita_duplex.server.server import Server
-from vita_duplex.server.traces import NS
 
 LONG = ScriptedReply(transcript="xylophone", text=" ".join(["zebra"] * 80) + ".")
 NOISE = ScriptedReply(p1=0.1, transcript="quarrel", text="never said")
@@ -175,7 +175,7 @@ def test_no_word_of_a_user_is_in_logs_and_metrics_but_sessions_and_turns_are(mon
 
     session, metrics = run(script())
     lines = [json.loads(line) for line in written.getvalue().splitlines()]
-    turns = [line for line in lines if line["logger"] == "vita_duplex.server.watch"]
+    turns = [line for line in lines if line["logger"] == "vita_duplex.server.observe.watch"]
     assert [(line["session"], line["turn"], line["status"]) for line in turns] == [
         (session, 2, "rejected"),
         (session, 1, "completed"),

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from vita_duplex.tts.normalise import language_of, normalise
-from vita_duplex.tts.reading import half_width
+from vita_duplex.tts.text.normalise import language_of, normalise
+from vita_duplex.tts.text.reading import half_width
 
 CASES = [
     line.split("\t")

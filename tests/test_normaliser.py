@@ -11,11 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from test_normalise import CASES
 
-from vita_duplex.tts import normaliser as module
-from vita_duplex.tts import reading
-from vita_duplex.tts.maths import Language
-from vita_duplex.tts.normalise import is_plain, language_of, normalise
-from vita_duplex.tts.normaliser import Normaliser
+from vita_duplex.tts.text import normaliser as module
+from vita_duplex.tts.text import reading
+from vita_duplex.tts.text.maths import Language
+from vita_duplex.tts.text.normalise import is_plain, language_of, normalise
+from vita_duplex.tts.text.normaliser import Normaliser
 
 WRITTEN, SAID = "It opens at 9:30.", "It opens at nine thirty."
 

@@ -14,8 +14,8 @@ from conversations import NOISE, QUERY, Conversation, conversation
 from virtual_time import run
 
 from vita_duplex.engine.events import SpeechPaused, SpeechResumed
+from vita_duplex.engine.instances.scripted import ScriptedReply
 from vita_duplex.engine.notices import Judged, Notice, TurnAudio, TurnEnded, TurnHeld, TurnRecorded, TurnResumed
-from vita_duplex.engine.scripted import ScriptedReply
 from vita_duplex.engine.seams import INPUT_RATE, Probabilities, Samples, VadState, Windows
 from vita_duplex.engine.session import Heard
 from vita_duplex.vad.listener import MicrophoneListener

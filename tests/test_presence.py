@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from sockets import Json, Socket, connected, scripted_server
 from virtual_time import run
 
-from vita_duplex.engine.scripted import ScriptedReply
+from vita_duplex.engine.instances.scripted import ScriptedReply
 from vita_duplex.engine.seams import Query
 from vita_duplex.server.server import Server
 

@@ -12,8 +12,8 @@ from openai.types.realtime import RealtimeClientEvent, RealtimeServerEvent
 from sockets import Json, Socket, connected, scripted_server
 from virtual_time import run
 
-from vita_duplex.engine.scripted import ScriptedReply
-from vita_duplex.server.client_events import SUPPORTED
+from vita_duplex.engine.instances.scripted import ScriptedReply
+from vita_duplex.server.realtime.client_events import SUPPORTED
 
 DOCUMENT = (Path(__file__).parent.parent / "docs" / "protocol.md").read_text(encoding="utf-8")
 SILENCE = "> (six seconds of silence from the microphone)"

@@ -23,8 +23,8 @@ from vllm_server import VllmServer, vllm_server
 from vita_duplex.client.recording import read_recording
 from vita_duplex.client.talk import converse
 from vita_duplex.config import ConfigError, load_config
-from vita_duplex.engine import remote
-from vita_duplex.engine.remote import (
+from vita_duplex.engine.instances import remote
+from vita_duplex.engine.instances.remote import (
     RemoteConfig,
     RemoteInstance,
     beginnings,
@@ -33,9 +33,9 @@ from vita_duplex.engine.remote import (
     is_only_named,
     states_of,
 )
+from vita_duplex.engine.instances.vita import Names
+from vita_duplex.engine.instances.vita_dialogue import Manner, write
 from vita_duplex.engine.seams import AssistantMessage, Judgement, PartFailed, Query, UserMessage, Utterance
-from vita_duplex.engine.vita import Names
-from vita_duplex.engine.vita_dialogue import Manner, write
 from vita_duplex.models.prompts import Audio, Image, Prompt, wording
 
 GOLDEN = ROOT / "tests" / "golden"

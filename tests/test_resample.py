@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vita_duplex.engine.seams import Samples
-from vita_duplex.server.resample import Resampler
+from vita_duplex.server.audio.resample import Resampler
 
 PAIRS = [(24_000, 16_000), (16_000, 24_000), (16_000, 16_000), (24_000, 24_000)]
 

@@ -4,7 +4,7 @@ import asyncio
 
 from virtual_time import run
 
-from vita_duplex.tts.seats import Seats
+from vita_duplex.tts.voices.seats import Seats
 
 
 async def sit(seats: Seats, name: str, due: float, order: list[str], seconds: float = 1.0) -> None:

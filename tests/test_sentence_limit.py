@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vita_duplex.engine.sentence_limit import SentenceLimit
+from vita_duplex.engine.instances.sentence_limit import SentenceLimit
 
 
 def spoken(text: str, n: int, size: int = 1) -> str:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vita_duplex.engine.joining import joined
-from vita_duplex.tts.sentences import LONGEST_CHARS, LONGEST_WIDE_CHARS, SILENCE_S, Sentences
+from vita_duplex.tts.text.sentences import LONGEST_CHARS, LONGEST_WIDE_CHARS, SILENCE_S, Sentences
 
 
 def pieces(*deltas: str) -> list[str]:

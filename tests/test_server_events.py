@@ -31,10 +31,10 @@ from vita_duplex.engine.notices import (
     VoiceActivity,
 )
 from vita_duplex.engine.seams import Judgement, Samples
-from vita_duplex.engine.timeline import TurnRecord
-from vita_duplex.server.audio_formats import PCMU, AudioFormat, decode_pcm16, pcm
-from vita_duplex.server.client_events import ClientError
-from vita_duplex.server.server_events import ServerEvents
+from vita_duplex.engine.turn_record import TurnRecord
+from vita_duplex.server.audio.formats import PCMU, AudioFormat, decode_pcm16, pcm
+from vita_duplex.server.realtime.client_events import ClientError
+from vita_duplex.server.realtime.server_events import ServerEvents
 
 RATE = 24_000
 _server_event = TypeAdapter[Any](RealtimeServerEvent)

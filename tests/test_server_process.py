@@ -32,7 +32,7 @@ def serving(
     *flags: str, at: str = "http://127.0.0.1", log: Path | str = os.devnull
 ) -> Iterator[tuple["subprocess.Popen[bytes]", int]]:
     port = free_port()
-    command = [sys.executable, "-m", "vita_duplex.server.cli", "serve", "--config", "configs/scripted.yaml"]
+    command = [sys.executable, "-m", "vita_duplex.cli.main", "serve", "--config", "configs/scripted.yaml"]
     settings = ["--set", f"server.grace_s={GRACE_S}", "--port", str(port), *flags]
     with (
         open(log, "wb") as stderr,
@@ -128,7 +128,7 @@ async def test_a_second_sigterm_ends_it_now() -> None:
 
 
 def started(*flags: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "vita_duplex.server.cli", "serve", "--config", "configs/scripted.yaml", *flags]
+    command = [sys.executable, "-m", "vita_duplex.cli.main", "serve", "--config", "configs/scripted.yaml", *flags]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
 
 

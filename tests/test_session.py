@@ -11,6 +11,7 @@ from virtual_time import run
 
 from vita_duplex.engine.duplex import DuplexConfig
 from vita_duplex.engine.events import SpeechSustained
+from vita_duplex.engine.instances.scripted import ScriptedInstance, ScriptedReply
 from vita_duplex.engine.notices import (
     Judged,
     Notice,
@@ -28,12 +29,11 @@ from vita_duplex.engine.notices import (
     UtteranceCommitted,
     VoiceActivity,
 )
-from vita_duplex.engine.scripted import ScriptedInstance, ScriptedReply
 from vita_duplex.engine.seams import AssistantMessage, Judgement, PartFailed, Query, Samples, UserMessage
 from vita_duplex.engine.session import Heard
-from vita_duplex.tts.fallback import WithFallback
-from vita_duplex.tts.normalise import normalise
-from vita_duplex.tts.scripted import HummingVoice
+from vita_duplex.tts.text.normalise import normalise
+from vita_duplex.tts.voices.fallback import WithFallback
+from vita_duplex.tts.voices.scripted import HummingVoice
 from vita_duplex.vad.endpoint import EndpointConfig
 from vita_duplex.vad.listener import MicrophoneListener
 

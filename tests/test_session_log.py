@@ -14,6 +14,7 @@ from conversations import NOISE, QUERY, conversation
 from sockets import connected, scripted_server
 from virtual_time import VirtualLoop, run
 
+from vita_duplex.cli import replay as command
 from vita_duplex.config import Config
 from vita_duplex.engine.duplex import Duplex, DuplexConfig
 from vita_duplex.engine.events import (
@@ -26,14 +27,13 @@ from vita_duplex.engine.events import (
     SpeechEnded,
     SpeechSustained,
 )
+from vita_duplex.engine.instances.scripted import ScriptedReply
 from vita_duplex.engine.notices import TurnAudio, TurnRecorded
-from vita_duplex.engine.scripted import ScriptedReply
 from vita_duplex.engine.seams import PartFailed
 from vita_duplex.engine.session_log import LogError, SessionLog, decide, read, replay
-from vita_duplex.server import replay as command
-from vita_duplex.server.app import Server
+from vita_duplex.server.http.app import Server
+from vita_duplex.server.observe.session_logs import SessionLogs, SessionWriter
 from vita_duplex.server.parts import load_parts
-from vita_duplex.server.session_logs import SessionLogs, SessionWriter
 
 RATE = 24_000
 

@@ -13,21 +13,21 @@ from overlaps import Storyteller
 from test_listener import listen, sound
 from virtual_time import InlineExecutor, run
 
-from vita_duplex.engine.cascade import Cascade
+from vita_duplex.asr.local import LocalEars
+from vita_duplex.asr.moonshine import Moonshine
+from vita_duplex.engine.cascade.cascade import Cascade
+from vita_duplex.engine.cascade.judge import Judge
 from vita_duplex.engine.duplex import DuplexConfig
 from vita_duplex.engine.events import SpeechEnded, SpeechPaused
-from vita_duplex.engine.judge import Judge
 from vita_duplex.engine.notices import UserStopped
 from vita_duplex.engine.seams import Samples
 from vita_duplex.engine.session import Heard
-from vita_duplex.server.client_events import SessionUpdateFields
-from vita_duplex.server.session_settings import SessionSettings
+from vita_duplex.server.realtime.client_events import SessionUpdateFields
+from vita_duplex.server.realtime.session_settings import SessionSettings
 from vita_duplex.server.voice_names import VoiceNames
 from vita_duplex.vad.detector import Detector
-from vita_duplex.vad.ears import LocalEars
 from vita_duplex.vad.endpoint import WINDOW, EndpointConfig
 from vita_duplex.vad.listener import MicrophoneListener
-from vita_duplex.vad.moonshine import Moonshine
 from vita_duplex.vad.scripted import LevelVad
 from vita_duplex.vad.silero import Silero
 from vita_duplex.vad.smart_turn import WAITING_LIMIT, SmartTurn, TurnJudge, features

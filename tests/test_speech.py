@@ -13,10 +13,10 @@ from virtual_time import run
 
 from vita_duplex.engine.seams import Chunk, PartFailed, Samples, Synthesiser
 from vita_duplex.tts.fades import FADE_MS
-from vita_duplex.tts.scripted import HummingVoice
-from vita_duplex.tts.seats import Seats
-from vita_duplex.tts.sentences import SILENCE_S
 from vita_duplex.tts.speech import AHEAD_S, CHUNK_MS, PacedSpeech, SpeechConfig, slow_seconds
+from vita_duplex.tts.text.sentences import SILENCE_S
+from vita_duplex.tts.voices.scripted import HummingVoice
+from vita_duplex.tts.voices.seats import Seats
 
 RATE = 1000
 CHUNK = RATE * CHUNK_MS // 1000

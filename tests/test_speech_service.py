@@ -17,12 +17,12 @@ from serving import serving
 from sockets import scripted_server
 
 from vita_duplex.engine.seams import PartFailed, Samples, Synthesiser
-from vita_duplex.server.app import create_app
-from vita_duplex.server.audio_formats import decode_pcm16
-from vita_duplex.server.auth import hashed, new_key
-from vita_duplex.server.encoders import encoder
+from vita_duplex.server.access.auth import hashed, new_key
+from vita_duplex.server.audio.encoders import encoder
+from vita_duplex.server.audio.formats import decode_pcm16
+from vita_duplex.server.http.app import create_app
 from vita_duplex.server.server import Server
-from vita_duplex.tts.seats import Seats
+from vita_duplex.tts.voices.seats import Seats
 
 TEXT = "Well, this is the first sentence. And here, at the end, is a second one."
 

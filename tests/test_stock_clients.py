@@ -18,8 +18,8 @@ from PIL import Image
 from serving import serving
 from sockets import scripted_server
 
-from vita_duplex.engine.scripted import ScriptedReply
-from vita_duplex.server.audio_formats import encode_pcm16
+from vita_duplex.engine.instances.scripted import ScriptedReply
+from vita_duplex.server.audio.formats import encode_pcm16
 
 pytestmark = pytest.mark.real
 

@@ -11,8 +11,8 @@ import soundfile
 from serving import serving
 from sockets import scripted_server
 
+from vita_duplex.cli.bench import Measured, lines, report
 from vita_duplex.client import talk
-from vita_duplex.client.bench import Measured, lines, report
 from vita_duplex.client.connection import open_session
 from vita_duplex.client.conversation import SETTLED_S, UNJUDGED_S, Conversation, Reply, Said, Witness
 from vita_duplex.client.errors import TalkError
@@ -22,7 +22,7 @@ from vita_duplex.client.player import Heard, Held, Player
 from vita_duplex.client.recording import OUTPUT_RATE, Pcm, Recording, read_recording, write_stereo
 from vita_duplex.client.talk import FRAME, Microphone, summary
 from vita_duplex.engine.seams import INPUT_RATE
-from vita_duplex.server.auth import hashed, new_key
+from vita_duplex.server.access.auth import hashed, new_key
 
 SECOND = OUTPUT_RATE
 

@@ -12,7 +12,7 @@ from serving import serving
 from sockets import scripted_server
 from websockets.asyncio.client import ClientConnection, connect
 
-from vita_duplex.engine.scripted import ScriptedReply
+from vita_duplex.engine.instances.scripted import ScriptedReply
 
 Json = dict[str, Any]
 

@@ -13,7 +13,7 @@ from vita_duplex.client.timeline import Timeline, of_log
 from vita_duplex.engine.duplex import DuplexConfig
 from vita_duplex.engine.notices import TurnAudio, TurnEnded, TurnHeld, TurnResumed
 from vita_duplex.engine.session_log import read
-from vita_duplex.server.session_logs import SessionWriter
+from vita_duplex.server.observe.session_logs import SessionWriter
 
 SLOW = {"verdict_s": 0.25, "token_s": 0.15}
 LONG = QUERY.model_copy(update={"text": " ".join(["One two three four five six seven eight."] * 3), **SLOW})

@@ -11,7 +11,7 @@ import pytest
 from cryptography import x509
 
 from vita_duplex.config import ConfigError, load_config
-from vita_duplex.server import tls
+from vita_duplex.server.access import tls
 
 
 def load(path: Path) -> x509.Certificate:

@@ -21,14 +21,14 @@ from test_gateway import check_types, update
 from virtual_time import run
 from voice_servers import Asked, serving
 
+from vita_duplex.asr.local import LONGEST
+from vita_duplex.asr.openai import OpenAiTranscription, OpenAiTranscriptionConfig
+from vita_duplex.asr.whisper import Whisper, WhisperConfig
 from vita_duplex.config import Config, EarsConfig
-from vita_duplex.engine.scripted import ScriptedReply
+from vita_duplex.engine.instances.scripted import ScriptedReply
 from vita_duplex.engine.seams import INPUT_RATE, Ears, PartFailed, Samples, Transcript
 from vita_duplex.engine.session import TRANSCRIBING_LIMIT
-from vita_duplex.server.ears import load_ears
-from vita_duplex.vad.ears import LONGEST
-from vita_duplex.vad.openai_transcription import OpenAiTranscription, OpenAiTranscriptionConfig
-from vita_duplex.vad.whisper import Whisper, WhisperConfig
+from vita_duplex.server.asr import load_ears
 
 COMPLETED = "conversation.item.input_audio_transcription.completed"
 FAILED = "conversation.item.input_audio_transcription.failed"
@@ -295,7 +295,7 @@ async def test_a_server_that_hangs_is_given_up_or_left(monkeypatch: pytest.Monke
         async with asyncio.timeout(1):
             await asyncio.gather(task, return_exceptions=True)
         assert task.cancelled()
-        monkeypatch.setattr("vita_duplex.vad.openai_transcription.TIMEOUT_S", 0.1)
+        monkeypatch.setattr("vita_duplex.asr.openai.TIMEOUT_S", 0.1)
         with pytest.raises(PartFailed, match="failed: ReadTimeout"):
             await heard_by(url, "hangs").hear(TONE)
         asked.left.set()

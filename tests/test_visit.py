@@ -10,11 +10,11 @@ import pytest
 from sockets import Json, Socket, connected, scripted_server
 from virtual_time import run
 
-from vita_duplex.engine.scripted import ScriptedReply
-from vita_duplex.server.auth import hashed, new_key
-from vita_duplex.server.client_events import SessionUpdateFields
+from vita_duplex.engine.instances.scripted import ScriptedReply
+from vita_duplex.server.access.auth import hashed, new_key
+from vita_duplex.server.realtime.client_events import SessionUpdateFields
+from vita_duplex.server.realtime.waiting import KEPT_CHARS, KEPT_FRAMES
 from vita_duplex.server.server import Server
-from vita_duplex.server.waiting import KEPT_CHARS, KEPT_FRAMES
 
 SHORT = ScriptedReply(text="It is short, and this is its end.")
 LONG = ScriptedReply(text=" ".join(f"word{n}" for n in range(40)) + ".")

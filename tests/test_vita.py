@@ -16,6 +16,9 @@ import sounds
 import torch
 from safetensors.torch import load_file
 
+from vita_duplex.cli.ask import ask
+from vita_duplex.engine.instances.vita import VitaInstance, VitaInstanceConfig
+from vita_duplex.engine.instances.vita_dialogue import write
 from vita_duplex.engine.seams import (
     AssistantMessage,
     Judgement,
@@ -26,9 +29,6 @@ from vita_duplex.engine.seams import (
     UserMessage,
     Utterance,
 )
-from vita_duplex.engine.vita import VitaInstance, VitaInstanceConfig
-from vita_duplex.engine.vita_dialogue import write
-from vita_duplex.server.ask import ask
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
 

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vita_duplex.engine.seams import AssistantMessage, Frame, Judgement, Message, Query, UserMessage, Utterance
-from vita_duplex.engine.vita_dialogue import (
+from vita_duplex.engine.instances.vita_dialogue import (
     Layout,
     Manner,
     Unmarked,
@@ -20,6 +19,7 @@ from vita_duplex.engine.vita_dialogue import (
     write,
     write_ahead,
 )
+from vita_duplex.engine.seams import AssistantMessage, Frame, Judgement, Message, Query, UserMessage, Utterance
 from vita_duplex.models.prompts import Prompt, wording
 
 LIVE = Manner(wording())

@@ -11,8 +11,8 @@ import soundfile
 from PIL import Image
 from tiny_vita import CHECKPOINT
 
-from vita_duplex.engine.vita import VitaInstanceConfig
-from vita_duplex.engine.vllm_engine import set_environment
+from vita_duplex.engine.instances.vita import VitaInstanceConfig
+from vita_duplex.engine.instances.vllm_engine import set_environment
 from vita_duplex.models import video
 from vita_duplex.models.audio_features import AudioError
 from vita_duplex.models.tiling import MAX_PIXELS, UnusableImage

@@ -12,8 +12,8 @@ from overlapping import answers, spoken_s, talk
 from served import served
 
 from vita_duplex.client.recording import to_pcm
-from vita_duplex.tts.normalise import Language, language_of, normalise
-from vita_duplex.tts.scripted import HummingVoice
+from vita_duplex.tts.text.normalise import Language, language_of, normalise
+from vita_duplex.tts.voices.scripted import HummingVoice
 
 pytestmark = pytest.mark.real
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from vita_duplex.config import load_config
-from vita_duplex.engine import vita
-from vita_duplex.engine.vita import Names, VitaInstanceConfig, audible, engine_arguments, positions
-from vita_duplex.engine.vllm_engine import VllmConfig
-from vita_duplex.engine.vllm_engine import engine_arguments as common_arguments
+from vita_duplex.engine.instances import vita
+from vita_duplex.engine.instances.vita import Names, VitaInstanceConfig, audible, engine_arguments, positions
+from vita_duplex.engine.instances.vllm_engine import VllmConfig
+from vita_duplex.engine.instances.vllm_engine import engine_arguments as common_arguments
 
 ROOT = Path(__file__).parent.parent
 

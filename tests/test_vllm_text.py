@@ -15,9 +15,8 @@ import pytest
 import pytest_asyncio
 from pydantic import ValidationError
 
-from vita_duplex.engine.seams import Finished, PartFailed, Sampling, Unanswerable, Usage
-from vita_duplex.engine.vllm_engine import VllmEngine, check_model, set_environment
-from vita_duplex.engine.vllm_text import (
+from vita_duplex.engine.instances.vllm_engine import VllmEngine, check_model, set_environment
+from vita_duplex.engine.instances.vllm_text import (
     ChatMessage,
     VllmText,
     VllmTextConfig,
@@ -25,6 +24,7 @@ from vita_duplex.engine.vllm_text import (
     plain_dialogue,
     sampling_defaults,
 )
+from vita_duplex.engine.seams import Finished, PartFailed, Sampling, Unanswerable, Usage
 
 real = pytest.mark.real
 on_one_loop = pytest.mark.asyncio(loop_scope="module")

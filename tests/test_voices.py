@@ -21,13 +21,13 @@ from voice_servers import SECRET_ID, SECRET_KEY, Asked, OpenAiHandler, TencentHa
 from vita_duplex.config import Config, load_config
 from vita_duplex.engine.seams import Chunk, PartFailed, Samples, Synthesiser
 from vita_duplex.server import voices
-from vita_duplex.tts.command import CommandConfig, CommandVoice
-from vita_duplex.tts.fallback import REST_S, WithFallback
-from vita_duplex.tts.openai_speech import OpenAiSpeech, OpenAiSpeechConfig
-from vita_duplex.tts.pcm import Pcm16, Wav
-from vita_duplex.tts.scripted import PITCHES_HZ
 from vita_duplex.tts.speech import PacedSpeech, SpeechConfig
-from vita_duplex.tts.tencent import LONGEST_CHINESE, LONGEST_ENGLISH, TencentConfig, TencentVoice
+from vita_duplex.tts.voices.command import CommandConfig, CommandVoice
+from vita_duplex.tts.voices.fallback import REST_S, WithFallback
+from vita_duplex.tts.voices.openai import OpenAiSpeech, OpenAiSpeechConfig
+from vita_duplex.tts.voices.pcm import Pcm16, Wav
+from vita_duplex.tts.voices.scripted import PITCHES_HZ
+from vita_duplex.tts.voices.tencent import LONGEST_CHINESE, LONGEST_ENGLISH, TencentConfig, TencentVoice
 
 LONG = "One two three, four five six. " * 334
 """10,000 characters."""
@@ -127,7 +127,7 @@ async def test_openai_without_network_fails() -> None:
 
 
 async def test_openai_server_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vita_duplex.tts.openai_speech.TIMEOUT_S", 0.1)
+    monkeypatch.setattr("vita_duplex.tts.voices.openai.TIMEOUT_S", 0.1)
     with openai_voice("mute") as (voice, asked):
         with pytest.raises(PartFailed, match="failed: ReadTimeout"):
             await all_of(voice, "Hello.")
@@ -268,7 +268,7 @@ def children() -> set[psutil.Process]:
 
 async def test_a_program_that_hangs_is_given_up_and_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     voice, before = CommandVoice(program("hang")), children()
-    monkeypatch.setattr("vita_duplex.tts.command.TIMEOUT_S", 0.3)
+    monkeypatch.setattr("vita_duplex.tts.voices.command.TIMEOUT_S", 0.3)
     with pytest.raises(PartFailed, match="nothing came"):
         await all_of(voice, "Hello there.")
     assert children() <= before

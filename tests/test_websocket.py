@@ -13,7 +13,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from vita_duplex.server.websocket import SLICE, WASTE_BURST, FairWebSocket
+from vita_duplex.server.realtime.websocket import SLICE, WASTE_BURST, FairWebSocket
 
 HANDSHAKE = (
     b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

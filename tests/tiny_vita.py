@@ -15,8 +15,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from vita_duplex.engine.vita import VitaInstanceConfig
-from vita_duplex.engine.vllm_engine import set_environment
+from vita_duplex.engine.instances.vita import VitaInstanceConfig
+from vita_duplex.engine.instances.vllm_engine import set_environment
 from vita_duplex.models.checkpoint import AUDIO, PROJECTOR, VISION
 from vita_duplex.models.tiling import mirror
 

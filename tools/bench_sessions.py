@@ -23,15 +23,15 @@ from uvicorn.loops.auto import auto_loop_factory
 
 from vita_duplex.engine.duplex import DuplexConfig
 from vita_duplex.engine.events import SpeechPaused
+from vita_duplex.engine.instances.pool import Pool
+from vita_duplex.engine.instances.scripted import ScriptedInstance, ScriptedReply
 from vita_duplex.engine.notices import Notice, TurnEnded, TurnRecorded
-from vita_duplex.engine.pool import Pool
-from vita_duplex.engine.scripted import ScriptedInstance, ScriptedReply
 from vita_duplex.engine.seams import INPUT_RATE, Judgement, Query, Samples
 from vita_duplex.engine.session import Heard, Session
+from vita_duplex.server.realtime.server_events import ServerEvents
 from vita_duplex.server.server import settle
-from vita_duplex.server.server_events import ServerEvents
-from vita_duplex.tts.normaliser import Normaliser
 from vita_duplex.tts.speech import PacedSpeech, SpeechConfig
+from vita_duplex.tts.text.normaliser import Normaliser
 from vita_duplex.vad.detector import Detector
 from vita_duplex.vad.endpoint import EndpointConfig
 from vita_duplex.vad.listener import MicrophoneListener

@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
+from vita_duplex.engine.instances.vita import VitaInstance, VitaInstanceConfig
 from vita_duplex.engine.seams import AssistantMessage, Judgement, Query, Samples, UserMessage, Utterance
-from vita_duplex.engine.vita import VitaInstance, VitaInstanceConfig
 
 TINY = Path(__file__).parent.parent / "tests" / "golden" / "tiny_vita"
 RATE = 16_000
@@ -124,7 +124,7 @@ async def verdict_s(instance: VitaInstance, query: Query) -> float:
 
 def trimmed(instance: VitaInstance, query: Query) -> Query:
     """The dialogue cut so that what stands before the sound is `PREFIX_TOKENS` long."""
-    from vita_duplex.engine.vita_dialogue import write_ahead
+    from vita_duplex.engine.instances.vita_dialogue import write_ahead
 
     asked, told = query.history
     assert isinstance(told, AssistantMessage)

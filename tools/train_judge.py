@@ -17,7 +17,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
 from sklearn.metrics import roc_auc_score  # type: ignore[import-untyped]
 
-from vita_duplex.engine.judge import WEIGHTS, features
+from vita_duplex.engine.cascade.judge import WEIGHTS, features
 from vita_duplex.engine.seams import Transcript
 
 SLOTS = """

@@ -10,19 +10,19 @@ from typing import Any, Literal, Self, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from vita_duplex.asr.openai import OpenAiTranscriptionConfig
+from vita_duplex.asr.whisper import WhisperConfig
 from vita_duplex.engine.duplex import DuplexConfig
-from vita_duplex.engine.remote import RemoteConfig
-from vita_duplex.engine.scripted import ScriptedReply
-from vita_duplex.engine.vita import VitaInstanceConfig
-from vita_duplex.engine.vllm_text import VllmTextConfig
-from vita_duplex.tts.command import CommandConfig
-from vita_duplex.tts.kokoro import KokoroConfig
-from vita_duplex.tts.openai_speech import OpenAiSpeechConfig
+from vita_duplex.engine.instances.remote import RemoteConfig
+from vita_duplex.engine.instances.scripted import ScriptedReply
+from vita_duplex.engine.instances.vita import VitaInstanceConfig
+from vita_duplex.engine.instances.vllm_text import VllmTextConfig
 from vita_duplex.tts.speech import SpeechConfig
-from vita_duplex.tts.tencent import TencentConfig
+from vita_duplex.tts.voices.command import CommandConfig
+from vita_duplex.tts.voices.kokoro import KokoroConfig
+from vita_duplex.tts.voices.openai import OpenAiSpeechConfig
+from vita_duplex.tts.voices.tencent import TencentConfig
 from vita_duplex.vad.endpoint import EndpointConfig
-from vita_duplex.vad.openai_transcription import OpenAiTranscriptionConfig
-from vita_duplex.vad.whisper import WhisperConfig
 
 PREFIX = "VITA_DUPLEX_"
 """Environment: `VITA_DUPLEX_SERVER__PORT=9000` sets `server.port`."""

@@ -15,8 +15,8 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from vita_duplex.asr.local import loops, portions
 from vita_duplex.engine.seams import INPUT_RATE, PartFailed, Samples, Transcript
-from vita_duplex.vad.ears import loops, portions
 
 FILES = {
     "encoder_model.ort": "94e90a4654fc45cdfedb77c4c08e1739f48862998e58fada384b25118134f221",

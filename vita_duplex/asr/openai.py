@@ -9,8 +9,8 @@ import wave
 import numpy as np
 from pydantic import BaseModel, ConfigDict, SecretStr
 
+from vita_duplex.asr.local import portions
 from vita_duplex.engine.seams import INPUT_RATE, PartFailed, Samples, Transcript
-from vita_duplex.vad.ears import portions
 
 TIMEOUT_S = 20.0
 """Without a byte for so long it has failed; a whole utterance is heard before the first one comes."""

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from vita_duplex.asr.local import LONGEST, loops, portions
 from vita_duplex.engine.seams import INPUT_RATE, PartFailed, Samples, Transcript
-from vita_duplex.vad.ears import LONGEST, loops, portions
 from vita_duplex.vad.log_mel import log_mel
 
 SHA256 = "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9"

@@ -13,7 +13,7 @@ from vita_duplex.config import Config, EngineConfig
 from vita_duplex.engine.seams import Frame, Instance, Judgement, PartFailed, Progress, Query, Utterance
 from vita_duplex.models import video
 from vita_duplex.models.tiling import UnusableImage, open_image
-from vita_duplex.server.ears import load_ears
+from vita_duplex.server.asr import load_ears
 from vita_duplex.server.parts import instances
 
 SHORTEST_S = 0.085

@@ -167,7 +167,7 @@ def serving(config: Path) -> Iterator[Server]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
-    command = [sys.executable, "-m", "vita_duplex.server.cli", "serve", "--config", str(config)]
+    command = [sys.executable, "-m", "vita_duplex.cli.main", "serve", "--config", str(config)]
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
             [*command, "--host", "127.0.0.1", "--port", str(port)],

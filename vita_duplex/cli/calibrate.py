@@ -10,15 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
+from vita_duplex.cli.roc import Roc
 from vita_duplex.client.errors import TalkError
 from vita_duplex.client.recording import read_recording
 from vita_duplex.client.talk import table
 from vita_duplex.config import Config
 from vita_duplex.engine.duplex import DuplexConfig
 from vita_duplex.engine.seams import Instance, Judgement, PartFailed, Progress, Query, Samples, Utterance
-from vita_duplex.server.ears import load_ears
+from vita_duplex.server.asr import load_ears
 from vita_duplex.server.parts import instances
-from vita_duplex.server.roc import Roc
 
 LEAST_RECALL = 0.95
 LABELS = ("query", "noise")
@@ -76,7 +76,7 @@ def _share(text: str) -> float:
 
 def run(arguments: argparse.Namespace, config: Config, progress: Progress) -> int:
     """Errors: `CalibrateError`."""
-    from vita_duplex.server.roc_picture import PICTURES, draw  # matplotlib takes a second to import
+    from vita_duplex.cli.roc_picture import PICTURES, draw  # matplotlib takes a second to import
 
     if arguments.out and (arguments.out.suffix not in PICTURES or not arguments.out.parent.is_dir()):
         raise CalibrateError(f"cannot draw {arguments.out}: give a name in a folder, ending in {', '.join(PICTURES)}")

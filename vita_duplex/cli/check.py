@@ -13,7 +13,7 @@ import psutil
 from vita_duplex.config import Config
 from vita_duplex.engine.seams import PartFailed
 from vita_duplex.models import layouts, smollm2
-from vita_duplex.server.ears import load_ears
+from vita_duplex.server.asr import load_ears
 from vita_duplex.server.parts import BUNDLED, settings_of
 from vita_duplex.server.voices import load_voices
 from vita_duplex.vad.silero import Silero

@@ -15,18 +15,21 @@ import uvicorn
 from tqdm import tqdm
 
 from vita_duplex import __version__
-from vita_duplex.client import bench, talk, timeline
+from vita_duplex.cli import ask, bench, calibrate, check, replay
+from vita_duplex.client import talk, timeline
 from vita_duplex.config import Config, ConfigError, load_config
 from vita_duplex.engine.seams import PartFailed, Progress
 from vita_duplex.models.layouts import is_vita
-from vita_duplex.server import ask, calibrate, check, logs, replay, tls, traces, voices
-from vita_duplex.server.app import create_app
-from vita_duplex.server.auth import hashed, new_key, refuse_exposure
+from vita_duplex.server import voices
+from vita_duplex.server.access import tls
+from vita_duplex.server.access.auth import hashed, new_key, refuse_exposure
+from vita_duplex.server.access.limits import MESSAGE_LIMIT
 from vita_duplex.server.drain import CLOSE_S, DrainingServer
-from vita_duplex.server.limits import MESSAGE_LIMIT
+from vita_duplex.server.http.app import create_app
+from vita_duplex.server.observe import logs, traces
 from vita_duplex.server.parts import prepare, settings_of
+from vita_duplex.server.realtime.websocket import FairWebSocket
 from vita_duplex.server.server import Server
-from vita_duplex.server.websocket import FairWebSocket
 
 FLAGS = (
     ("host", "server.host"),
@@ -241,7 +244,7 @@ def _prepare(arguments: argparse.Namespace) -> int:
 @contextmanager
 def _progress_bar() -> Iterator[Progress]:
     """A bar for people; logs and containers get a line per phase instead."""
-    logging.getLogger("vita_duplex.server.app").setLevel(logging.WARNING)
+    logging.getLogger("vita_duplex.server.http.app").setLevel(logging.WARNING)
     with ExitStack() as stack:
         bars: list[tqdm[NoReturn]] = []
 

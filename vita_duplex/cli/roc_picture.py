@@ -5,7 +5,7 @@ from pathlib import Path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from vita_duplex.server.roc import Point, Roc
+from vita_duplex.cli.roc import Point, Roc
 
 PICTURES = (".svg", ".png", ".pdf")
 INK, CURVE, BEST, CHANCE = "#22272e", "#3572b0", "#c8443c", "#c9ced6"

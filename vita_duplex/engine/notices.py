@@ -5,7 +5,7 @@ from typing import Literal
 
 from vita_duplex.engine.events import Cause, Reason, Status
 from vita_duplex.engine.seams import Judgement, Samples, Usage
-from vita_duplex.engine.timeline import TurnRecord
+from vita_duplex.engine.turn_record import TurnRecord
 
 
 @dataclass(frozen=True, slots=True)

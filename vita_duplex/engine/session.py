@@ -37,6 +37,7 @@ from vita_duplex.engine.events import (
     Verdict,
     Warm,
 )
+from vita_duplex.engine.instances.pool import Seat
 from vita_duplex.engine.ledger import Ledger
 from vita_duplex.engine.notices import (
     AsideEnded,
@@ -60,7 +61,6 @@ from vita_duplex.engine.notices import (
     WordsFailed,
     WordsKnown,
 )
-from vita_duplex.engine.pool import Seat
 from vita_duplex.engine.seams import (
     INPUT_RATE,
     AssistantMessage,
@@ -79,7 +79,7 @@ from vita_duplex.engine.seams import (
     Utterance,
 )
 from vita_duplex.engine.text_reply import TextReply
-from vita_duplex.engine.timeline import Ending, TurnRecord
+from vita_duplex.engine.turn_record import Ending, TurnRecord
 
 log = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from vita_duplex.engine.duplex import Duplex, DuplexConfig
 from vita_duplex.engine.events import Command, Event
 from vita_duplex.engine.notices import Roles
-from vita_duplex.engine.timeline import TurnRecord
+from vita_duplex.engine.turn_record import TurnRecord
 
 FORMAT = 1
 """Of the lines. A log of another format is refused."""

@@ -2,12 +2,12 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
+from vita_duplex.asr.local import LocalEars
+from vita_duplex.asr.moonshine import Moonshine
+from vita_duplex.asr.openai import OpenAiTranscription
+from vita_duplex.asr.whisper import Whisper
 from vita_duplex.config import EarsConfig
 from vita_duplex.engine.seams import Ears, Transcriber
-from vita_duplex.vad.ears import LocalEars
-from vita_duplex.vad.moonshine import Moonshine
-from vita_duplex.vad.openai_transcription import OpenAiTranscription
-from vita_duplex.vad.whisper import Whisper
 
 
 def load_ears(config: EarsConfig, *, needed: bool) -> Ears | None:

@@ -9,22 +9,22 @@ from pathlib import Path
 from typing import Any
 
 from vita_duplex.config import Config, EngineConfig
-from vita_duplex.engine.cascade import Cascade
-from vita_duplex.engine.judge import Judge
-from vita_duplex.engine.pool import Pool
-from vita_duplex.engine.remote import RemoteInstance
-from vita_duplex.engine.scripted import ScriptedInstance
+from vita_duplex.engine.cascade.cascade import Cascade
+from vita_duplex.engine.cascade.judge import Judge
+from vita_duplex.engine.instances.pool import Pool
+from vita_duplex.engine.instances.remote import RemoteInstance
+from vita_duplex.engine.instances.scripted import ScriptedInstance
+from vita_duplex.engine.instances.vita import VitaInstance
+from vita_duplex.engine.instances.vllm_text import VllmText
 from vita_duplex.engine.seams import Ears, Instance, PartFailed, Progress, Synthesiser
-from vita_duplex.engine.vita import VitaInstance
-from vita_duplex.engine.vllm_text import VllmText
 from vita_duplex.models import smollm2
-from vita_duplex.server.ears import load_ears
-from vita_duplex.server.session_logs import SessionLogs
+from vita_duplex.server.asr import load_ears
+from vita_duplex.server.observe.session_logs import SessionLogs
 from vita_duplex.server.voice_names import VoiceNames
 from vita_duplex.server.voices import load_voices
-from vita_duplex.tts.normaliser import Normaliser
-from vita_duplex.tts.seats import Seats
 from vita_duplex.tts.speech import PacedSpeech
+from vita_duplex.tts.text.normaliser import Normaliser
+from vita_duplex.tts.voices.seats import Seats
 from vita_duplex.vad.detector import Detector
 from vita_duplex.vad.echo import Canceller, EchoGuard
 from vita_duplex.vad.level_gate import LevelGate

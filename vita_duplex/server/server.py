@@ -9,22 +9,22 @@ from threading import Thread
 from typing import TYPE_CHECKING, TypeVar
 
 from vita_duplex.config import Config
+from vita_duplex.engine.instances.supervisor import Supervisor
 from vita_duplex.engine.seams import PartFailed, Progress
-from vita_duplex.engine.supervisor import Supervisor
-from vita_duplex.server.admission import Admission, Ticket
-from vita_duplex.server.auth import load_access
+from vita_duplex.server.access.admission import Admission, Ticket
+from vita_duplex.server.access.auth import load_access
+from vita_duplex.server.access.limits import Refusal, Usage
+from vita_duplex.server.access.shedding import Step, step
 from vita_duplex.server.drain import Drain
-from vita_duplex.server.limits import Refusal, Usage
-from vita_duplex.server.metrics import Metrics, ServerState
+from vita_duplex.server.observe.metrics import Metrics, ServerState
 from vita_duplex.server.parts import Loading, Parts, load_parts
 from vita_duplex.server.readiness import Readiness
-from vita_duplex.server.resume import Resumables
-from vita_duplex.server.shedding import Step, step
+from vita_duplex.server.realtime.resume import Resumables
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
 
-    from vita_duplex.server.gateway import Gateway
+    from vita_duplex.server.realtime.gateway import Gateway
 
 log = logging.getLogger(__name__)
 

@@ -11,15 +11,15 @@ from pathlib import Path
 
 from vita_duplex.config import Config, VoiceKind
 from vita_duplex.engine.seams import PartFailed, Synthesiser
-from vita_duplex.tts import kokoro
-from vita_duplex.tts.command import CommandVoice
-from vita_duplex.tts.fallback import WithFallback
-from vita_duplex.tts.hibari import HibariVoice
-from vita_duplex.tts.normalise import normalise
-from vita_duplex.tts.openai_speech import OpenAiSpeech
-from vita_duplex.tts.scripted import PITCHES_HZ, HummingVoice
-from vita_duplex.tts.seats import Seats
-from vita_duplex.tts.tencent import TencentVoice
+from vita_duplex.tts.text.normalise import normalise
+from vita_duplex.tts.voices import kokoro
+from vita_duplex.tts.voices.command import CommandVoice
+from vita_duplex.tts.voices.fallback import WithFallback
+from vita_duplex.tts.voices.hibari import HibariVoice
+from vita_duplex.tts.voices.openai import OpenAiSpeech
+from vita_duplex.tts.voices.scripted import PITCHES_HZ, HummingVoice
+from vita_duplex.tts.voices.seats import Seats
+from vita_duplex.tts.voices.tencent import TencentVoice
 
 ABOUT: dict[VoiceKind, str] = {
     "hibari": "English, on this machine, 14 MB; the default",

@@ -11,12 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from vita_duplex.engine.seams import Chunk, PartFailed, Samples, Synthesiser
 from vita_duplex.tts.fades import FADE_MS, faded_in, faded_out
-from vita_duplex.tts.maths import Language
-from vita_duplex.tts.normalise import language_of
-from vita_duplex.tts.normaliser import Normalise, in_place
 from vita_duplex.tts.pacer import Pacer
-from vita_duplex.tts.seats import Seats
-from vita_duplex.tts.sentences import Sentences
+from vita_duplex.tts.text.maths import Language
+from vita_duplex.tts.text.normalise import language_of
+from vita_duplex.tts.text.normaliser import Normalise, in_place
+from vita_duplex.tts.text.sentences import Sentences
+from vita_duplex.tts.voices.seats import Seats
 
 CHUNK_MS = 40
 """What is sent at a time: two audio frames of 20 ms, so that messages stay few and a stop stays prompt."""

@@ -37,7 +37,7 @@ export class Server {
   static async start(config, ...flags) {
     const server = new Server();
     server.port = await freePort();
-    server.command = ["-m", "vita_duplex.server.cli", "serve", "--config", config, "--port", String(server.port), ...flags];
+    server.command = ["-m", "vita_duplex.cli.main", "serve", "--config", config, "--port", String(server.port), ...flags];
     await server.start();
     return server;
   }

@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
-from vita_duplex.engine.completeness import completeness
-from vita_duplex.engine.judge import Judge
+from vita_duplex.engine.cascade.completeness import completeness
+from vita_duplex.engine.cascade.judge import Judge
+from vita_duplex.engine.instances.vllm_text import ChatMessage, VllmText
 from vita_duplex.engine.seams import (
     INPUT_RATE,
     Chat,
@@ -23,7 +24,6 @@ from vita_duplex.engine.seams import (
     UserMessage,
     Utterance,
 )
-from vita_duplex.engine.vllm_text import ChatMessage, VllmText
 
 
 class Cascade:

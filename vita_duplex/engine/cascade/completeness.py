@@ -5,7 +5,7 @@ People pause before the word they look for, mostly a content word behind a funct
 the last word tells: no sentence ends after "the" or "because". The lists are closed classes of English.
 """
 
-from vita_duplex.engine import wording
+from vita_duplex.engine.cascade import wording
 
 OPEN, DOUBTFUL, CLOSED = 0.05, 0.4, 1.0
 """Probability that nothing more is to come: after a word that ends no sentence, after one that ends few, and where the

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vita_duplex.engine import wording
+from vita_duplex.engine.cascade import wording
 from vita_duplex.engine.seams import Transcript
 
 WEIGHTS = Path(__file__).with_name("judge.npz")

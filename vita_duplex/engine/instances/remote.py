@@ -22,20 +22,9 @@ from PIL import Image as Pixels
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_core import to_json
 
-from vita_duplex.engine.seams import (
-    Chat,
-    Finished,
-    Frame,
-    Judgement,
-    PartFailed,
-    Query,
-    Unanswerable,
-    Usage,
-    Utterance,
-)
-from vita_duplex.engine.vita import AHEAD_TOKENS, PART, TYPED, Names, audible
-from vita_duplex.engine.vita_chat import Reading, body, wav
-from vita_duplex.engine.vita_dialogue import (
+from vita_duplex.engine.instances.vita import AHEAD_TOKENS, PART, TYPED, Names, audible
+from vita_duplex.engine.instances.vita_chat import Reading, body, wav
+from vita_duplex.engine.instances.vita_dialogue import (
     Count,
     Manner,
     Unmarked,
@@ -47,6 +36,17 @@ from vita_duplex.engine.vita_dialogue import (
     weighed,
     write,
     write_ahead,
+)
+from vita_duplex.engine.seams import (
+    Chat,
+    Finished,
+    Frame,
+    Judgement,
+    PartFailed,
+    Query,
+    Unanswerable,
+    Usage,
+    Utterance,
 )
 from vita_duplex.models.audio_features import clip_tokens
 from vita_duplex.models.prompts import Audio, Image, Prompt, StateTokens, Wording, state_tokens, wording

@@ -18,19 +18,8 @@ import numpy as np
 from PIL import Image
 from pydantic import Field
 
-from vita_duplex.engine.seams import (
-    Chat,
-    Finished,
-    Frame,
-    Judgement,
-    PartFailed,
-    Progress,
-    Query,
-    Samples,
-    Usage,
-)
-from vita_duplex.engine.vita_chat import Reading, body
-from vita_duplex.engine.vita_dialogue import (
+from vita_duplex.engine.instances.vita_chat import Reading, body
+from vita_duplex.engine.instances.vita_dialogue import (
     Count,
     Layout,
     Manner,
@@ -44,7 +33,18 @@ from vita_duplex.engine.vita_dialogue import (
     write,
     write_ahead,
 )
-from vita_duplex.engine.vllm_engine import TokenCount, VllmConfig, VllmEngine, first_line, on_cpu
+from vita_duplex.engine.instances.vllm_engine import TokenCount, VllmConfig, VllmEngine, first_line, on_cpu
+from vita_duplex.engine.seams import (
+    Chat,
+    Finished,
+    Frame,
+    Judgement,
+    PartFailed,
+    Progress,
+    Query,
+    Samples,
+    Usage,
+)
 from vita_duplex.models.audio_features import MIN_SAMPLES, clip_tokens
 from vita_duplex.models.prompts import Compat, Prompt, state_tokens, tokenise, wording
 from vita_duplex.models.tiling import Tiling

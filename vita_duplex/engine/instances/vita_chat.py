@@ -10,9 +10,9 @@ from typing import Any
 
 import soundfile
 
+from vita_duplex.engine.instances.vita_dialogue import Unmarked, weighed
+from vita_duplex.engine.instances.vllm_engine import wishes
 from vita_duplex.engine.seams import INPUT_RATE, Chat, Film, Judgement, Picture, Samples, Sound
-from vita_duplex.engine.vita_dialogue import Unmarked, weighed
-from vita_duplex.engine.vllm_engine import wishes
 from vita_duplex.models.prompts import State, StateTokens, Wording
 
 

@@ -283,7 +283,7 @@ def engine_arguments(config: VllmConfig) -> dict[str, Any]:
         "enforce_eager": on_cpu(),
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
-        "worker_extension_cls": "vita_duplex.engine.engine_process.EngineManners",
+        "worker_extension_cls": "vita_duplex.engine.instances.engine_process.EngineManners",
         # vLLM seeds the generators of this process too; its default of 0 would make `random` predictable.
         "seed": secrets.randbelow(2**31),
     }

@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from vita_duplex.engine.instances.sentence_limit import SentenceLimit
+from vita_duplex.engine.instances.vllm_engine import TokenCount, VllmConfig, VllmEngine, wishes
 from vita_duplex.engine.seams import Finished, Progress, Sampling, Unanswerable, Usage
-from vita_duplex.engine.sentence_limit import SentenceLimit
-from vita_duplex.engine.vllm_engine import TokenCount, VllmConfig, VllmEngine, wishes
 
 Role = Literal["system", "user", "assistant"]
 ChatMessage = tuple[Role, str]

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from vita_duplex.config import AccessConfig, ConfigError, read_yaml
-from vita_duplex.server.client_events import SessionUpdateFields
+from vita_duplex.server.realtime.client_events import SessionUpdateFields
 
 HASH = re.compile(r"sha256:[0-9a-f]{64}")
 EPHEMERAL_LIMIT = 10_000

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import soundfile
 
 from vita_duplex.engine.seams import Samples
-from vita_duplex.server.audio_formats import encode_pcm16
+from vita_duplex.server.audio.formats import encode_pcm16
 
 UNKNOWN = 0xFFFF_FFFF
 """The length in a WAV header of what is still being written, as OpenAI and FFmpeg have it."""

@@ -16,16 +16,16 @@ from starlette.exceptions import HTTPException
 
 from vita_duplex import __version__
 from vita_duplex.engine.seams import PartFailed
-from vita_duplex.server import chat, client_secrets, instances, reference, speech
-from vita_duplex.server.auth import Caller, Denied, credentials
-from vita_duplex.server.body_limit import BodyLimit
-from vita_duplex.server.client_events import ClientError
-from vita_duplex.server.places import ClientLeft, NoPlace
+from vita_duplex.server.access.auth import Caller, Denied, credentials
+from vita_duplex.server.http import chat, client_secrets, instances, reference, speech
+from vita_duplex.server.http.body_limit import BodyLimit
+from vita_duplex.server.http.places import ClientLeft, NoPlace
+from vita_duplex.server.realtime.client_events import ClientError
+from vita_duplex.server.realtime.server_events import error_body
+from vita_duplex.server.realtime.visit import visit
 from vita_duplex.server.server import Server
-from vita_duplex.server.server_events import error_body
-from vita_duplex.server.visit import visit
 
-STATIC = Path(__file__).parent / "static"
+STATIC = Path(__file__).parents[1] / "static"
 FRESH = {"Cache-Control": "no-cache"}
 """Browsers ask whether a file has changed: after an upgrade no page runs on a mixture of versions."""
 CLIENT_CLOSED_REQUEST = 499

@@ -11,15 +11,15 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
 
-from vita_duplex.engine.pool import Pool
+from vita_duplex.engine.instances.pool import Pool
 from vita_duplex.engine.seams import Chat, Finished, Judgement, PartFailed, Unanswerable, Usage
-from vita_duplex.server.auth import Caller
-from vita_duplex.server.chat_requests import ChatRequest, check, read
-from vita_duplex.server.client_events import ClientError
-from vita_duplex.server.items import Json
-from vita_duplex.server.places import NoPlace, Streamed, chained, place, unless_gone
+from vita_duplex.server.access.auth import Caller
+from vita_duplex.server.http.chat_requests import ChatRequest, check, read
+from vita_duplex.server.http.places import NoPlace, Streamed, chained, place, unless_gone
+from vita_duplex.server.realtime.client_events import ClientError
+from vita_duplex.server.realtime.items import Json
+from vita_duplex.server.realtime.server_events import error_body
 from vita_duplex.server.server import Server
-from vita_duplex.server.server_events import error_body
 
 PATH = "/v1/chat/completions"
 

@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from vita_duplex.engine.seams import Chat, Contribution, Film, Picture, Sampling, Sound
-from vita_duplex.server.client_events import ClientError
-from vita_duplex.server.media import Media
+from vita_duplex.server.http.media import Media
+from vita_duplex.server.realtime.client_events import ClientError
 
 
 def encodable(text: str) -> str:

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict, Field
 
-from vita_duplex.server.auth import Caller
-from vita_duplex.server.client_events import SessionUpdateFields
+from vita_duplex.server.access.auth import Caller
+from vita_duplex.server.realtime.client_events import SessionUpdateFields
 from vita_duplex.server.server import Server
 
 

@@ -16,7 +16,7 @@ from vita_duplex.engine.seams import Film, Picture, Samples, Sound
 from vita_duplex.models import video
 from vita_duplex.models.audio_features import AudioError, AudioFeatures
 from vita_duplex.models.tiling import MAX_PIXELS, UnusableImage, open_image
-from vita_duplex.server.client_events import ClientError
+from vita_duplex.server.realtime.client_events import ClientError
 
 MOST_MEDIA = 64
 """Pictures, films and sounds in one request, those of earlier messages included."""

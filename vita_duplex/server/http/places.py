@@ -10,9 +10,9 @@ from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from vita_duplex.engine.seams import PartFailed
-from vita_duplex.server.auth import Caller
-from vita_duplex.server.client_events import ClientError
-from vita_duplex.server.limits import Refusal
+from vita_duplex.server.access.auth import Caller
+from vita_duplex.server.access.limits import Refusal
+from vita_duplex.server.realtime.client_events import ClientError
 from vita_duplex.server.server import Server
 
 Result = TypeVar("Result")

@@ -10,19 +10,19 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from vita_duplex.engine.seams import PartFailed, Samples, Synthesiser
-from vita_duplex.server.audio_formats import DEFAULT
-from vita_duplex.server.auth import Caller
-from vita_duplex.server.chat_requests import Text
-from vita_duplex.server.client_events import ClientError, VoiceName
-from vita_duplex.server.encoders import MEDIA_TYPES, encoder
-from vita_duplex.server.places import NoPlace, Streamed, chained, place, unless_gone
-from vita_duplex.server.resample import Resampler
+from vita_duplex.server.access.auth import Caller
+from vita_duplex.server.audio.encoders import MEDIA_TYPES, encoder
+from vita_duplex.server.audio.formats import DEFAULT
+from vita_duplex.server.audio.resample import Resampler
+from vita_duplex.server.http.chat_requests import Text
+from vita_duplex.server.http.places import NoPlace, Streamed, chained, place, unless_gone
+from vita_duplex.server.realtime.client_events import ClientError, VoiceName
 from vita_duplex.server.server import Server
-from vita_duplex.tts.maths import Language
-from vita_duplex.tts.normalise import language_of
-from vita_duplex.tts.normaliser import Normalise
-from vita_duplex.tts.seats import Seats
-from vita_duplex.tts.sentences import Sentences
+from vita_duplex.tts.text.maths import Language
+from vita_duplex.tts.text.normalise import language_of
+from vita_duplex.tts.text.normaliser import Normalise
+from vita_duplex.tts.text.sentences import Sentences
+from vita_duplex.tts.voices.seats import Seats
 
 PATH = "/v1/audio/speech"
 LONGEST = 4096

@@ -9,7 +9,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from vita_duplex.engine.seams import Usage
-from vita_duplex.engine.timeline import TurnRecord
+from vita_duplex.engine.turn_record import TurnRecord
 
 PREFIX = "vita_duplex"
 BUCKETS_S = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.2, 1.5, 2.0, 3.0, 5.0, 10.0)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from vita_duplex.config import ConfigError
-from vita_duplex.engine.timeline import TurnRecord
+from vita_duplex.engine.turn_record import TurnRecord
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer

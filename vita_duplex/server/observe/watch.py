@@ -5,9 +5,9 @@ import time
 from typing import TYPE_CHECKING
 
 from vita_duplex.engine.notices import Notice, PartTrouble, TurnRecorded, WordsFailed
-from vita_duplex.engine.timeline import TurnRecord
-from vita_duplex.server.metrics import Metrics, SessionMeter, stages
-from vita_duplex.server.traces import SessionTracer
+from vita_duplex.engine.turn_record import TurnRecord
+from vita_duplex.server.observe.metrics import Metrics, SessionMeter, stages
+from vita_duplex.server.observe.traces import SessionTracer
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer

@@ -24,8 +24,11 @@ from vita_duplex.engine.seams import (
     Utterance,
 )
 from vita_duplex.engine.session import NothingToAnswer, Session, Wishes
-from vita_duplex.server import server_events
-from vita_duplex.server.client_events import (
+from vita_duplex.server.access.shedding import shown
+from vita_duplex.server.audio.resample import Resampler
+from vita_duplex.server.parts import Parts
+from vita_duplex.server.realtime import server_events
+from vita_duplex.server.realtime.client_events import (
     AssistantItem,
     AudioAppend,
     AudioClear,
@@ -51,16 +54,13 @@ from vita_duplex.server.client_events import (
     UserItem,
     decode_base64,
 )
-from vita_duplex.server.connection import HEARTBEAT_S
-from vita_duplex.server.items import Json, Place
-from vita_duplex.server.parts import Parts
-from vita_duplex.server.pictures import picture
-from vita_duplex.server.resample import Resampler
-from vita_duplex.server.server_events import Asked, ServerEvents
-from vita_duplex.server.session_settings import SessionSettings, refuse_what_nobody_can
-from vita_duplex.server.shedding import shown
-from vita_duplex.server.silence import Silence
-from vita_duplex.server.terms import Terms
+from vita_duplex.server.realtime.connection import HEARTBEAT_S
+from vita_duplex.server.realtime.items import Json, Place
+from vita_duplex.server.realtime.pictures import picture
+from vita_duplex.server.realtime.server_events import Asked, ServerEvents
+from vita_duplex.server.realtime.session_settings import SessionSettings, refuse_what_nobody_can
+from vita_duplex.server.realtime.silence import Silence
+from vita_duplex.server.realtime.terms import Terms
 from vita_duplex.vad.echo import EchoGuard
 
 WAITING_LIMIT = 32

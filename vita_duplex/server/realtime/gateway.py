@@ -5,14 +5,14 @@ import logging
 
 from fastapi import WebSocket
 
-from vita_duplex.server.client_events import ClientError, Heartbeat, PlaybackAck, SessionUpdate, decode
-from vita_duplex.server.connection import NORMAL, Connection, End, Farewell, TooSlow
-from vita_duplex.server.conversation import Conversation
-from vita_duplex.server.items import Json
 from vita_duplex.server.parts import Parts
-from vita_duplex.server.resume import RESUME_S, Missed
-from vita_duplex.server.server_events import Frame, ServerEvents
-from vita_duplex.server.terms import Terms
+from vita_duplex.server.realtime.client_events import ClientError, Heartbeat, PlaybackAck, SessionUpdate, decode
+from vita_duplex.server.realtime.connection import NORMAL, Connection, End, Farewell, TooSlow
+from vita_duplex.server.realtime.conversation import Conversation
+from vita_duplex.server.realtime.items import Json
+from vita_duplex.server.realtime.resume import RESUME_S, Missed
+from vita_duplex.server.realtime.server_events import Frame, ServerEvents
+from vita_duplex.server.realtime.terms import Terms
 
 log = logging.getLogger(__name__)
 

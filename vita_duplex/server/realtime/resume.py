@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from vita_duplex.server.audio_formats import AudioFormat
-from vita_duplex.server.server_events import AUDIO_HEADER, Frame, number_of
+from vita_duplex.server.audio.formats import AudioFormat
+from vita_duplex.server.realtime.server_events import AUDIO_HEADER, Frame, number_of
 
 RESUME_S = 30
 """How long a session waits for its client."""

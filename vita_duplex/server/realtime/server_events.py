@@ -36,10 +36,10 @@ from vita_duplex.engine.notices import (
     WordsKnown,
 )
 from vita_duplex.engine.seams import Samples, Usage
-from vita_duplex.server.audio_formats import DEFAULT, AudioFormat
-from vita_duplex.server.client_events import ClientError
-from vita_duplex.server.items import Items, Json, Place
-from vita_duplex.server.resample import Resampler
+from vita_duplex.server.audio.formats import DEFAULT, AudioFormat
+from vita_duplex.server.audio.resample import Resampler
+from vita_duplex.server.realtime.client_events import ClientError
+from vita_duplex.server.realtime.items import Items, Json, Place
 
 Frame = Json | bytes
 """A text frame to be written as JSON, or a binary one."""

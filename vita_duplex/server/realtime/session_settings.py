@@ -6,8 +6,8 @@ from typing import Self
 from vita_duplex.engine.duplex import DuplexConfig
 from vita_duplex.engine.events import BargeIn
 from vita_duplex.engine.session import Wishes
-from vita_duplex.server.audio_formats import DEFAULT, PCM_RATES, PCMA, PCMU, AudioFormat, pcm
-from vita_duplex.server.client_events import (
+from vita_duplex.server.audio.formats import DEFAULT, PCM_RATES, PCMA, PCMU, AudioFormat, pcm
+from vita_duplex.server.realtime.client_events import (
     ClientError,
     Format,
     MaxTokens,
@@ -19,7 +19,7 @@ from vita_duplex.server.client_events import (
     SessionUpdateFields,
     Transcription,
 )
-from vita_duplex.server.items import Json
+from vita_duplex.server.realtime.items import Json
 from vita_duplex.server.voice_names import VoiceNames
 from vita_duplex.vad.endpoint import EndpointConfig
 

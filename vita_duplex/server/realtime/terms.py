@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from vita_duplex.server.client_events import SessionUpdateFields
+from vita_duplex.server.access.limits import AudioAllowance, Lifetime, TokenBucket
+from vita_duplex.server.access.shedding import Step
 from vita_duplex.server.drain import Drain
-from vita_duplex.server.limits import AudioAllowance, Lifetime, TokenBucket
-from vita_duplex.server.shedding import Step
-from vita_duplex.server.watch import SessionWatch
+from vita_duplex.server.observe.watch import SessionWatch
+from vita_duplex.server.realtime.client_events import SessionUpdateFields
 
 
 @dataclass(frozen=True, slots=True)

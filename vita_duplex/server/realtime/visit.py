@@ -8,17 +8,17 @@ from asyncio import get_running_loop
 from fastapi import WebSocket, WebSocketDisconnect
 from fastapi.responses import JSONResponse
 
-from vita_duplex.server import logs
-from vita_duplex.server.admission import Ticket
-from vita_duplex.server.auth import Caller, Denied, credentials
-from vita_duplex.server.gateway import POLICY_VIOLATION, Gateway
-from vita_duplex.server.limits import AudioAllowance, Lifetime, Refusal, Usage
-from vita_duplex.server.resume import new_token
+from vita_duplex.server.access.admission import Ticket
+from vita_duplex.server.access.auth import Caller, Denied, credentials
+from vita_duplex.server.access.limits import AudioAllowance, Lifetime, Refusal, Usage
+from vita_duplex.server.observe import logs
+from vita_duplex.server.observe.watch import SessionWatch
+from vita_duplex.server.realtime.gateway import POLICY_VIOLATION, Gateway
+from vita_duplex.server.realtime.resume import new_token
+from vita_duplex.server.realtime.server_events import error_body, refusal
+from vita_duplex.server.realtime.terms import Terms
+from vita_duplex.server.realtime.waiting import wait_for_place
 from vita_duplex.server.server import Server
-from vita_duplex.server.server_events import error_body, refusal
-from vita_duplex.server.terms import Terms
-from vita_duplex.server.waiting import wait_for_place
-from vita_duplex.server.watch import SessionWatch
 
 TRY_AGAIN_LATER = 1013
 """WebSocket close code (IANA registry): come back in a while."""

@@ -5,7 +5,7 @@ from typing import Any
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 
-from vita_duplex.server.limits import TokenBucket
+from vita_duplex.server.access.limits import TokenBucket
 
 SLICE = 2048
 """Bytes parsed per turn of the event loop, at most 340 frames: a few milliseconds. A read holds up to 256 KiB; parsed

@@ -6,9 +6,9 @@ Plain words are never touched: nothing but white space is lost from them.
 import re
 import unicodedata
 
-from vita_duplex.tts.markup import ADDRESS, plain
-from vita_duplex.tts.maths import Language, in_words
-from vita_duplex.tts.reading import half_width, has_written, read_out
+from vita_duplex.tts.text.markup import ADDRESS, plain
+from vita_duplex.tts.text.maths import Language, in_words
+from vita_duplex.tts.text.reading import half_width, has_written, read_out
 
 _CHINESE = re.compile(r"[㐀-鿿，。！？、；：￥]")
 _WORD = re.compile(r"[A-Za-z]{2,}")

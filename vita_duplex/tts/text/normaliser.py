@@ -14,8 +14,8 @@ from concurrent.futures import Executor
 from contextlib import suppress
 from threading import Timer
 
-from vita_duplex.tts.maths import Language
-from vita_duplex.tts.normalise import is_plain, normalise
+from vita_duplex.tts.text.maths import Language
+from vita_duplex.tts.text.normalise import is_plain, normalise
 
 Normalise = Callable[[str, Language], Awaitable[str]]
 """The sayable form of one piece of text, as `normalise` gives it."""
@@ -86,7 +86,7 @@ class Normaliser:
 def _start() -> "subprocess.Popen[str]":
     """In a session of its own: Ctrl-C is for the server, which then ends it. Errors that it prints may have words."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "vita_duplex.tts.normaliser"],
+        [sys.executable, "-m", "vita_duplex.tts.text.normaliser"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -8,7 +8,7 @@ import re
 from functools import cache
 from typing import Any
 
-from vita_duplex.tts.maths import Language
+from vita_duplex.tts.text.maths import Language
 
 _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _CENTS = {"$": ("dollar", "cent"), "€": ("euro", "cent"), "£": ("pound", "penny")}

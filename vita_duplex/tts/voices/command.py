@@ -8,7 +8,7 @@ from contextlib import aclosing, suppress
 from pydantic import BaseModel, ConfigDict
 
 from vita_duplex.engine.seams import PartFailed, Samples
-from vita_duplex.tts.pcm import Wav
+from vita_duplex.tts.voices.pcm import Wav
 
 TIMEOUT_S = 10.0
 """Without a byte for so long the program has failed."""

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from vita_duplex.engine.seams import PartFailed, Samples
-from vita_duplex.tts.maths import Language
-from vita_duplex.tts.normalise import language_of
+from vita_duplex.tts.text.maths import Language
+from vita_duplex.tts.text.normalise import language_of
 
 LONGEST_TOKENS = 510
 """The model's context is 512, of which the zeros at both ends take two."""

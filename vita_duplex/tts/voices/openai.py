@@ -10,7 +10,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from vita_duplex.engine.seams import PartFailed, Samples
-from vita_duplex.tts.pcm import Pcm16
+from vita_duplex.tts.voices.pcm import Pcm16
 
 TIMEOUT_S = 10.0
 """Without a byte for so long the piece has failed."""

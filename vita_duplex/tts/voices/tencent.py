@@ -15,8 +15,8 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from vita_duplex.engine.seams import PartFailed, Samples
-from vita_duplex.tts.pcm import Pcm16
-from vita_duplex.tts.sentences import cut
+from vita_duplex.tts.text.sentences import cut
+from vita_duplex.tts.voices.pcm import Pcm16
 
 CONCURRENCY = 20
 """Requests at a time that Tencent allows by default (API documentation of TextToVoice, 2019-08-23)."""
