@@ -16,7 +16,7 @@ prepare: install        ## unpack the small default models into the user's cache
 
 test: install           ## every test that needs no GPU: first the quick ones, then those with real models
 	@$(BIN)/pytest -n logical --maxprocesses 8 --dist worksteal -m "not real and not gpu" $(ARGS)
-	@set -e; for file in $$(grep -l "mark.real" tests/test_*.py); do \
+	@set -e; for file in $$(grep -rl --include="test_*.py" "mark.real" tests); do \
 	    echo "$$file"; $(BIN)/pytest -q -m "real and not gpu" $$file $(ARGS); done  # apart: engines in one process share state
 
 page-tools: tests/page/node_modules/.package-lock.json  ## what tests of the page in a browser need besides Chromium
@@ -25,11 +25,11 @@ tests/page/node_modules/.package-lock.json: tests/page/package-lock.json
 	@npm ci --prefix tests/page --ignore-scripts
 
 screenshots: install page-tools  ## both pages, both languages, large and small, light and dark: out/screenshots (CONFIG=...)
-	@PYTHONPATH=. $(BIN)/python tests/browsing.py $(CONFIG) $(ARGS)
+	@PYTHONPATH=. $(BIN)/python tests/support/browsing.py $(CONFIG) $(ARGS)
 
 # In an environment of their own: the Agents SDK wants websockets below 17, the lock has a newer one. No vLLM is needed.
 stock: .venv-stock/installed  ## the tests with clients made for OpenAI: its Agents SDK, pipecat
-	@.venv-stock/bin/python -m pytest tests/test_stock_clients.py $(ARGS)
+	@.venv-stock/bin/python -m pytest tests/client/test_stock_clients.py $(ARGS)
 
 .venv-stock/installed: pyproject.toml
 	@python3 -m venv .venv-stock
@@ -39,7 +39,7 @@ stock: .venv-stock/installed  ## the tests with clients made for OpenAI: its Age
 # In an environment of their own as well: 700 MB, and neither the default nor its tests need them.
 chinese: .venv-chinese/installed  ## a Chinese answer, spoken by Kokoro and heard by Whisper
 	@VITA_DUPLEX_VOICE__KOKORO__FOLDER=.venv-chinese/kokoro .venv-chinese/bin/python -m pytest -s -k "chinese or whisper or kokoro" \
-	    tests/test_chinese.py tests/test_transcription.py tests/test_voices.py $(ARGS)
+	    tests/asr tests/tts/voices $(ARGS)
 
 .venv-chinese/installed: pyproject.toml tools/make_kokoro.py
 	@python3 -m venv .venv-chinese
@@ -67,10 +67,10 @@ bench-vita: install     ## the first half of it: VITA's parts on a stand-in chec
 	@$(BIN)/python tools/bench_vita.py
 
 overlaps: install       ## what ends a reply: hold and verdict against the detector alone; draws docs/barge-in.svg (2 minutes)
-	@PYTHONPATH=. $(BIN)/python tests/overlaps.py
+	@PYTHONPATH=. $(BIN)/python tests/support/overlaps.py
 
 eval: overlaps          ## that, and the ears: ends of turns, echo, level, noise; draws docs/ears.svg (3 minutes more, idle)
-	@PYTHONPATH=. $(BIN)/python tests/ears.py $(ARGS)
+	@PYTHONPATH=. $(BIN)/python tools/eval_hearing.py $(ARGS)
 
 lock:                   ## resolve requirements/cpu.lock anew (ARGS=--upgrade for newer versions)
 	@requirements/lock.sh $(ARGS)

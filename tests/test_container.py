@@ -1,15 +1,14 @@
 """The container files name steps, files and settings that exist. No engine builds them here; `make` tests the steps."""
 
 import re
-from pathlib import Path
 
 import pytest
 import yaml
 
+from tests.support.paths import ROOT
 from vita_duplex.config import ConfigError, load_config
 from vita_duplex.server.access.auth import load_access, refuse_exposure
 
-ROOT = Path(__file__).parent.parent
 DOCKERFILE = (ROOT / "docker/Dockerfile").read_text()
 COMPOSE = yaml.safe_load((ROOT / "docker/compose.yaml").read_text())
 STAGES = re.findall(r"^FROM \S+ AS (\S+)$", DOCKERFILE, re.MULTILINE)

@@ -23,9 +23,9 @@ from uvicorn.loops.auto import auto_loop_factory
 
 from vita_duplex.engine.duplex import DuplexConfig
 from vita_duplex.engine.events import SpeechPaused
-from vita_duplex.engine.instances.pool import Pool
 from vita_duplex.engine.instances.scripted import ScriptedInstance, ScriptedReply
 from vita_duplex.engine.notices import Notice, TurnEnded, TurnRecorded
+from vita_duplex.engine.pool import Pool
 from vita_duplex.engine.seams import INPUT_RATE, Judgement, Query, Samples
 from vita_duplex.engine.session import Heard, Session
 from vita_duplex.server.realtime.server_events import ServerEvents

@@ -16,11 +16,11 @@ from collections.abc import AsyncGenerator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import aclosing
 from itertools import count
-from pathlib import Path
 
 import numpy as np
 import soundfile
 
+from tests.support.paths import DATA
 from vita_duplex.engine.seams import INPUT_RATE, Probabilities, Samples, Vad, VadState, Windows
 from vita_duplex.engine.session import Heard
 from vita_duplex.vad.detector import Detector
@@ -28,7 +28,7 @@ from vita_duplex.vad.endpoint import WINDOW, EndpointConfig
 from vita_duplex.vad.listener import MicrophoneListener
 from vita_duplex.vad.silero import Silero
 
-CLIPS = Path(__file__).parents[1] / "tests" / "data"
+CLIPS = DATA
 FRAME = INPUT_RATE // 50
 GAIN_BAR, CORE_BAR = 3.0, 0.6
 

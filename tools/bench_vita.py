@@ -20,10 +20,11 @@ from typing import Any
 
 import numpy as np
 
+from tests.support.paths import ROOT
 from vita_duplex.engine.instances.vita import VitaInstance, VitaInstanceConfig
 from vita_duplex.engine.seams import AssistantMessage, Judgement, Query, Samples, UserMessage, Utterance
 
-TINY = Path(__file__).parent.parent / "tests" / "golden" / "tiny_vita"
+TINY = ROOT / "tests" / "golden" / "tiny_vita"
 RATE = 16_000
 PREFIX_TOKENS = 1500
 RUNS = 3

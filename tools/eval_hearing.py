@@ -25,12 +25,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import sounds
 from numpy.typing import NDArray
-from test_ears import at_level, in_a_room
-from test_echo import room
-from virtual_time import InlineExecutor
 
+from tests.asr.test_asr import at_level, in_a_room
+from tests.support import sounds
+from tests.support.virtual_time import InlineExecutor
+from tests.vad.test_echo import room
 from vita_duplex.asr.moonshine import Moonshine
 from vita_duplex.engine.cascade.completeness import completeness
 from vita_duplex.engine.notices import TurnAudio

@@ -4,9 +4,9 @@ from typing import cast
 
 import numpy as np
 import pytest
-import sounds
 from numpy.typing import NDArray
 
+from tests.support import sounds
 from vita_duplex.engine.seams import INPUT_RATE, Samples
 from vita_duplex.vad.endpoint import WINDOW, Endpoint, EndpointConfig, Mark
 from vita_duplex.vad.silero import Silero
@@ -43,7 +43,7 @@ def utterances(silero: Silero, samples: Samples) -> list[Mark]:
 
 def speech_windows(silero: Silero, dbfs: float) -> NDArray[np.bool_]:
     """Of each human clip at that level, shape [clips, windows]."""
-    clips = [in_a_room(at_level(sounds.clip(path.stem), dbfs)) for path in sorted(sounds.CLIPS.glob("*.flac"))]
+    clips = [in_a_room(at_level(sounds.clip(path.stem), dbfs)) for path in sorted(sounds.DATA.glob("*.flac"))]
     length = max(map(len, clips)) // WINDOW * WINDOW
     together = np.stack([np.pad(one, (0, max(0, length - len(one))))[:length] for one in clips])
     states, found = np.stack([silero.start()] * len(clips)), []

@@ -15,12 +15,12 @@ from http.server import BaseHTTPRequestHandler
 import jiwer
 import numpy as np
 import pytest
-import sounds
-from sockets import Json, Socket, connected, scripted_server
-from test_gateway import check_types, update
-from virtual_time import run
-from voice_servers import Asked, serving
 
+from tests.server.realtime.test_gateway import check_types, update
+from tests.support import sounds
+from tests.support.sockets import Json, Socket, connected, scripted_server
+from tests.support.virtual_time import run
+from tests.support.voice_servers import Asked, serving
 from vita_duplex.asr.local import LONGEST
 from vita_duplex.asr.openai import OpenAiTranscription, OpenAiTranscriptionConfig
 from vita_duplex.asr.whisper import Whisper, WhisperConfig

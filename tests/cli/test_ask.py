@@ -11,6 +11,7 @@ import pytest
 import soundfile
 from PIL import Image
 
+from tests.support.paths import ROOT
 from vita_duplex.cli.ask import AskError, listen, look, suited
 from vita_duplex.cli.ask import ask as ask_instance
 from vita_duplex.cli.check import _vita
@@ -19,7 +20,6 @@ from vita_duplex.engine.seams import Query
 from vita_duplex.models.layouts import LAYOUTS
 from vita_duplex.server.parts import settings_of, vitas
 
-ROOT = Path(__file__).parent.parent
 TINY = ROOT / "tests" / "golden" / "tiny_vita"
 
 
@@ -133,7 +133,7 @@ def test_every_kind_of_question_gets_a_verdict(
     tmp_path: Path, version: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """In one process, for each start of an engine takes half a minute."""
-    from judging_by_ear import NOISE, QUERY, judging_by_ear
+    from tests.support.judging_by_ear import NOISE, QUERY, judging_by_ear
 
     original, states, end = ORIGINALS[version]
     model = judging_by_ear(original, tmp_path / "vita", states, end)

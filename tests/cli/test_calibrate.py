@@ -12,6 +12,7 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.paths import DATA
 from vita_duplex.cli import calibrate
 from vita_duplex.cli import main as cli
 from vita_duplex.cli.calibrate import CalibrateError, judge, read_clips, report, roc_of
@@ -21,7 +22,7 @@ from vita_duplex.config import Config, EngineConfig
 from vita_duplex.engine.duplex import DuplexConfig
 from vita_duplex.engine.seams import Judgement, Query
 
-CLIPS = Path(__file__).parent / "data" / "clips.tsv"
+CLIPS = DATA / "clips.tsv"
 
 
 class LoudnessInstance:

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from openai import AsyncOpenAI
 from PIL import Image
-from serving import serving
-from sockets import scripted_server
 
+from tests.support.serving import serving
+from tests.support.sockets import scripted_server
 from vita_duplex.engine.instances.scripted import ScriptedReply
 from vita_duplex.server.audio.formats import encode_pcm16
 

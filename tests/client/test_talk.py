@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from serving import serving
-from sockets import scripted_server
 
+from tests.support.serving import serving
+from tests.support.sockets import scripted_server
 from vita_duplex.cli.bench import Measured, lines, report
 from vita_duplex.client import talk
 from vita_duplex.client.connection import open_session

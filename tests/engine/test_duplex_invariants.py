@@ -25,8 +25,8 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from virtual_time import VirtualLoop
 
+from tests.support.virtual_time import VirtualLoop
 from vita_duplex.engine.duplex import Duplex, DuplexConfig
 from vita_duplex.engine.events import (
     Abort,
@@ -54,7 +54,6 @@ from vita_duplex.engine.events import (
     Swap,
     Verdict,
 )
-from vita_duplex.engine.instances.pool import Pool, Seat
 from vita_duplex.engine.instances.scripted import ScriptedInstance
 from vita_duplex.engine.notices import (
     Judged,
@@ -70,6 +69,7 @@ from vita_duplex.engine.notices import (
     UserStarted,
     UtteranceAccepted,
 )
+from vita_duplex.engine.pool import Pool, Seat
 from vita_duplex.engine.seams import (
     INPUT_RATE,
     AssistantMessage,

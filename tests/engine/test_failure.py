@@ -6,12 +6,11 @@ from contextlib import asynccontextmanager, suppress
 
 import numpy as np
 import pytest
-from conversations import QUERY, Conversation, conversation
-from sockets import connected, scripted_server
-from virtual_time import run
 
+from tests.support.conversations import QUERY, Conversation, conversation
+from tests.support.sockets import connected, scripted_server
+from tests.support.virtual_time import run
 from vita_duplex.engine.duplex import DuplexConfig
-from vita_duplex.engine.instances.pool import Pool
 from vita_duplex.engine.instances.scripted import ScriptedInstance, ScriptedReply
 from vita_duplex.engine.instances.supervisor import (
     FIRST_WAIT_S,
@@ -22,6 +21,7 @@ from vita_duplex.engine.instances.supervisor import (
     Supervisor,
 )
 from vita_duplex.engine.notices import Judged, PartTrouble, Roles, TurnAudio, TurnEnded, TurnRecorded, TurnStarted
+from vita_duplex.engine.pool import Pool
 from vita_duplex.engine.seams import AssistantMessage, PartFailed, Query, UserMessage
 from vita_duplex.engine.turn_record import TurnRecord
 from vita_duplex.tts.voices.scripted import HummingVoice

@@ -7,12 +7,12 @@ from collections.abc import AsyncGenerator
 
 import numpy as np
 import pytest
-from conversations import Conversation, conversation
-from virtual_time import run
 
-from vita_duplex.engine.instances.pool import Pool
+from tests.support.conversations import Conversation, conversation
+from tests.support.virtual_time import run
 from vita_duplex.engine.instances.scripted import ScriptedInstance, ScriptedReply
 from vita_duplex.engine.notices import TurnAudio, TurnEnded, TurnHeld, TurnResumed, TurnStarted
+from vita_duplex.engine.pool import Pool
 from vita_duplex.engine.seams import Samples
 
 RATE = 24_000

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-from conversations import NOISE, QUERY, Conversation, conversation
-from virtual_time import run
 
+from tests.support.conversations import NOISE, QUERY, Conversation, conversation
+from tests.support.virtual_time import run
 from vita_duplex.engine.events import SpeechPaused, SpeechResumed
 from vita_duplex.engine.instances.scripted import ScriptedReply
 from vita_duplex.engine.notices import Judged, Notice, TurnAudio, TurnEnded, TurnHeld, TurnRecorded, TurnResumed

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conversations import NOISE, QUERY, Conversation, conversation
-from virtual_time import run
 
+from tests.support.conversations import NOISE, QUERY, Conversation, conversation
+from tests.support.virtual_time import run
 from vita_duplex.engine.duplex import DuplexConfig
 from vita_duplex.engine.events import SpeechSustained
 from vita_duplex.engine.instances.scripted import ScriptedInstance, ScriptedReply

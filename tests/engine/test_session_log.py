@@ -10,10 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conversations import NOISE, QUERY, conversation
-from sockets import connected, scripted_server
-from virtual_time import VirtualLoop, run
 
+from tests.support.conversations import NOISE, QUERY, conversation
+from tests.support.sockets import connected, scripted_server
+from tests.support.virtual_time import VirtualLoop, run
 from vita_duplex.cli import replay as command
 from vita_duplex.config import Config
 from vita_duplex.engine.duplex import Duplex, DuplexConfig

@@ -5,9 +5,9 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from conversations import NOISE, QUERY, conversation
-from virtual_time import run
 
+from tests.support.conversations import NOISE, QUERY, conversation
+from tests.support.virtual_time import run
 from vita_duplex.client import timeline
 from vita_duplex.client.timeline import Timeline, of_log
 from vita_duplex.engine.duplex import DuplexConfig

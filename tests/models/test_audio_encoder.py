@@ -2,16 +2,17 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.paths import GOLDEN
+
 torch = pytest.importorskip("torch")
 
 from safetensors.torch import load_file  # noqa: E402
-from tiny_vita import weights  # noqa: E402
 
+from tests.support.tiny_vita import weights  # noqa: E402
 from vita_duplex.models.audio_encoder import (  # noqa: E402
     CHECKPOINT_UNUSED,
     AudioTower,
@@ -21,7 +22,6 @@ from vita_duplex.models.audio_encoder import (  # noqa: E402
 )
 from vita_duplex.models.audio_features import AudioFeatures, AudioTooShort, token_count  # noqa: E402
 
-GOLDEN = Path(__file__).parent / "golden"
 ITEMS = json.loads((GOLDEN / "audio_encoder.json").read_text())["items"]
 PREFIX = "model.audio_encoder."
 TINY = AudioTowerConfig(hidden=32, layers=2, heads=4, feed_forward=64, text_hidden=128)

@@ -1,13 +1,13 @@
 """Audio features: the original's numbers, streaming, lengths, noise, and audio that is refused."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from tests.support.paths import GOLDEN
 from vita_duplex.models.audio_features import (
     FLOOR,
     MAX_FRAMES,
@@ -23,7 +23,6 @@ from vita_duplex.models.audio_features import (
 )
 from vita_duplex.models.audio_resample import RATE, Resampler, Samples, resample, resampled_length
 
-GOLDEN = Path(__file__).parent / "golden"
 TABLE = json.loads((GOLDEN / "audio_features.json").read_text())
 RATES = [8_000, 11_025, 22_050, 24_000, 32_000, 44_100, 47_999, 48_000]
 

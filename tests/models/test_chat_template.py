@@ -3,15 +3,14 @@
 import json
 import re
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.paths import GOLDEN
 from vita_duplex.models.chat_template import chat_template, path
 from vita_duplex.models.prompts import STYLES, wording
 
-GOLDEN = Path(__file__).parent / "golden"
 PROMPTS = json.loads((GOLDEN / "prompts_cases.json").read_text(encoding="utf-8"))
 CASES = PROMPTS["conversation"]
 AUDIO = {"type": "input_audio", "input_audio": {}}

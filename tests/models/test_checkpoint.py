@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
-from tiny_vita import CHECKPOINT, GOLDEN, unfilled_model, weights
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
 
+from tests.support.tiny_vita import CHECKPOINT, GOLDEN, unfilled_model, weights
 from vita_duplex.models.checkpoint import (
     AUDIO,
     PROJECTOR,

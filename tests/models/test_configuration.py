@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from transformers import AutoConfig, AutoTokenizer, LlamaConfig, MixtralConfig, Qwen2Config
 
+from tests.support.paths import GOLDEN
 from vita_duplex.models.configuration import AudioConfig, ReleasedVitaConfig, VisionConfig, VitaConfig, register
 
-GOLDEN = Path(__file__).parent / "golden"
 RELEASED = json.loads((GOLDEN / "released_config.json").read_text())
 
 

@@ -3,11 +3,11 @@
 import json
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.paths import GOLDEN
 from vita_duplex.models.prompts import (
     Audio,
     Exchange,
@@ -25,7 +25,6 @@ from vita_duplex.models.prompts import (
     wording,
 )
 
-GOLDEN = Path(__file__).parent / "golden"
 CASES = json.loads((GOLDEN / "prompts_cases.json").read_text(encoding="utf-8"))
 VITA = wording()
 IDS = {"image_id": 500, "audio_id": 501}

@@ -5,7 +5,6 @@ import json
 import struct
 import zlib
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 from safetensors.numpy import load_file
 
+from tests.support.paths import GOLDEN
 from vita_duplex.models.tiling import (
     MAX_PIXELS,
     EmptyImage,
@@ -28,7 +28,6 @@ from vita_duplex.models.tiling import (
     open_image,
 )
 
-GOLDEN = Path(__file__).parent / "golden"
 GRIDS = json.loads((GOLDEN / "image_grid.json").read_text())
 TILES = load_file(GOLDEN / "image_tiles.safetensors")
 

@@ -17,11 +17,12 @@ import pytest
 import soundfile
 from PIL import Image
 
+from tests.support.paths import DATA, GOLDEN
 from vita_duplex.models import tiling, video
 from vita_duplex.models.video import UnusableVideo, basic, interactive, sample, spread
 
-RECORDED = json.loads((Path(__file__).parent / "golden" / "video_sampling.json").read_text())
-H264 = Path(__file__).parent / "data" / "film-h264.mp4"
+RECORDED = json.loads((GOLDEN / "video_sampling.json").read_text())
+H264 = DATA / "film-h264.mp4"
 
 
 @pytest.mark.parametrize("film", RECORDED, ids=lambda film: f"{film['frames']} frames")

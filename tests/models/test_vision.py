@@ -4,19 +4,18 @@ The tensors come from running VITA 1.0 at a tiny, randomly initialised size.
 """
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_vita import CASES, Case, weights
 from torch import Tensor
 from torch.nn import functional as F
 
+from tests.support.paths import GOLDEN
+from tests.support.tiny_vita import CASES, Case, weights
 from vita_duplex.models.tiling import Tiling
 from vita_duplex.models.vision import VisionProjector, merge_patches, pixel_shuffle
 
-GOLDEN = Path(__file__).parent / "golden"
 RECORDED = load_file(GOLDEN / "vision.safetensors")
 SIZES = json.loads((GOLDEN / "vision.json").read_text())
 WEIGHTS = {name: tensor.float() for name, tensor in weights().items()}

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_vita import CASES, TOLERANCE, Case, Watch, check, check_everywhere, engine, greedy, logits
+
+from tests.support.tiny_vita import CASES, TOLERANCE, Case, Watch, check, check_everywhere, engine, greedy, logits
 
 pytestmark = pytest.mark.real
 

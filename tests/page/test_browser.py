@@ -6,10 +6,11 @@ from pathlib import Path
 import jiwer
 import pytest
 import soundfile
-from browsing import PAGE, node, what_is_missing
-from served import TINY_VITA
-from sounds import RATE, cough, speech
-from test_conversation import heard_words, words
+
+from tests.server.test_spoken_conversation import heard_words, words
+from tests.support.browsing import PAGE, node, what_is_missing
+from tests.support.served import TINY_VITA
+from tests.support.sounds import RATE, cough, speech
 
 pytestmark = [
     pytest.mark.real,

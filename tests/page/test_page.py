@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-TESTS = Path(__file__).parent / "page"
-STATIC = Path(__file__).parents[1] / "vita_duplex" / "server" / "static"
+from tests.support.paths import ROOT
+
+TESTS = Path(__file__).parent
+STATIC = ROOT / "vita_duplex" / "server" / "static"
 
 
 def test_the_scripts_pass_their_own_tests() -> None:

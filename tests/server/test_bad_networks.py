@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fault_proxy import Link, proxied
-from serving import serving
-from sockets import Json, scripted_server
-from virtual_time import run
 from websockets.asyncio.client import ClientConnection, connect
 
+from tests.support.fault_proxy import Link, proxied
+from tests.support.serving import serving
+from tests.support.sockets import Json, scripted_server
+from tests.support.virtual_time import run
 from vita_duplex.client.conversation import Conversation
 from vita_duplex.client.recording import Recording
 from vita_duplex.client.talk import converse

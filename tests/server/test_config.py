@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.paths import ROOT
 from vita_duplex.config import Config, ConfigError, default_cache, load_config
 
-CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 
 
 def load(tmp_path: Path, text: str = "", environment: dict[str, str] | None = None, *settings: str) -> Config:

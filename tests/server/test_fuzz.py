@@ -13,12 +13,12 @@ from typing import Any
 
 import psutil
 import pytest
-from hostile import Hostile
-from serving import serving
-from sockets import Json, Socket, connected, scripted_server
-from virtual_time import run
 from websockets.asyncio.client import connect
 
+from tests.support.hostile import Hostile
+from tests.support.serving import serving
+from tests.support.sockets import Json, Socket, connected, scripted_server
+from tests.support.virtual_time import run
 from vita_duplex.engine.instances.scripted import ScriptedReply
 from vita_duplex.server.realtime.client_events import SUPPORTED
 from vita_duplex.server.server import Server

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sockets import Json, Socket, connected, scripted_server
-from virtual_time import InlineExecutor, run
 
+from tests.support.sockets import Json, Socket, connected, scripted_server
+from tests.support.virtual_time import InlineExecutor, run
 from vita_duplex.cli.main import UNREAD_LIMIT_MS, listen
 from vita_duplex.engine.instances.scripted import ScriptedReply
 from vita_duplex.server.http.app import create_app

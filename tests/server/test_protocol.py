@@ -3,19 +3,19 @@
 import asyncio
 import json
 import re
-from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 import pytest
 from openai.types.realtime import RealtimeClientEvent, RealtimeServerEvent
-from sockets import Json, Socket, connected, scripted_server
-from virtual_time import run
 
+from tests.support.paths import ROOT
+from tests.support.sockets import Json, Socket, connected, scripted_server
+from tests.support.virtual_time import run
 from vita_duplex.engine.instances.scripted import ScriptedReply
 from vita_duplex.server.realtime.client_events import SUPPORTED
 
-DOCUMENT = (Path(__file__).parent.parent / "docs" / "protocol.md").read_text(encoding="utf-8")
+DOCUMENT = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
 SILENCE = "> (six seconds of silence from the microphone)"
 QUERY = "vita_events=true&resume=true"
 EXAMPLES = re.findall(r"^```\n(.*?)^```", DOCUMENT, re.M | re.S)
@@ -79,7 +79,7 @@ def test_every_server_event_of_the_reference_is_listed() -> None:
 
 def test_what_the_server_sends_is_listed_as_sent() -> None:
     source = "".join(
-        (Path(__file__).parent.parent / "vita_duplex" / "server" / name).read_text(encoding="utf-8")
+        (ROOT / "vita_duplex" / "server" / "realtime" / name).read_text(encoding="utf-8")
         for name in ("server_events.py", "gateway.py", "conversation.py")
     )
     table = listed("Server events")

@@ -3,8 +3,7 @@
 import asyncio
 import gc
 
-from sockets import scripted_server
-
+from tests.support.sockets import scripted_server
 from vita_duplex.server.server import Server
 
 

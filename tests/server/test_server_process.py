@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from served import ROOT, free_port
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from tests.support.served import ROOT, free_port
 from vita_duplex.server.drain import CLOSE_S
 
 GRACE_S = 20

@@ -13,11 +13,12 @@ import jiwer
 import numpy as np
 import pytest
 import soundfile
-import sounds
 import soxr
 from openai import AsyncOpenAI, BadRequestError, OpenAI
-from served import served
 
+from tests.support import sounds
+from tests.support.paths import DATA
+from tests.support.served import served
 from vita_duplex.asr.moonshine import Moonshine
 from vita_duplex.client.connection import open_session
 from vita_duplex.client.conversation import Conversation, Witness
@@ -27,7 +28,6 @@ from vita_duplex.engine.seams import Samples
 
 pytestmark = pytest.mark.real
 
-DATA = Path(__file__).parent / "data"
 QUESTION, SECOND = DATA / "goforward.flac", DATA / "something.flac"
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from serving import serving
-from sockets import scripted_server
 from websockets.asyncio.client import ClientConnection, connect
 
+from tests.support.serving import serving
+from tests.support.sockets import scripted_server
 from vita_duplex.engine.instances.scripted import ScriptedReply
 
 Json = dict[str, Any]

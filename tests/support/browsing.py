@@ -9,8 +9,9 @@ from pathlib import Path
 
 import soundfile
 
-PAGE = Path(__file__).parent / "page"
-DATA = Path(__file__).parent / "data"
+from tests.support.paths import DATA, TESTS
+
+PAGE = TESTS / "page"
 PATIENCE_S = 900
 """Several times what any of them takes on two idle cores."""
 

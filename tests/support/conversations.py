@@ -8,12 +8,12 @@ from itertools import count
 from typing import TypeVar
 
 import numpy as np
-from virtual_time import InlineExecutor
 
+from tests.support.virtual_time import InlineExecutor
 from vita_duplex.engine.duplex import DuplexConfig
-from vita_duplex.engine.instances.pool import Pool
 from vita_duplex.engine.instances.scripted import ScriptedInstance, ScriptedReply
 from vita_duplex.engine.notices import Notice, TurnAudio, TurnEnded
+from vita_duplex.engine.pool import Pool
 from vita_duplex.engine.seams import INPUT_RATE, Samples, Synthesiser, Vad
 from vita_duplex.engine.session import Session
 from vita_duplex.server.observe.session_logs import SessionWriter

@@ -12,17 +12,17 @@ One hand wrote all of it, and one voice speaks most of it: an impression of real
 import csv
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import sounds
 
+from tests.support import sounds
+from tests.support.paths import DATA
 from vita_duplex.cli.roc import Roc
 from vita_duplex.engine.cascade.judge import Judge
 from vita_duplex.engine.seams import Transcriber, Transcript
 
 Sound = Callable[[], sounds.Samples]
-TABLE = Path(__file__).with_name("judge_set.tsv")
+TABLE = DATA / "judge_set.tsv"
 
 
 @dataclass(frozen=True, slots=True)

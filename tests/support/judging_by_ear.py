@@ -12,12 +12,12 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import sounds
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 
+from tests.support import sounds
 from vita_duplex.models.audio_encoder import AudioTower, AudioTowerConfig, tower_name
 from vita_duplex.models.audio_features import RATE, AudioFeatures
 from vita_duplex.models.checkpoint import AUDIO, PROJECTOR

@@ -4,8 +4,7 @@ import asyncio
 import json
 from collections.abc import Callable
 
-import sounds
-
+from tests.support import sounds
 from vita_duplex.client.connection import open_session
 from vita_duplex.client.conversation import Conversation, Witness
 from vita_duplex.client.messages import Record, ServerEvent, TextDelta

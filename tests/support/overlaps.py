@@ -20,11 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from conversations import conversation
-from judging import Event
-from test_overlap_latency import NumberedVoice
-from virtual_time import InlineExecutor, run
 
+from tests.engine.test_overlap_latency import NumberedVoice
+from tests.support.conversations import conversation
+from tests.support.judging import Event
+from tests.support.paths import DATA
+from tests.support.virtual_time import InlineExecutor, run
 from vita_duplex.asr.local import LocalEars
 from vita_duplex.asr.moonshine import Moonshine
 from vita_duplex.cli.roc import Roc, Share
@@ -37,7 +38,7 @@ from vita_duplex.engine.notices import Judged, TurnAudio, TurnEnded, TurnHeld, V
 from vita_duplex.engine.seams import Transcriber
 from vita_duplex.vad.silero import Silero
 
-TABLE = Path(__file__).with_name("overlaps.tsv")
+TABLE = DATA / "overlaps.tsv"
 PICTURE = Path("docs/barge-in.svg")
 GROUPS = {
     "question": "questions and requests",

@@ -16,12 +16,13 @@ from pathlib import Path
 
 import psutil
 
-ROOT = Path(__file__).parent.parent
+from tests.support.paths import GOLDEN, ROOT
+
 READY_S = 400
 """Generous: several times the 90 s it takes on two idle cores, for busy machines."""
 
 TINY_VITA = [
-    f"engine.vita.model={Path(__file__).parent / 'golden' / 'tiny_vita'}",
+    f"engine.vita.model={GOLDEN / 'tiny_vita'}",
     "engine.vita.tensor_parallel_size=1",
     "engine.vita.dtype=float32",
     "engine.vita.max_tokens=64",

@@ -5,21 +5,21 @@ Everything is mono float32 at 16 kHz and the same on every run.
 
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from tests.support.paths import DATA
+
 RATE = 16_000
-CLIPS = Path(__file__).parent / "data"
 Samples = NDArray[np.float32]
 
 
 def clip(name: str) -> Samples:
     """Read a human recording; `tests/data/README.md` says what it is."""
-    samples, rate = soundfile.read(CLIPS / f"{name}.flac", dtype="float32")
+    samples, rate = soundfile.read(DATA / f"{name}.flac", dtype="float32")
     assert rate == RATE
     return np.asarray(samples, np.float32)
 

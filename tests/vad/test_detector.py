@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import soundfile
 from threadpoolctl import threadpool_info
-from virtual_time import InlineExecutor, run
 
+from tests.support.virtual_time import InlineExecutor, run
 from vita_duplex.engine.seams import Probabilities, VadState, Windows
 from vita_duplex.vad.detector import TICK_S, Detector
 from vita_duplex.vad.endpoint import WINDOW

@@ -6,12 +6,12 @@ from itertools import count
 
 import numpy as np
 import pytest
-import sounds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import oaconvolve
-from virtual_time import InlineExecutor, run
 
+from tests.support import sounds
+from tests.support.virtual_time import InlineExecutor, run
 from vita_duplex.engine.notices import Notice, TurnAudio, TurnEnded, TurnHeld, TurnResumed
 from vita_duplex.engine.seams import INPUT_RATE, Samples, Windows
 from vita_duplex.vad.detector import Detector

@@ -4,13 +4,13 @@ import json
 import random
 import re
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.paths import GOLDEN
 from vita_duplex.vad.demo_endpoint import DemoEndpoint
 from vita_duplex.vad.endpoint import WINDOW, Endpoint, EndpointConfig, Mark
 
@@ -360,7 +360,7 @@ def test_cuts_lose_and_repeat_nothing(config: EndpointConfig, script: list[float
         run = 0
 
 
-GOLDEN = json.loads((Path(__file__).parent / "golden" / "vad_events.json").read_text())
+GOLDEN = json.loads((GOLDEN / "vad_events.json").read_text())
 
 
 @pytest.mark.parametrize("run", GOLDEN["runs"])

@@ -6,10 +6,10 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-import sounds
-from sockets import Socket, connected, scripted_server
-from virtual_time import run
 
+from tests.support import sounds
+from tests.support.sockets import Socket, connected, scripted_server
+from tests.support.virtual_time import run
 from vita_duplex.engine.instances.scripted import ScriptedReply
 from vita_duplex.engine.seams import INPUT_RATE
 from vita_duplex.vad.endpoint import WINDOW, Endpoint, EndpointConfig, Mark

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from virtual_time import InlineExecutor, run
 
+from tests.support.virtual_time import InlineExecutor, run
 from vita_duplex.engine.events import SpeechEnded, SpeechPaused, SpeechResumed, SpeechStarted, SpeechSustained
 from vita_duplex.engine.seams import INPUT_RATE, Samples
 from vita_duplex.engine.session import Heard

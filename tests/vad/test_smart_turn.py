@@ -7,12 +7,12 @@ from itertools import count
 
 import numpy as np
 import pytest
-import sounds
-from conversations import conversation
-from overlaps import Storyteller
-from test_listener import listen, sound
-from virtual_time import InlineExecutor, run
 
+from tests.support import sounds
+from tests.support.conversations import conversation
+from tests.support.overlaps import Storyteller
+from tests.support.virtual_time import InlineExecutor, run
+from tests.vad.test_listener import listen, sound
 from vita_duplex.asr.local import LocalEars
 from vita_duplex.asr.moonshine import Moonshine
 from vita_duplex.engine.cascade.cascade import Cascade

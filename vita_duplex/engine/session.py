@@ -37,7 +37,6 @@ from vita_duplex.engine.events import (
     Verdict,
     Warm,
 )
-from vita_duplex.engine.instances.pool import Seat
 from vita_duplex.engine.ledger import Ledger
 from vita_duplex.engine.notices import (
     AsideEnded,
@@ -61,6 +60,7 @@ from vita_duplex.engine.notices import (
     WordsFailed,
     WordsKnown,
 )
+from vita_duplex.engine.pool import Seat
 from vita_duplex.engine.seams import (
     INPUT_RATE,
     AssistantMessage,

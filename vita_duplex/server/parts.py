@@ -11,11 +11,11 @@ from typing import Any
 from vita_duplex.config import Config, EngineConfig
 from vita_duplex.engine.cascade.cascade import Cascade
 from vita_duplex.engine.cascade.judge import Judge
-from vita_duplex.engine.instances.pool import Pool
 from vita_duplex.engine.instances.remote import RemoteInstance
 from vita_duplex.engine.instances.scripted import ScriptedInstance
 from vita_duplex.engine.instances.vita import VitaInstance
 from vita_duplex.engine.instances.vllm_text import VllmText
+from vita_duplex.engine.pool import Pool
 from vita_duplex.engine.seams import Ears, Instance, PartFailed, Progress, Synthesiser
 from vita_duplex.models import smollm2
 from vita_duplex.server.asr import load_ears

@@ -5,10 +5,10 @@ from contextlib import aclosing
 from pathlib import Path
 
 import pytest
-import sounds
-from overlaps import Storyteller
-from virtual_time import run
 
+from tests.support import sounds
+from tests.support.overlaps import Storyteller
+from tests.support.virtual_time import run
 from vita_duplex.engine.cascade.cascade import Cascade
 from vita_duplex.engine.cascade.completeness import CLOSED, DOUBTFUL, OPEN, completeness
 from vita_duplex.engine.cascade.judge import Judge
@@ -56,7 +56,7 @@ def test_these_say_nothing_against_an_end(text: str) -> None:
 
 
 def test_of_sentences_that_are_whole_few_wait_for_more() -> None:
-    with Path("tests/overlaps.tsv").open(encoding="utf-8") as file:
+    with Path("tests/data/overlaps.tsv").open(encoding="utf-8") as file:
         said = {row["what"] for row in csv.DictReader(file, delimiter="\t") if row["what"].endswith((".", "?", "!"))}
     assert len(said) > 100
     assert sum(completeness(text) < CLOSED for text in said) <= 0.05 * len(said)

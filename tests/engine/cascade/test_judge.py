@@ -4,11 +4,11 @@ import importlib.util
 import time
 from pathlib import Path
 
-import judging
 import numpy as np
 import pytest
-import sounds
 
+from tests.support import judging, sounds
+from tests.support.paths import ROOT
 from vita_duplex.asr import moonshine
 from vita_duplex.asr.moonshine import Moonshine
 from vita_duplex.engine.cascade import wording
@@ -148,7 +148,7 @@ def test_the_weights_are_small() -> None:
 
 
 def test_no_text_of_the_set_is_among_the_training_texts() -> None:
-    path = Path(__file__).parent.parent / "tools" / "train_judge.py"
+    path = ROOT / "tools" / "train_judge.py"
     pytest.importorskip("sklearn")
     spec = importlib.util.spec_from_file_location("train_judge", path)
     assert spec is not None

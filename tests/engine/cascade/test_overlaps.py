@@ -1,7 +1,8 @@
 """The measured table of the README holds its bars."""
 
 import pytest
-from overlaps import figures, measure, read, report
+
+from tests.support.overlaps import figures, measure, read, report
 
 
 @pytest.mark.real

@@ -9,19 +9,20 @@ import json
 import time
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
 import pytest
-from served import served
 from websockets.asyncio.client import ClientConnection, connect
+
+from tests.support.paths import GOLDEN
+from tests.support.served import served
 
 pytestmark = pytest.mark.real
 
 SETTINGS = [
-    f"engine.vita.model={Path(__file__).parent / 'golden' / 'tiny_vita'}",
+    f"engine.vita.model={GOLDEN / 'tiny_vita'}",
     "engine.vita.tensor_parallel_size=1",
     "engine.vita.dtype=float32",
     "engine.vita.max_model_len=4096",

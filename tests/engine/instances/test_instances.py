@@ -5,9 +5,9 @@ from typing import Any
 
 import httpx
 import pytest
-from sockets import connected, scripted_server
-from virtual_time import run
 
+from tests.support.sockets import connected, scripted_server
+from tests.support.virtual_time import run
 from vita_duplex.engine.instances.scripted import ScriptedReply
 from vita_duplex.server.access.auth import hashed, new_key
 from vita_duplex.server.http.app import create_app

@@ -17,9 +17,10 @@ import soundfile
 from PIL import Image as Pixels
 from pydantic import SecretStr
 from safetensors.numpy import load_file
-from served import ROOT, free_port, served
-from vllm_server import VllmServer, vllm_server
 
+from tests.support.paths import GOLDEN
+from tests.support.served import ROOT, free_port, served
+from tests.support.vllm_server import VllmServer, vllm_server
 from vita_duplex.client.recording import read_recording
 from vita_duplex.client.talk import converse
 from vita_duplex.config import ConfigError, load_config
@@ -38,7 +39,6 @@ from vita_duplex.engine.instances.vita_dialogue import Manner, write
 from vita_duplex.engine.seams import AssistantMessage, Judgement, PartFailed, Query, UserMessage, Utterance
 from vita_duplex.models.prompts import Audio, Image, Prompt, wording
 
-GOLDEN = ROOT / "tests" / "golden"
 VITA = wording()
 
 

@@ -5,17 +5,17 @@ import multiprocessing
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
 import pytest
 import pytest_asyncio
-import sounds
 import torch
 from safetensors.torch import load_file
 
+from tests.support import sounds
+from tests.support.paths import GOLDEN
 from vita_duplex.cli.ask import ask
 from vita_duplex.engine.instances.vita import VitaInstance, VitaInstanceConfig
 from vita_duplex.engine.instances.vita_dialogue import write
@@ -32,7 +32,6 @@ from vita_duplex.engine.seams import (
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
 
-GOLDEN = Path(__file__).parent / "golden"
 TINY = GOLDEN / "tiny_vita"
 RECORDED = load_file(GOLDEN / "full_model.safetensors")
 CONFIG = VitaInstanceConfig(

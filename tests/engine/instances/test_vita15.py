@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from transformers import AutoConfig, Qwen2Config
 
+from tests.support.paths import GOLDEN15 as GOLDEN
 from vita_duplex.models import plugin
 from vita_duplex.models.checkpoint import UNUSED, expected_shapes, parameters
 from vita_duplex.models.configuration import ReleasedVita15Config, Vita15Config
@@ -27,7 +28,6 @@ from vita_duplex.models.prompts import (
     wording,
 )
 
-GOLDEN = Path(__file__).parent / "golden15"
 TINY = GOLDEN / "tiny_vita15"
 CASES = json.loads((GOLDEN / "prompts_cases.json").read_text(encoding="utf-8"))
 SHAPES = json.loads((GOLDEN / "weight_shapes.json").read_text())

@@ -2,18 +2,18 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from tiny_vita import TOLERANCE, Watch, check_everywhere, engine, greedy, logits
+
+from tests.support.paths import GOLDEN15 as GOLDEN
+from tests.support.tiny_vita import TOLERANCE, Watch, check_everywhere, engine, greedy, logits
 
 pytestmark = pytest.mark.real
 
-GOLDEN = Path(__file__).parent / "golden15"
 RECORDED = load_file(GOLDEN / "full_model.safetensors")
 CASES: dict[str, dict[str, Any]] = {
     case["name"]: case for case in json.loads((GOLDEN / "full_model.json").read_text())["cases"]

@@ -5,22 +5,21 @@ import io
 import json
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import soundfile
-from judging_by_ear import NOISE, QUERY, judging_by_ear
 from openai import NotFoundError, OpenAI
-from overlapping import answers, spoken_s, talk
-from served import served
 
+from tests.support.judging_by_ear import NOISE, QUERY, judging_by_ear
+from tests.support.overlapping import answers, spoken_s, talk
+from tests.support.paths import TESTS
+from tests.support.served import served
 from vita_duplex.client.conversation import Conversation
 from vita_duplex.client.errors import TalkError
 
 pytestmark = pytest.mark.real
 
-TESTS = Path(__file__).parent
 SETTINGS = "max_tokens: 2048, kv_cache_mib: 64, dtype: float32, max_model_len: 4096"
 # Three engines and everything else share two cores here.
 DUPLEX = "{verdict_deadline_ms: 20000, hold_limit_s: 80, first_limit_s: 20, stall_limit_s: 20}"

@@ -16,12 +16,13 @@ import torch
 from openai import OpenAI
 from openai.types.chat import ChatCompletion
 from PIL import Image
-from served import TINY_VITA, served
-from test_chat import film, url
-from tiny_vita import CASES, picture, source
-from vllm_server import vllm_server
 from websockets.sync.client import connect
 
+from tests.server.http.test_chat import film, url
+from tests.support.paths import DATA
+from tests.support.served import TINY_VITA, served
+from tests.support.tiny_vita import CASES, picture, source
+from tests.support.vllm_server import vllm_server
 from vita_duplex.models.tiling import MAX_PIXELS
 
 pytestmark = pytest.mark.real
@@ -141,7 +142,7 @@ def test_films_and_earlier_media_are_seen(client: OpenAI, tmp_path: Path) -> Non
 
 
 def test_a_film_is_seen_and_half_of_one_is_refused(client: OpenAI, tmp_path: Path) -> None:
-    h264 = (Path(__file__).parent / "data" / "film-h264.mp4").read_bytes()
+    h264 = (DATA / "film-h264.mp4").read_bytes()
     for whole in (h264, film(tmp_path, frames=1)):
         assert ask(client, url("video_url", whole, "video/mp4"), TEXT).choices
     for half in (h264[: len(h264) // 2], film(tmp_path)[:2000]):

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_vita import (
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+
+from tests.support.tiny_vita import (
     CASES,
     CHECKPOINT,
     SIZES,
@@ -22,8 +24,6 @@ from tiny_vita import (
     with_towers,
     written,
 )
-from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
-
 from vita_duplex.models.checkpoint import AUDIO, CheckpointMismatch
 
 pytestmark = pytest.mark.real

@@ -2,15 +2,15 @@
 
 import base64
 import io
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 from PIL import Image
-from tiny_vita import CHECKPOINT
 
+from tests.support.paths import DATA
+from tests.support.tiny_vita import CHECKPOINT
 from vita_duplex.engine.instances.vita import VitaInstanceConfig
 from vita_duplex.engine.instances.vllm_engine import set_environment
 from vita_duplex.models import video
@@ -20,7 +20,7 @@ from vita_duplex.models.video import UnusableVideo
 
 pytestmark = pytest.mark.real
 
-H264 = Path(__file__).parent / "data" / "film-h264.mp4"
+H264 = DATA / "film-h264.mp4"
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
-from tiny_vita import (
+from torch import Tensor
+from transformers import Qwen2Config, Qwen2ForCausalLM
+
+from tests.support.tiny_vita import (
     CASES,
     CHECKPOINT,
     SIZES,
@@ -23,9 +26,6 @@ from tiny_vita import (
     with_towers,
     written,
 )
-from torch import Tensor
-from transformers import Qwen2Config, Qwen2ForCausalLM
-
 from vita_duplex.models.checkpoint import AUDIO, PROJECTOR, VISION, Checked, CheckpointMismatch, expected_shapes
 from vita_duplex.models.configuration import VitaConfig
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import soundfile
 from PIL import Image
-from tiny_vita import CASES, CHECKPOINT, Case, check, engine, greedy, picture, source
 from transformers import AutoTokenizer
 
+from tests.support.tiny_vita import CASES, CHECKPOINT, Case, check, engine, greedy, picture, source
 from vita_duplex.models import video
 from vita_duplex.models.audio_features import AudioError, AudioTooLong, AudioTooShort
 from vita_duplex.models.prompts import Audio, Prompt, parse, tokenise, wording

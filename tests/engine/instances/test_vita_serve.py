@@ -13,14 +13,15 @@ import numpy as np
 import pytest
 import soundfile
 from PIL import Image
-from tiny_vita import CASES, picture, source
-from vllm_server import TINY, VllmServer, vllm_server
 
+from tests.support.paths import DATA
+from tests.support.tiny_vita import CASES, picture, source
+from tests.support.vllm_server import TINY, VllmServer, vllm_server
 from vita_duplex.models.tiling import MAX_PIXELS
 
 pytestmark = pytest.mark.real
 
-H264 = Path(__file__).parent / "data" / "film-h264.mp4"
+H264 = DATA / "film-h264.mp4"
 TEXT = {"type": "text", "text": "what is this?"}
 
 

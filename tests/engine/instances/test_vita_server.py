@@ -2,15 +2,15 @@
 
 import asyncio
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
-from judging_by_ear import NOISE, QUERY, judging_by_ear
 from numpy.typing import NDArray
-from overlapping import answers, spoken_s, talk
-from served import served
 
+from tests.support.judging_by_ear import NOISE, QUERY, judging_by_ear
+from tests.support.overlapping import answers, spoken_s, talk
+from tests.support.paths import GOLDEN
+from tests.support.served import served
 from vita_duplex.client.recording import to_pcm
 from vita_duplex.tts.text.normalise import Language, language_of, normalise
 from vita_duplex.tts.voices.scripted import HummingVoice
@@ -33,7 +33,7 @@ SETTINGS = [
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    original = Path(__file__).parent / "golden" / "tiny_vita"
+    original = GOLDEN / "tiny_vita"
     model = judging_by_ear(original, tmp_path_factory.mktemp("by-ear") / "vita", states=(3, 4, 5), end=2)
     settings = [f"engine.vita.model={model}", *SETTINGS]
     with served("vita-4gpu", *(part for setting in settings for part in ("--set", setting))) as port:

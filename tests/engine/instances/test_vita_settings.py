@@ -7,13 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support.paths import ROOT
 from vita_duplex.config import load_config
 from vita_duplex.engine.instances import vita
 from vita_duplex.engine.instances.vita import Names, VitaInstanceConfig, audible, engine_arguments, positions
 from vita_duplex.engine.instances.vllm_engine import VllmConfig
 from vita_duplex.engine.instances.vllm_engine import engine_arguments as common_arguments
-
-ROOT = Path(__file__).parent.parent
 
 
 def test_a_medium_keeps_its_name_and_no_other_ever_has_it() -> None:

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from plain_vita import PlainVita
 from safetensors.torch import save_file
-from tiny_vita import CASES, CHECKPOINT, GOLDEN, TOLERANCE, engine, greedy, logits, weights
 from torch import Tensor
 
+from tests.support.plain_vita import PlainVita
+from tests.support.tiny_vita import CASES, CHECKPOINT, GOLDEN, TOLERANCE, engine, greedy, logits, weights
 from vita_duplex.models.audio_features import AudioFeatures
 from vita_duplex.models.checkpoint import expected_shapes
 from vita_duplex.models.configuration import of_folder

@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from openai import AsyncOpenAI
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from PIL import Image
-from serving import serving
-from sockets import scripted_server
 
+from tests.support.serving import serving
+from tests.support.sockets import scripted_server
 from vita_duplex.engine.instances.scripted import ScriptedInstance, ScriptedReply
 from vita_duplex.engine.seams import Film, Picture, Sound
 from vita_duplex.server.access.auth import hashed, new_key

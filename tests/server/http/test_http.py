@@ -11,9 +11,9 @@ from typing import Any
 import httpx
 import pytest
 from openai.types.realtime import ClientSecretCreateResponse
-from sockets import connected, scripted_server
-from virtual_time import InlineExecutor, run
 
+from tests.support.sockets import connected, scripted_server
+from tests.support.virtual_time import InlineExecutor, run
 from vita_duplex.engine.seams import PartFailed, Synthesiser
 from vita_duplex.server.access.auth import hashed, new_key
 from vita_duplex.server.http import body_limit

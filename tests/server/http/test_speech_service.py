@@ -13,9 +13,9 @@ import openai
 import pytest
 import soundfile
 from openai import AsyncOpenAI
-from serving import serving
-from sockets import scripted_server
 
+from tests.support.serving import serving
+from tests.support.sockets import scripted_server
 from vita_duplex.engine.seams import PartFailed, Samples, Synthesiser
 from vita_duplex.server.access.auth import hashed, new_key
 from vita_duplex.server.audio.encoders import encoder

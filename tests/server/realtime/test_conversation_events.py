@@ -13,9 +13,9 @@ import pytest
 from openai.types.realtime import RealtimeServerEvent
 from PIL import Image
 from pydantic import TypeAdapter
-from sockets import Json, Socket, connected, scripted_server
-from virtual_time import run
 
+from tests.support.sockets import Json, Socket, connected, scripted_server
+from tests.support.virtual_time import run
 from vita_duplex.engine.instances.scripted import ScriptedReply
 from vita_duplex.engine.seams import AssistantMessage, Query, UserMessage
 from vita_duplex.server.audio.formats import PCMA, PCMU, AudioFormat, pcm

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from openai.types.realtime import RealtimeServerEvent
 from pydantic import TypeAdapter
-from sockets import Json, Socket, connected, scripted_server
-from virtual_time import run
 
-from vita_duplex.engine.instances.pool import Pool
+from tests.support.sockets import Json, Socket, connected, scripted_server
+from tests.support.virtual_time import run
 from vita_duplex.engine.instances.scripted import ScriptedInstance, ScriptedReply
+from vita_duplex.engine.pool import Pool
 from vita_duplex.engine.seams import AssistantMessage, Query
 from vita_duplex.server.server import Server
 

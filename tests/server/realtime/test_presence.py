@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from openai.types.realtime import RealtimeServerEvent
 from pydantic import TypeAdapter
-from sockets import Json, Socket, connected, scripted_server
-from virtual_time import run
 
+from tests.support.sockets import Json, Socket, connected, scripted_server
+from tests.support.virtual_time import run
 from vita_duplex.engine.instances.scripted import ScriptedReply
 from vita_duplex.engine.seams import Query
 from vita_duplex.server.server import Server

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sockets import Json, Socket, connected, scripted_server
-from virtual_time import run
 
+from tests.support.sockets import Json, Socket, connected, scripted_server
+from tests.support.virtual_time import run
 from vita_duplex.engine.instances.scripted import ScriptedReply
 from vita_duplex.server.audio.formats import pcm
 from vita_duplex.server.realtime.resume import MISSED_LIMIT, Missed, Resumables

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sockets import Json, Socket, connected, scripted_server
-from virtual_time import run
 
+from tests.support.sockets import Json, Socket, connected, scripted_server
+from tests.support.virtual_time import run
 from vita_duplex.engine.instances.scripted import ScriptedReply
 from vita_duplex.server.access.auth import hashed, new_key
 from vita_duplex.server.realtime.client_events import SessionUpdateFields

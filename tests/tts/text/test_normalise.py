@@ -1,19 +1,16 @@
 """Written text becomes text that can be said: `spoken_text.tsv` has a line per case; `\\n` stands for a line's end."""
 
 import re
-from pathlib import Path
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tests.support.paths import DATA
 from vita_duplex.tts.text.normalise import language_of, normalise
 from vita_duplex.tts.text.reading import half_width
 
-CASES = [
-    line.split("\t")
-    for line in (Path(__file__).parent / "spoken_text.tsv").read_text(encoding="utf-8").splitlines()[1:]
-]
+CASES = [line.split("\t") for line in (DATA / "spoken_text.tsv").read_text(encoding="utf-8").splitlines()[1:]]
 
 
 def test_there_are_cases_in_both_languages() -> None:

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from test_normalise import CASES
 
+from tests.tts.text.test_normalise import CASES
 from vita_duplex.tts.text import normaliser as module
 from vita_duplex.tts.text import reading
 from vita_duplex.tts.text.maths import Language

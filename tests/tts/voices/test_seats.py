@@ -2,8 +2,7 @@
 
 import asyncio
 
-from virtual_time import run
-
+from tests.support.virtual_time import run
 from vita_duplex.tts.voices.seats import Seats
 
 

@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from served import free_port
-from virtual_time import run as run_virtually
-from voice_servers import SECRET_ID, SECRET_KEY, Asked, OpenAiHandler, TencentHandler, serving, tone
 
+from tests.support.paths import TESTS
+from tests.support.served import free_port
+from tests.support.virtual_time import run as run_virtually
+from tests.support.voice_servers import SECRET_ID, SECRET_KEY, Asked, OpenAiHandler, TencentHandler, serving, tone
 from vita_duplex.config import Config, load_config
 from vita_duplex.engine.seams import Chunk, PartFailed, Samples, Synthesiser
 from vita_duplex.server import voices
@@ -219,7 +220,7 @@ def test_tencent_without_keys_says_so() -> None:
 
 # ── a program ──────────────────────────────────────────────────────────────────────────
 
-SPEAKER = Path(__file__).parent / "voice_program.py"
+SPEAKER = TESTS / "support" / "voice_program.py"
 
 
 def program(mode: str) -> CommandConfig:

@@ -5,7 +5,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from vita_duplex.engine.instances.pool import Pool
+from vita_duplex.engine.pool import Pool
 from vita_duplex.engine.seams import Instance, PartFailed, Query
 
 log = logging.getLogger(__name__)

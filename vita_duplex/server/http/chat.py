@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
 
-from vita_duplex.engine.instances.pool import Pool
+from vita_duplex.engine.pool import Pool
 from vita_duplex.engine.seams import Chat, Finished, Judgement, PartFailed, Unanswerable, Usage
 from vita_duplex.server.access.auth import Caller
 from vita_duplex.server.http.chat_requests import ChatRequest, check, read

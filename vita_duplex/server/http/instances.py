@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends
 from fastapi.responses import JSONResponse
 
-from vita_duplex.engine.instances.pool import Pool
+from vita_duplex.engine.pool import Pool
 from vita_duplex.server.access.auth import Caller, Denied
 from vita_duplex.server.realtime.server_events import error_body
 from vita_duplex.server.server import Server
