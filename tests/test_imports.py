@@ -116,7 +116,7 @@ def later():
         "vita_duplex.tts",
         "vita_duplex.config",
         "vita_duplex.engine.duplex",
-        "vita_duplex.server.http.app",
+        "vita_duplex.server.app",
         "vita_duplex.vad.endpoint.Endpoint",
         "importlib",
         "vita_duplex.models",

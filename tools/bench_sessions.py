@@ -21,12 +21,13 @@ from itertools import count
 import numpy as np
 from uvicorn.loops.auto import auto_loop_factory
 
+from vita_duplex.engine.audio import INPUT_RATE, Samples
 from vita_duplex.engine.duplex import DuplexConfig
 from vita_duplex.engine.events import SpeechPaused
 from vita_duplex.engine.instances.scripted import ScriptedInstance, ScriptedReply
+from vita_duplex.engine.messages import Query, Verdict
 from vita_duplex.engine.notices import Notice, TurnEnded, TurnRecorded
 from vita_duplex.engine.pool import Pool
-from vita_duplex.engine.seams import INPUT_RATE, Judgement, Query, Samples
 from vita_duplex.engine.session import Heard, Session
 from vita_duplex.server.realtime.server_events import ServerEvents
 from vita_duplex.server.server import settle
@@ -89,7 +90,7 @@ class NotingInstance(ScriptedInstance):
         super().__init__(name, REPLIES)
         self._seen = seen
 
-    async def answer(self, query: Query) -> AsyncGenerator[Judgement | str]:
+    async def answer(self, query: Query) -> AsyncGenerator[Verdict | str]:
         paused = self._seen.paused.pop(id(query.utterances[-1].samples), None)
         if paused is not None:
             self._seen.to_request.append(asyncio.get_running_loop().time() - paused)

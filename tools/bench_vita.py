@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 
 from tests.support.paths import ROOT
+from vita_duplex.engine.audio import Samples
 from vita_duplex.engine.instances.vita import VitaInstance, VitaInstanceConfig
-from vita_duplex.engine.seams import AssistantMessage, Judgement, Query, Samples, UserMessage, Utterance
+from vita_duplex.engine.messages import AssistantMessage, Query, UserMessage, Utterance, Verdict
 
 TINY = ROOT / "tests" / "golden" / "tiny_vita"
 RATE = 16_000
@@ -119,7 +120,7 @@ def dialogue(seed: int, sound: Samples) -> Query:
 async def verdict_s(instance: VitaInstance, query: Query) -> float:
     start = time.perf_counter()
     async with aclosing(instance.answer(query)) as stream:
-        assert isinstance(await anext(stream), Judgement)
+        assert isinstance(await anext(stream), Verdict)
         return time.perf_counter() - start
 
 

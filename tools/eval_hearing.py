@@ -32,9 +32,9 @@ from tests.support import sounds
 from tests.support.virtual_time import InlineExecutor
 from tests.vad.test_echo import room
 from vita_duplex.asr.moonshine import Moonshine
+from vita_duplex.engine.audio import INPUT_RATE, Samples
 from vita_duplex.engine.cascade.completeness import completeness
 from vita_duplex.engine.notices import TurnAudio
-from vita_duplex.engine.seams import INPUT_RATE, Samples
 from vita_duplex.vad.echo import EchoGuard
 from vita_duplex.vad.endpoint import WINDOW, Endpoint, EndpointConfig, Mark
 from vita_duplex.vad.silero import Silero
@@ -165,14 +165,14 @@ class Hints:
     """What is made of each pause, asked once: by its sound, by its words."""
 
     def __init__(self) -> None:
-        self._turn, self._ears = SmartTurn(), Moonshine()
+        self._turn, self._asr = SmartTurn(), Moonshine()
         self._known: dict[tuple[int, int, int], tuple[float, float]] = {}
 
     def of(self, said: Said, mark: Mark) -> tuple[float, float]:
         key = id(said), mark.begin, mark.speech_end
         if key not in self._known:
             samples = said.samples[mark.begin : mark.keep_until]
-            words = self._ears.transcribe(samples).text
+            words = self._asr.transcribe(samples).text
             self._known[key] = self._turn.completeness(samples), completeness(words)
         return self._known[key]
 

@@ -18,7 +18,7 @@ from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyp
 from sklearn.metrics import roc_auc_score  # type: ignore[import-untyped]
 
 from vita_duplex.engine.cascade.judge import WEIGHTS, features
-from vita_duplex.engine.seams import Transcript
+from vita_duplex.engine.ports import Transcript
 
 SLOTS = """
 thing: a tree | the ocean | a piano | the internet | gravity | a rainbow | cheese | the heart | a computer

@@ -178,7 +178,7 @@ class VadConfig(BaseModel):
     core in each pause."""
 
 
-class EarsConfig(BaseModel):
+class AsrConfig(BaseModel):
     """Who writes down what was said."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -238,7 +238,7 @@ class Config(BaseModel):
     duplex: DuplexConfig = DuplexConfig()
     vad: VadConfig = VadConfig()
     endpoint: EndpointConfig = EndpointConfig()
-    ears: EarsConfig = EarsConfig()
+    ears: AsrConfig = AsrConfig()
     voice: VoiceConfig = VoiceConfig()
     speech: SpeechConfig = SpeechConfig()
 

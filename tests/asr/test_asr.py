@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.support import sounds
-from vita_duplex.engine.seams import INPUT_RATE, Samples
+from vita_duplex.engine.audio import INPUT_RATE, Samples
 from vita_duplex.vad.endpoint import WINDOW, Endpoint, EndpointConfig, Mark
 from vita_duplex.vad.silero import Silero
 

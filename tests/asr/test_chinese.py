@@ -13,10 +13,10 @@ import pytest
 import soxr
 from wetext import Normalizer
 
-from vita_duplex.config import EarsConfig, load_config
-from vita_duplex.engine.seams import INPUT_RATE
+from vita_duplex.config import AsrConfig, load_config
+from vita_duplex.engine.audio import INPUT_RATE
 from vita_duplex.server import voices
-from vita_duplex.server.asr import load_ears
+from vita_duplex.server.asr import load_asr
 from vita_duplex.tts.text.normalise import normalise
 from vita_duplex.tts.text.sentences import Sentences
 
@@ -42,7 +42,7 @@ async def test_a_chinese_answer_is_understood_by_other_ears() -> None:
         pytest.skip("no Kokoro prepared by tools/make_kokoro.py: make chinese")
     by_name, _ = voices.load_voices(config)
     voice = by_name[config.voice.name]
-    ears = load_ears(EarsConfig(kind="whisper"), needed=False)
+    ears = load_asr(AsrConfig(kind="whisper"), needed=False)
     assert ears is not None
     sentences = Sentences()
     pieces = [*sentences.push(ANSWER, 0.0), *sentences.finish()]

@@ -24,11 +24,12 @@ from tests.support.voice_servers import Asked, serving
 from vita_duplex.asr.local import LONGEST
 from vita_duplex.asr.openai import OpenAiTranscription, OpenAiTranscriptionConfig
 from vita_duplex.asr.whisper import Whisper, WhisperConfig
-from vita_duplex.config import Config, EarsConfig
+from vita_duplex.config import AsrConfig, Config
+from vita_duplex.engine.audio import INPUT_RATE, Samples
 from vita_duplex.engine.instances.scripted import ScriptedReply
-from vita_duplex.engine.seams import INPUT_RATE, Ears, PartFailed, Samples, Transcript
+from vita_duplex.engine.ports import Asr, PartFailed, Transcript
 from vita_duplex.engine.session import TRANSCRIBING_LIMIT
-from vita_duplex.server.asr import load_ears
+from vita_duplex.server.asr import load_asr
 
 COMPLETED = "conversation.item.input_audio_transcription.completed"
 FAILED = "conversation.item.input_audio_transcription.failed"
@@ -50,12 +51,12 @@ class SlowEars:
         self.heard.append((len(samples) / INPUT_RATE, language))
         await asyncio.sleep(self.seconds)
         if self.fails:
-            raise PartFailed("ears", "scripted to fail")
+            raise PartFailed("asr", "scripted to fail")
         return Transcript("secret words")
 
 
 @asynccontextmanager
-async def talking(ears: Ears, *replies: ScriptedReply, **config: object) -> AsyncIterator[Socket]:
+async def talking(ears: Asr, *replies: ScriptedReply, **config: object) -> AsyncIterator[Socket]:
     server = scripted_server(*replies, **config)
     assert server.parts is not None
     server.parts = replace(server.parts, ears=ears)
@@ -305,8 +306,8 @@ async def test_a_server_that_hangs_is_given_up_or_left(monkeypatch: pytest.Monke
 
 
 def test_models_that_hear_go_without_ears_unless_some_are_named() -> None:
-    assert load_ears(EarsConfig(), needed=False) is None
-    assert isinstance(load_ears(EarsConfig(kind="openai"), needed=False), OpenAiTranscription)
+    assert load_asr(AsrConfig(), needed=False) is None
+    assert isinstance(load_asr(AsrConfig(kind="openai"), needed=False), OpenAiTranscription)
     assert Config().reads_only
     assert not Config.model_validate({"engine": {"kind": "scripted"}}).reads_only
     assert Config.model_validate({"engine": {"kind": "scripted"}, "models": {"small": {"kind": "text"}}}).reads_only
@@ -327,7 +328,7 @@ def test_whisper_without_its_packages_says_what_to_install(missing: str, monkeyp
 async def test_ears_of_this_machine_hear_what_people_say(kind: str) -> None:
     if kind == "whisper":
         pytest.importorskip("ctranslate2", reason="the extra [whisper] is not installed; see `make chinese`")
-    ears = load_ears(EarsConfig.model_validate({"kind": kind}), needed=False)
+    ears = load_asr(AsrConfig.model_validate({"kind": kind}), needed=False)
     assert ears is not None
     spoken = {"goforward": "go forward 10 meters", "jfk-ask": "ask what you can do for your country"}
     for name, words in spoken.items():

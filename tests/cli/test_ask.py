@@ -16,7 +16,7 @@ from vita_duplex.cli.ask import AskError, listen, look, suited
 from vita_duplex.cli.ask import ask as ask_instance
 from vita_duplex.cli.check import _vita
 from vita_duplex.config import Config
-from vita_duplex.engine.seams import Query
+from vita_duplex.engine.messages import Query
 from vita_duplex.models.layouts import LAYOUTS
 from vita_duplex.server.parts import settings_of, vitas
 

@@ -20,7 +20,7 @@ from vita_duplex.cli.roc import Roc, Share
 from vita_duplex.cli.roc_picture import draw
 from vita_duplex.config import Config, EngineConfig
 from vita_duplex.engine.duplex import DuplexConfig
-from vita_duplex.engine.seams import Judgement, Query
+from vita_duplex.engine.messages import Query, Verdict
 
 CLIPS = DATA / "clips.tsv"
 
@@ -33,12 +33,12 @@ class LoudnessInstance:
     def __init__(self) -> None:
         self.closed = 0
 
-    async def answer(self, query: Query) -> AsyncGenerator[Judgement | str]:
+    async def answer(self, query: Query) -> AsyncGenerator[Verdict | str]:
         [utterance] = query.utterances
         assert utterance.samples is not None
         p1 = float(np.abs(utterance.samples).max())
         try:
-            yield Judgement(p1, 1 - p1, 0.0)
+            yield Verdict(p1, 1 - p1, 0.0)
             yield "never asked for"
         finally:
             self.closed += 1

@@ -21,7 +21,7 @@ from vita_duplex.client.messages import Record, decode
 from vita_duplex.client.player import Heard, Held, Player
 from vita_duplex.client.recording import OUTPUT_RATE, Pcm, Recording, read_recording, write_stereo
 from vita_duplex.client.talk import FRAME, Microphone, summary
-from vita_duplex.engine.seams import INPUT_RATE
+from vita_duplex.engine.audio import INPUT_RATE
 from vita_duplex.server.access.auth import hashed, new_key
 
 SECOND = OUTPUT_RATE
@@ -299,7 +299,7 @@ RECORD = Record(
     speech_end=2.0,
     endpoint=2.5,
     begun=2.2,
-    ears_s=0.1,
+    asr_s=0.1,
     verdict=2.4,
     first_token=2.6,
     first_clause=2.75,

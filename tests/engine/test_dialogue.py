@@ -4,8 +4,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vita_duplex.engine.audio import INPUT_RATE
 from vita_duplex.engine.dialogue import AUDIO_LIMIT_S, HISTORY_LIMIT, Dialogue
-from vita_duplex.engine.seams import INPUT_RATE, AssistantMessage, UserMessage, Utterance
+from vita_duplex.engine.messages import AssistantMessage, UserMessage, Utterance
 
 
 def dialogue(*script: str | tuple[int, str, bool]) -> Dialogue:

@@ -24,19 +24,19 @@ from vita_duplex.engine.events import (
     SpeechStarted,
     SpeechSustained,
     Swap,
-    Verdict,
+    VerdictReached,
     Warm,
 )
 
 DEADLINE = 1.5
 
 
-def yes(turn: int) -> Verdict:
-    return Verdict(turn, 0.9, 0.1, 0.0)
+def yes(turn: int) -> VerdictReached:
+    return VerdictReached(turn, 0.9, 0.1, 0.0)
 
 
-def no(turn: int) -> Verdict:
-    return Verdict(turn, 0.1, 0.9, 0.0)
+def no(turn: int) -> VerdictReached:
+    return VerdictReached(turn, 0.1, 0.9, 0.0)
 
 
 def play(duplex: Duplex, *events: tuple[float, Event | None]) -> list[Command]:
@@ -89,7 +89,7 @@ def test_the_threshold_decides_what_is_a_query() -> None:
 def test_a_typed_query_is_answered_at_once_whatever_its_verdict() -> None:
     duplex = Duplex(DuplexConfig(verdict_threshold=1.0))
     assert play(duplex, (0, QueryTyped(1))) == [Begin(0, 1, (1,)), Accept(1, (1,)), GiveFloor(1)]
-    assert play(duplex, (0.1, Verdict(1, 0, 0, 1))) == []
+    assert play(duplex, (0.1, VerdictReached(1, 0, 0, 1))) == []
     assert play(duplex, (0.2, no(1))) == []
 
 
@@ -184,23 +184,23 @@ def test_a_typed_query_during_a_reply_stops_it_before_its_own_request_begins() -
 
 def test_an_early_verdict_close_to_the_threshold_does_not_decide() -> None:
     duplex = Duplex(DuplexConfig(verdict_threshold=0.6, abstain_band=0.1))
-    play(duplex, (0, SpeechStarted(1)), (1, SpeechPaused(1)), (1.1, Verdict(1, 0.65, 0.35, 0.0)))
+    play(duplex, (0, SpeechStarted(1)), (1, SpeechPaused(1)), (1.1, VerdictReached(1, 0.65, 0.35, 0.0)))
     assert play(duplex, (1.3, SpeechEnded(1))) == [Abort(0, 1), Begin(0, 2, (1,), abstained=True)]
     assert duplex.deadline == 1.3 + DEADLINE
-    assert play(duplex, (1.4, Verdict(2, 0.55, 0.45, 0.0))) == [Abort(0, 2), Reject(2, (1,), "verdict")]
+    assert play(duplex, (1.4, VerdictReached(2, 0.55, 0.45, 0.0))) == [Abort(0, 2), Reject(2, (1,), "verdict")]
 
 
 def test_a_doubtful_early_verdict_that_comes_after_the_end_puts_no_deadline_off() -> None:
     duplex = Duplex(DuplexConfig())
     play(duplex, (0, SpeechStarted(1)), (1, SpeechPaused(1)), (1.3, SpeechEnded(1)))
-    assert play(duplex, (2.0, Verdict(1, 0.49, 0.51, 0.0))) == [Abort(0, 1), Begin(0, 2, (1,), abstained=True)]
+    assert play(duplex, (2.0, VerdictReached(1, 0.49, 0.51, 0.0))) == [Abort(0, 1), Begin(0, 2, (1,), abstained=True)]
     assert duplex.deadline == 1.3 + DEADLINE
-    assert play(duplex, (2.1, Verdict(2, 0.51, 0.49, 0.0))) == [Accept(2, (1,)), GiveFloor(2)]
+    assert play(duplex, (2.1, VerdictReached(2, 0.51, 0.49, 0.0))) == [Accept(2, (1,)), GiveFloor(2)]
 
 
 def test_an_early_verdict_outside_the_band_decides() -> None:
     duplex = Duplex(DuplexConfig(abstain_band=0.125))
-    play(duplex, (0, SpeechStarted(1)), (1, SpeechPaused(1)), (1.1, Verdict(1, 0.625, 0.375, 0.0)))
+    play(duplex, (0, SpeechStarted(1)), (1, SpeechPaused(1)), (1.1, VerdictReached(1, 0.625, 0.375, 0.0)))
     assert play(duplex, (1.3, SpeechEnded(1))) == [Accept(1, (1,)), GiveFloor(1)]
 
 
@@ -402,7 +402,7 @@ def test_a_new_threshold_decides_about_what_is_being_judged() -> None:
 
 def test_a_verdict_that_waits_for_the_end_of_speech_is_compared_with_the_threshold_of_then() -> None:
     duplex = Duplex(DuplexConfig())
-    play(duplex, (0, SpeechStarted(1)), (1, SpeechPaused(1)), (1.1, Verdict(1, 0.3, 0.7, 0.0)))
+    play(duplex, (0, SpeechStarted(1)), (1, SpeechPaused(1)), (1.1, VerdictReached(1, 0.3, 0.7, 0.0)))
     play(duplex, (1.2, SettingsChanged("hold", 0.2)))
     assert play(duplex, (1.3, SpeechEnded(1))) == [Accept(1, (1,)), GiveFloor(1)]
 

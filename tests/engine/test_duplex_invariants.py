@@ -27,6 +27,7 @@ from hypothesis.stateful import (
 )
 
 from tests.support.virtual_time import VirtualLoop
+from vita_duplex.engine.audio import INPUT_RATE, Samples
 from vita_duplex.engine.duplex import Duplex, DuplexConfig
 from vita_duplex.engine.events import (
     Abort,
@@ -52,11 +53,11 @@ from vita_duplex.engine.events import (
     SpeechStarted,
     SpeechSustained,
     Swap,
-    Verdict,
+    VerdictReached,
 )
 from vita_duplex.engine.instances.scripted import ScriptedInstance
+from vita_duplex.engine.messages import AssistantMessage, Message, Query, Verdict
 from vita_duplex.engine.notices import (
-    Judged,
     Notice,
     PartTrouble,
     Roles,
@@ -68,17 +69,10 @@ from vita_duplex.engine.notices import (
     TurnStarted,
     UserStarted,
     UtteranceAccepted,
+    VerdictGiven,
 )
 from vita_duplex.engine.pool import Pool, Seat
-from vita_duplex.engine.seams import (
-    INPUT_RATE,
-    AssistantMessage,
-    Judgement,
-    Message,
-    PartFailed,
-    Query,
-    Samples,
-)
+from vita_duplex.engine.ports import PartFailed
 from vita_duplex.engine.session import ABORT_LIMIT_S, STALL_LIMIT_S, Heard, Session, SpeechEvent
 from vita_duplex.tts.speech import PacedSpeech, SpeechConfig
 
@@ -275,7 +269,7 @@ def core_7_what_is_rejected_is_never_heard_of_again_and_only_what_the_verdict_al
     early: set[int] = set()
     for step in steps:
         match step.event:
-            case Verdict(turn, p1):
+            case VerdictReached(turn, p1):
                 verdicts.setdefault(turn, p1)
             case QueryTyped(utterance):
                 typed.add(utterance)
@@ -339,7 +333,7 @@ class CoreMachine(RuleBasedStateMachine):
     def receive(self, event: Event | None) -> None:
         commands = self.duplex.tick(self.now) if event is None else self.duplex.receive(event, self.now)
         duplex = self.duplex
-        waiting = duplex.held or duplex.judging is not None or bool(duplex._ended)
+        waiting = duplex.held or duplex.pending is not None or bool(duplex._ended)
         self.steps.append(Step(self.now, event, commands, waiting, duplex.deadline, duplex.config))
         for command in commands:
             match command:
@@ -382,14 +376,14 @@ class CoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.running)
     @rule(which=st.integers(-2, -1), p1=PROBABILITIES)
     def an_engine_judges(self, which: int, p1: float) -> None:
-        self.happens(Verdict(self.running[max(which, -len(self.running))], p1, 1 - p1, 0.0))
+        self.happens(VerdictReached(self.running[max(which, -len(self.running))], p1, 1 - p1, 0.0))
 
     @precondition(lambda self: self.begun)
     @rule(back=st.integers(1, 3), p1=PROBABILITIES)
     def an_aborted_engine_judges_nevertheless(self, back: int, p1: float) -> None:
         turn = self.begun[-min(back, len(self.begun))]
         if turn not in self.running:
-            self.receive(Verdict(turn, p1, 1 - p1, 0.0))
+            self.receive(VerdictReached(turn, p1, 1 - p1, 0.0))
 
     @precondition(lambda self: self.running)
     @rule(which=st.integers(-2, -1), fails=st.booleans())
@@ -422,7 +416,7 @@ class CoreMachine(RuleBasedStateMachine):
 
     @rule(
         event=st.sampled_from(
-            [Verdict(999, 1.0, 0.0, 0.0), ReplyEnded(999), ReplyFailed(999), Played(999), CancelAsked(999)]
+            [VerdictReached(999, 1.0, 0.0, 0.0), ReplyEnded(999), ReplyFailed(999), Played(999), CancelAsked(999)]
             + [kind(999) for kind in (SpeechSustained, SpeechPaused, SpeechResumed, SpeechEnded)]
         )
     )
@@ -473,7 +467,7 @@ class Request:
 
     turn: int
     query: Query
-    items: asyncio.Queue[Judgement | str | PartFailed | None] = field(default_factory=asyncio.Queue)
+    items: asyncio.Queue[Verdict | str | PartFailed | None] = field(default_factory=asyncio.Queue)
     judged: bool = False
     closed: bool = False
 
@@ -488,7 +482,7 @@ class Engine:
         self._world = world
         self._close_s = close_s
 
-    async def answer(self, query: Query) -> AsyncGenerator[Judgement | str]:
+    async def answer(self, query: Query) -> AsyncGenerator[Verdict | str]:
         task = asyncio.current_task()
         assert task
         request = Request(int(task.get_name().removeprefix("answer ")), query)
@@ -699,7 +693,7 @@ class World:
     def request_begun(self, engine: Engine, request: Request) -> None:
         turn = self.session._turns[request.turn]
         self.asked.setdefault(request.turn, set()).add(engine.name)
-        said = self.said.get(request.turn) or ("" if turn.judgement else None)
+        said = self.said.get(request.turn) or ("" if turn.verdict else None)
         assert request.query.answer_so_far == said, "invariant 8: it does not go on where the other one stopped"
         if any(begun.turn == request.turn for begun in self.begun):
             assert engine.healthy, "invariant 8: moved to a dead one"
@@ -717,7 +711,7 @@ class World:
 
     def check_deadlines(self) -> None:
         duplex, now = self.session.duplex, self.loop.time()
-        if duplex.held or duplex.judging or duplex._ended:
+        if duplex.held or duplex.pending or duplex._ended:
             assert duplex.deadline is not None, "invariant 9: it waits for ever"
             # One step of the core ends two requests at most, and the session sees each of them end before it goes on.
             latest = duplex.deadline + 2 * ABORT_LIMIT_S
@@ -773,7 +767,7 @@ def session_3_noise_changes_only_the_hold_and_no_sample_is_lost_or_repeated(worl
                 floor = None
             case UserStarted(utterance) if floor is not None:
                 told_of.add(utterance)  # a stock client throws the reply away
-            case Judged(utterances, _, False):
+            case VerdictGiven(utterances, _, False):
                 rejected |= set(utterances)
     assert not rejected & told_of
     for turn, parts in received.items():
@@ -848,7 +842,10 @@ def session_6_each_request_is_told_what_was_heard_and_asked(world: World) -> Non
 
 def session_7_noise_is_kept_nowhere(world: World) -> None:
     rejected = {
-        n for _, notice in world.told if isinstance(notice, Judged) and not notice.accepted for n in notice.utterances
+        n
+        for _, notice in world.told
+        if isinstance(notice, VerdictGiven) and not notice.accepted
+        for n in notice.utterances
     }
     secrets = [f"said-{number}-" for number in rejected]
     notices = "".join(repr(notice) for _, notice in world.told if not isinstance(notice, TurnAudio))
@@ -892,7 +889,7 @@ def session_8_the_client_knows_who_serves_it(world: World) -> None:
 
 def session_9_nothing_waits_for_ever(world: World) -> None:
     duplex = world.session.duplex
-    assert (duplex.held, duplex.judging, duplex._ended, duplex.floor) == (False, None, (), None)
+    assert (duplex.held, duplex.pending, duplex._ended, duplex.floor) == (False, None, (), None)
 
 
 SESSION_CHECKS = [
@@ -983,7 +980,7 @@ class SessionMachine(RuleBasedStateMachine):
         request.judged = True
         words = tuple(u.text or f"said-{u.number}- it" for u in request.query.utterances)
         typed = any(utterance.text is not None for utterance in request.query.utterances)
-        request.items.put_nowait(Judgement(0, 0, 1, words) if typed else Judgement(p1, 1 - p1, 0, words))
+        request.items.put_nowait(Verdict(0, 0, 1, words) if typed else Verdict(p1, 1 - p1, 0, words))
 
     @rule(seconds=TIMES)
     def the_user_types(self, seconds: float) -> None:

@@ -20,9 +20,10 @@ from vita_duplex.engine.instances.supervisor import (
     RunBlocking,
     Supervisor,
 )
-from vita_duplex.engine.notices import Judged, PartTrouble, Roles, TurnAudio, TurnEnded, TurnRecorded, TurnStarted
+from vita_duplex.engine.messages import AssistantMessage, Query, UserMessage
+from vita_duplex.engine.notices import PartTrouble, Roles, TurnAudio, TurnEnded, TurnRecorded, TurnStarted, VerdictGiven
 from vita_duplex.engine.pool import Pool
-from vita_duplex.engine.seams import AssistantMessage, PartFailed, Query, UserMessage
+from vita_duplex.engine.ports import PartFailed
 from vita_duplex.engine.turn_record import TurnRecord
 from vita_duplex.tts.voices.scripted import HummingVoice
 
@@ -141,7 +142,7 @@ def test_a_monitor_that_dies_while_it_judges_is_replaced_and_the_query_is_answer
             assert instances[1].running == 1, "the monitor judges"
             instances[1].crash()
             await talk.silent_until(TurnEnded, 2)
-            assert [notice.accepted for notice in talk.all(Judged)] == [True, True]
+            assert [notice.accepted for notice in talk.all(VerdictGiven)] == [True, True]
             assert talk.endings() == [(1, "cancelled", "turn_detected"), (2, "completed", None)]
             [(_, successor)] = record(talk, 1).moves
             assert successor == "a"
@@ -160,7 +161,7 @@ def test_noise_that_was_judged_by_a_dying_monitor_costs_the_reply_nothing() -> N
             await talk.be_silent(0.3)
             instances[1].crash()
             await talk.silent_until(TurnEnded)
-            assert [notice.accepted for notice in talk.all(Judged)] == [True, False]
+            assert [notice.accepted for notice in talk.all(VerdictGiven)] == [True, False]
             assert talk.text(1) == SAID
             assert np.array_equal(talk.audio(1), await whole_audio())
 
@@ -178,8 +179,8 @@ def test_without_any_engine_the_client_is_told_and_the_session_lives_on() -> Non
             await talk.silent_until(TurnEnded)
             assert talk.endings() == [(1, "completed", None)] or talk.endings() == [(1, "failed", "instance_failed")]
             await ask(talk)
-            await talk.silent_until(Judged, 2)
-            assert [(n.accepted, n.reason) for n in talk.all(Judged)] == [(True, "verdict"), (False, "failed")]
+            await talk.silent_until(VerdictGiven, 2)
+            assert [(n.accepted, n.reason) for n in talk.all(VerdictGiven)] == [(True, "verdict"), (False, "failed")]
             assert {n.message for n in talk.all(PartTrouble)} == {"its engine died"}
             instances[1].restart()
             await ask(talk)
@@ -280,8 +281,8 @@ def test_an_engine_that_lets_the_verdict_deadline_pass_is_doubted_until_it_says_
         alone = ScriptedInstance("a", (reply(hangs_after=0), reply()))
         async with conversation(instances=[alone]) as talk:
             await ask(talk)
-            await talk.silent_until(Judged)
-            assert talk.all(Judged)[0].reason == "deadline"
+            await talk.silent_until(VerdictGiven)
+            assert talk.all(VerdictGiven)[0].reason == "deadline"
             assert talk.pool.doubted == {"a"}
             await ask(talk)
             await talk.silent_until(TurnRecorded, 2)

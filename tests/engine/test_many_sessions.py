@@ -10,10 +10,10 @@ import pytest
 
 from tests.support.conversations import Conversation, conversation
 from tests.support.virtual_time import run
+from vita_duplex.engine.audio import Samples
 from vita_duplex.engine.instances.scripted import ScriptedInstance, ScriptedReply
 from vita_duplex.engine.notices import TurnAudio, TurnEnded, TurnHeld, TurnResumed, TurnStarted
 from vita_duplex.engine.pool import Pool
-from vita_duplex.engine.seams import Samples
 
 RATE = 24_000
 LETTER = RATE // 15

@@ -13,10 +13,11 @@ import pytest
 
 from tests.support.conversations import NOISE, QUERY, Conversation, conversation
 from tests.support.virtual_time import run
+from vita_duplex.engine.audio import INPUT_RATE, Samples
 from vita_duplex.engine.events import SpeechPaused, SpeechResumed
 from vita_duplex.engine.instances.scripted import ScriptedReply
-from vita_duplex.engine.notices import Judged, Notice, TurnAudio, TurnEnded, TurnHeld, TurnRecorded, TurnResumed
-from vita_duplex.engine.seams import INPUT_RATE, Probabilities, Samples, VadState, Windows
+from vita_duplex.engine.notices import Notice, TurnAudio, TurnEnded, TurnHeld, TurnRecorded, TurnResumed, VerdictGiven
+from vita_duplex.engine.ports import Probabilities, VadState, Windows
 from vita_duplex.engine.session import Heard
 from vita_duplex.vad.listener import MicrophoneListener
 
@@ -123,7 +124,7 @@ def test_a_reply_falls_silent_in_time_and_goes_on_without_loss_after_noise() -> 
             onsets = [await talker.overlap(3_200 + 67 * n, 4_800, 0.7) for n in range(24)]
             await talk.silent_until(TurnEnded, limit_s=120)
             await asyncio.sleep(NETWORK_S)
-        assert [notice.accepted for notice in talk.all(Judged)] == [True] + [False] * 24
+        assert [notice.accepted for notice in talk.all(VerdictGiven)] == [True] + [False] * 24
         waits = [silent - onset for silent, onset in zip(player.fell_silent, onsets, strict=True)]
         p50, p95 = np.percentile(waits, [50, 95])
         assert p50 <= 0.180

@@ -9,11 +9,12 @@ import pytest
 
 from tests.support.conversations import NOISE, QUERY, Conversation, conversation
 from tests.support.virtual_time import run
+from vita_duplex.engine.audio import Samples
 from vita_duplex.engine.duplex import DuplexConfig
 from vita_duplex.engine.events import SpeechSustained
 from vita_duplex.engine.instances.scripted import ScriptedInstance, ScriptedReply
+from vita_duplex.engine.messages import AssistantMessage, Query, UserMessage, Verdict
 from vita_duplex.engine.notices import (
-    Judged,
     Notice,
     PartTrouble,
     Roles,
@@ -27,9 +28,10 @@ from vita_duplex.engine.notices import (
     UserStopped,
     UtteranceAccepted,
     UtteranceCommitted,
+    VerdictGiven,
     VoiceActivity,
 )
-from vita_duplex.engine.seams import AssistantMessage, Judgement, PartFailed, Query, Samples, UserMessage
+from vita_duplex.engine.ports import PartFailed
 from vita_duplex.engine.session import Heard
 from vita_duplex.tts.text.normalise import normalise
 from vita_duplex.tts.voices.fallback import WithFallback
@@ -60,8 +62,8 @@ def test_a_spoken_question_is_answered_in_order() -> None:
             kinds = [type(notice) for _, notice in talk.told]
             first_audio = kinds.index(TurnAudio)
             assert kinds[: first_audio + 1] == [
-                Roles, VoiceActivity, UserStarted, VoiceActivity, UserStopped, Judged, UtteranceAccepted, TurnStarted,
-                TurnAudio,
+                Roles, VoiceActivity, UserStarted, VoiceActivity, UserStopped, VerdictGiven, UtteranceAccepted,
+                TurnStarted, TurnAudio,
             ]  # fmt: skip
             assert set(kinds[first_audio:-2]) == {TurnAudio}
             assert kinds[-2:] == [TurnEnded, TurnRecorded]
@@ -94,8 +96,8 @@ def test_noise_gets_no_answer_and_leaves_no_trace() -> None:
     async def script() -> None:
         async with conversation(NOISE, QUERY) as talk:
             await ask(talk)
-            await talk.silent_until(Judged)
-            assert [(n.accepted, n.reason) for n in talk.all(Judged)] == [(False, "verdict")]
+            await talk.silent_until(VerdictGiven)
+            assert [(n.accepted, n.reason) for n in talk.all(VerdictGiven)] == [(False, "verdict")]
             assert talk.all(TurnStarted) == []
             assert talk.all(UtteranceAccepted) == []
             await ask(talk)
@@ -132,7 +134,7 @@ def test_the_engine_is_aborted_before_the_client_is_told() -> None:
     order: list[str] = []
 
     class Watched(ScriptedInstance):
-        async def answer(self, query: Query) -> AsyncGenerator[Judgement | str]:
+        async def answer(self, query: Query) -> AsyncGenerator[Verdict | str]:
             try:
                 async for item in super().answer(query):
                     yield item
@@ -203,7 +205,7 @@ def test_an_instance_that_says_nothing_in_time_lets_the_answer_go_on() -> None:
             await talk.be_silent(1.0)
             await ask(talk)
             await talk.silent_until(TurnResumed, limit_s=5)
-            assert [(n.accepted, n.reason) for n in talk.all(Judged)] == [(True, "verdict"), (False, "deadline")]
+            assert [(n.accepted, n.reason) for n in talk.all(VerdictGiven)] == [(True, "verdict"), (False, "deadline")]
             stopped = talk.all(TurnRecorded)[0].record.speech_end
             assert stopped is not None
             assert talk.times(TurnResumed)[0] - stopped < 0.55 + 1.5 + 0.1
@@ -238,7 +240,7 @@ def test_a_completed_answer_enters_the_dialogue_whole() -> None:
             await talk.session.ask(next(talk.numbers), "and typed?")
             await talk.silent_until(TurnEnded, 2)
             assert talk.instances[0].queries[-1].history == (UserMessage("a query"), AssistantMessage(QUERY.text))
-            assert [n.judgement.state for n in talk.all(Judged) if n.judgement] == ["<1>", "<3>"]
+            assert [n.verdict.state for n in talk.all(VerdictGiven) if n.verdict] == ["<1>", "<3>"]
 
     run(script())
 
@@ -314,8 +316,8 @@ def test_an_instance_that_fails_before_its_verdict_is_told_of_as_trouble() -> No
     async def script() -> None:
         async with conversation(instances=[ScriptedInstance("a", (replace_reply(QUERY, fails_after=0),))]) as talk:
             await ask(talk)
-            await talk.silent_until(Judged)
-            assert [(n.accepted, n.reason) for n in talk.all(Judged)] == [(False, "failed")]
+            await talk.silent_until(VerdictGiven)
+            assert [(n.accepted, n.reason) for n in talk.all(VerdictGiven)] == [(False, "failed")]
             # The early request failed, the one at the end again.
             assert {n.part for n in talk.all(PartTrouble)} == {"a"}
 
@@ -629,7 +631,7 @@ def test_a_typed_query_is_answered_alone_and_the_noise_before_it_stays_unknown()
             await ask(talk)
             await talk.session.ask(next(talk.numbers), "typed words")
             await talk.silent_until(TurnEnded)
-            assert [(n.utterances, n.accepted) for n in talk.all(Judged)] == [((2,), True), ((1,), False)]
+            assert [(n.utterances, n.accepted) for n in talk.all(VerdictGiven)] == [((2,), True), ((1,), False)]
             assert talk.endings() == [(2, "completed", None)]
             assert talk.session.dialogue.history() == (UserMessage("typed words"), AssistantMessage(QUERY.text))
 
@@ -670,7 +672,7 @@ def test_while_an_instance_is_down_the_other_one_has_both_roles() -> None:
 
 def test_nothing_more_is_sent_while_an_engine_takes_its_time_to_abort() -> None:
     class Slow(ScriptedInstance):
-        async def answer(self, query: Query) -> AsyncGenerator[Judgement | str]:
+        async def answer(self, query: Query) -> AsyncGenerator[Verdict | str]:
             try:
                 async for item in super().answer(query):
                     yield item
@@ -727,7 +729,7 @@ def test_what_the_ears_say_again_of_an_older_utterance_changes_nothing(judged: b
 @pytest.mark.parametrize(("finished", "hint", "silence_s"), [(0.0, True, 1.6), (0.0, False, 0.5), (None, True, 0.5)])
 def test_words_that_end_in_the_middle_wait_for_more(finished: float | None, hint: bool, silence_s: float) -> None:
     class Reader(ScriptedInstance):
-        def _judge(self, query: Query, reply: ScriptedReply) -> Judgement:
+        def _judge(self, query: Query, reply: ScriptedReply) -> Verdict:
             return replace(super()._judge(query, reply), finished=finished)
 
     async def script() -> None:

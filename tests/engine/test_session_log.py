@@ -29,7 +29,7 @@ from vita_duplex.engine.events import (
 )
 from vita_duplex.engine.instances.scripted import ScriptedReply
 from vita_duplex.engine.notices import TurnAudio, TurnRecorded
-from vita_duplex.engine.seams import PartFailed
+from vita_duplex.engine.ports import PartFailed
 from vita_duplex.engine.session_log import LogError, SessionLog, decide, read, replay
 from vita_duplex.server.http.app import Server
 from vita_duplex.server.observe.session_logs import SessionLogs, SessionWriter
@@ -144,8 +144,8 @@ def altered(lines: list[str], change: str) -> list[str]:
                 return lines[:number] + lines[number + 1 :]
             case "event repeated", {"commands": [_, *_]}:
                 return [*lines[: number + 1], lines[number], *lines[number + 1 :]]
-            case "verdict turned", {"event": ["Verdict", turn, p1, p2, p3]}:
-                step["event"] = ["Verdict", turn, p2, p1, p3]
+            case "verdict turned", {"event": ["VerdictReached", turn, p1, p2, p3]}:
+                step["event"] = ["VerdictReached", turn, p2, p1, p3]
             case "command added", {"commands": []}:
                 step["commands"] = [["Warm", 0]]
             case "command changed", {"commands": [["Begin", slot, *rest], *others]}:

@@ -24,7 +24,7 @@ from vita_duplex.client.connection import open_session
 from vita_duplex.client.conversation import Conversation, Witness
 from vita_duplex.client.recording import read_recording, to_pcm
 from vita_duplex.client.talk import FRAME, converse
-from vita_duplex.engine.seams import Samples
+from vita_duplex.engine.audio import Samples
 
 pytestmark = pytest.mark.real
 

@@ -10,11 +10,12 @@ from typing import TypeVar
 import numpy as np
 
 from tests.support.virtual_time import InlineExecutor
+from vita_duplex.engine.audio import INPUT_RATE, Samples
 from vita_duplex.engine.duplex import DuplexConfig
 from vita_duplex.engine.instances.scripted import ScriptedInstance, ScriptedReply
 from vita_duplex.engine.notices import Notice, TurnAudio, TurnEnded
 from vita_duplex.engine.pool import Pool
-from vita_duplex.engine.seams import INPUT_RATE, Samples, Synthesiser, Vad
+from vita_duplex.engine.ports import Synthesiser, Vad
 from vita_duplex.engine.session import Session
 from vita_duplex.server.observe.session_logs import SessionWriter
 from vita_duplex.tts.speech import PacedSpeech, SpeechConfig

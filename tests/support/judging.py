@@ -19,7 +19,7 @@ from tests.support import sounds
 from tests.support.paths import DATA
 from vita_duplex.cli.roc import Roc
 from vita_duplex.engine.cascade.judge import Judge
-from vita_duplex.engine.seams import Transcriber, Transcript
+from vita_duplex.engine.ports import AsrModel, Transcript
 
 Sound = Callable[[], sounds.Samples]
 TABLE = DATA / "judge_set.tsv"
@@ -51,7 +51,7 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class VerdictGiven:
     event: Event
     transcript: Transcript
     p1: float
@@ -74,12 +74,12 @@ def read(split: str) -> list[Event]:
         ]
 
 
-def run(events: list[Event], ears: Transcriber, judge: Judge) -> list[Judged]:
+def run(events: list[Event], ears: AsrModel, judge: Judge) -> list[VerdictGiven]:
     judged = []
     for event in events:
         samples = event.samples()
         transcript = ears.transcribe(samples)
-        judged.append(Judged(event, transcript, judge.judge(transcript, samples.size / sounds.RATE)))
+        judged.append(VerdictGiven(event, transcript, judge.judge(transcript, samples.size / sounds.RATE)))
     return judged
 
 
@@ -95,7 +95,7 @@ class Figures:
     """Mean squared error of p1."""
 
 
-def measure(judged: list[Judged]) -> Figures:
+def measure(judged: list[VerdictGiven]) -> Figures:
     queries = [one.p1 for one in judged if one.event.is_query]
     others = [one.p1 for one in judged if not one.event.is_query]
     roc = Roc(queries, others)

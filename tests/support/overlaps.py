@@ -26,16 +26,16 @@ from tests.support.conversations import conversation
 from tests.support.judging import Event
 from tests.support.paths import DATA
 from tests.support.virtual_time import InlineExecutor, run
-from vita_duplex.asr.local import LocalEars
+from vita_duplex.asr.local import LocalAsr
 from vita_duplex.asr.moonshine import Moonshine
 from vita_duplex.cli.roc import Roc, Share
 from vita_duplex.cli.roc_picture import draw
 from vita_duplex.engine.cascade.cascade import Cascade
 from vita_duplex.engine.cascade.judge import Judge
 from vita_duplex.engine.duplex import DuplexConfig
-from vita_duplex.engine.instances.vllm_text import ChatMessage
-from vita_duplex.engine.notices import Judged, TurnAudio, TurnEnded, TurnHeld, VoiceActivity
-from vita_duplex.engine.seams import Transcriber
+from vita_duplex.engine.instances.vllm_text import TemplateMessage
+from vita_duplex.engine.notices import TurnAudio, TurnEnded, TurnHeld, VerdictGiven, VoiceActivity
+from vita_duplex.engine.ports import AsrModel
 from vita_duplex.vad.silero import Silero
 
 TABLE = DATA / "overlaps.tsv"
@@ -106,23 +106,23 @@ def read() -> list[Overlap]:
 class Storyteller:
     """In the place of the language model: always the same reply."""
 
-    async def reply(self, messages: Sequence[ChatMessage], begun: str = "") -> AsyncGenerator[str]:
+    async def reply(self, messages: Sequence[TemplateMessage], begun: str = "") -> AsyncGenerator[str]:
         for word in STORY.split(" "):
             await asyncio.sleep(0.02)
             yield f"{word} "
 
-    async def warm(self, messages: Sequence[ChatMessage]) -> None: ...
+    async def warm(self, messages: Sequence[TemplateMessage]) -> None: ...
 
     class engine:
         healthy = True
 
 
-def overlap(one: Overlap, ears: Transcriber, judge: Judge, model: Silero) -> Outcome:
+def overlap(one: Overlap, ears: AsrModel, judge: Judge, model: Silero) -> Outcome:
     samples = one.event.samples()
 
     async def script() -> Outcome:
         teller, voice = Storyteller(), NumberedVoice()
-        instances = [Cascade(name, LocalEars(ears, InlineExecutor()), judge, teller) for name in "ab"]  # type: ignore[arg-type]
+        instances = [Cascade(name, LocalAsr(ears, InlineExecutor()), judge, teller) for name in "ab"]  # type: ignore[arg-type]
         async with conversation(instances=instances, voice=voice, vad=model) as talk:  # type: ignore[arg-type]
             await talk.session.ask(next(talk.numbers), "Tell me a story.")
             await talk.silent_until(TurnAudio)
@@ -133,9 +133,9 @@ def overlap(one: Overlap, ears: Transcriber, judge: Judge, model: Silero) -> Out
             ended = talk.all(TurnEnded)[0]
             noticed = any(notice.speaking for notice in talk.all(VoiceActivity))
             taken = ended.status == "cancelled"
-            verdicts = talk.all(Judged)[1:]  # the first is that of the question
+            verdicts = talk.all(VerdictGiven)[1:]  # the first is that of the question
             assert taken == any(judged.accepted for judged in verdicts)
-            p1 = max((judged.judgement.p1 for judged in verdicts if judged.judgement), default=0.0)
+            p1 = max((judged.verdict.p1 for judged in verdicts if judged.verdict), default=0.0)
             whole = np.array_equal(talk.audio(1), np.arange(round(STORY_S * voice.rate)))
             return Outcome(one, noticed, bool(talk.all(TurnHeld)), taken, whole, p1)
 
@@ -185,7 +185,7 @@ def report(outcomes: Sequence[Outcome]) -> str:
         rows.append(f"| recall of interruptions{name} | {all_of.recall_vad} | {all_of.recall} |")
         rows.append(f"| false interruptions{name} | {all_of.false_vad} | {all_of.false} |")
     wrong = [one.overlap for one in outcomes if one.taken != one.overlap.event.is_query]
-    rows += ["", "Judged wrongly: " + "; ".join(f"{one.event.what} ({one.group})" for one in wrong)]
+    rows += ["", "VerdictGiven wrongly: " + "; ".join(f"{one.event.what} ({one.group})" for one in wrong)]
     return "\n".join(rows)
 
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from tests.support.virtual_time import InlineExecutor
 from vita_duplex.config import Config
+from vita_duplex.engine.audio import Samples
 from vita_duplex.engine.instances.scripted import ScriptedInstance, ScriptedReply
 from vita_duplex.engine.pool import Pool
-from vita_duplex.engine.seams import Samples
 from vita_duplex.server.audio.formats import encode_pcm16
 from vita_duplex.server.http.app import create_app
 from vita_duplex.server.parts import Parts

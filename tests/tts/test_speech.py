@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.virtual_time import run
-from vita_duplex.engine.seams import Chunk, PartFailed, Samples, Synthesiser
+from vita_duplex.engine.audio import Samples
+from vita_duplex.engine.ports import Chunk, PartFailed, Synthesiser
 from vita_duplex.tts.fades import FADE_MS
 from vita_duplex.tts.speech import AHEAD_S, CHUNK_MS, PacedSpeech, SpeechConfig, slow_seconds
 from vita_duplex.tts.text.sentences import SILENCE_S

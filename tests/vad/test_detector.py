@@ -11,7 +11,7 @@ import soundfile
 from threadpoolctl import threadpool_info
 
 from tests.support.virtual_time import InlineExecutor, run
-from vita_duplex.engine.seams import Probabilities, VadState, Windows
+from vita_duplex.engine.ports import Probabilities, VadState, Windows
 from vita_duplex.vad.detector import TICK_S, Detector
 from vita_duplex.vad.endpoint import WINDOW
 from vita_duplex.vad.silero import Silero

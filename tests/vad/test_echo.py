@@ -12,8 +12,9 @@ from scipy.signal import oaconvolve
 
 from tests.support import sounds
 from tests.support.virtual_time import InlineExecutor, run
+from vita_duplex.engine.audio import INPUT_RATE, Samples
 from vita_duplex.engine.notices import Notice, TurnAudio, TurnEnded, TurnHeld, TurnResumed
-from vita_duplex.engine.seams import INPUT_RATE, Samples, Windows
+from vita_duplex.engine.ports import Windows
 from vita_duplex.vad.detector import Detector
 from vita_duplex.vad.echo import FRAME, LONGEST_LAG, Canceller, EchoGuard, Playback, lag
 from vita_duplex.vad.endpoint import WINDOW, EndpointConfig

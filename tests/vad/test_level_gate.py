@@ -10,8 +10,8 @@ import pytest
 from tests.support import sounds
 from tests.support.sockets import Socket, connected, scripted_server
 from tests.support.virtual_time import run
+from vita_duplex.engine.audio import INPUT_RATE
 from vita_duplex.engine.instances.scripted import ScriptedReply
-from vita_duplex.engine.seams import INPUT_RATE
 from vita_duplex.vad.endpoint import WINDOW, Endpoint, EndpointConfig, Mark
 from vita_duplex.vad.level_gate import MEMORY, LevelGate
 from vita_duplex.vad.silero import Silero

@@ -13,14 +13,14 @@ from tests.support.conversations import conversation
 from tests.support.overlaps import Storyteller
 from tests.support.virtual_time import InlineExecutor, run
 from tests.vad.test_listener import listen, sound
-from vita_duplex.asr.local import LocalEars
+from vita_duplex.asr.local import LocalAsr
 from vita_duplex.asr.moonshine import Moonshine
+from vita_duplex.engine.audio import Samples
 from vita_duplex.engine.cascade.cascade import Cascade
 from vita_duplex.engine.cascade.judge import Judge
 from vita_duplex.engine.duplex import DuplexConfig
 from vita_duplex.engine.events import SpeechEnded, SpeechPaused
 from vita_duplex.engine.notices import UserStopped
-from vita_duplex.engine.seams import Samples
 from vita_duplex.engine.session import Heard
 from vita_duplex.server.realtime.client_events import SessionUpdateFields
 from vita_duplex.server.realtime.session_settings import SessionSettings
@@ -30,7 +30,7 @@ from vita_duplex.vad.endpoint import WINDOW, EndpointConfig
 from vita_duplex.vad.listener import MicrophoneListener
 from vita_duplex.vad.scripted import LevelVad
 from vita_duplex.vad.silero import Silero
-from vita_duplex.vad.smart_turn import WAITING_LIMIT, SmartTurn, TurnJudge, features
+from vita_duplex.vad.smart_turn import WAITING_LIMIT, EndOfTurn, SmartTurn, features
 
 
 class ScriptedTurn(SmartTurn):
@@ -49,7 +49,7 @@ class ScriptedTurn(SmartTurn):
 
 def heard_with(model: ScriptedTurn, config: EndpointConfig) -> list[Heard]:
     async def script() -> list[Heard]:
-        judge = TurnJudge(model, InlineExecutor())
+        judge = EndOfTurn(model, InlineExecutor())
         listener = MicrophoneListener(Detector(LevelVad(), InlineExecutor()), config, count(1), judge)
         samples = sound(20 * WINDOW, 10 * WINDOW, 60 * WINDOW)
         frames = [samples[at : at + WINDOW] for at in range(0, len(samples), WINDOW)]
@@ -121,7 +121,7 @@ def test_nobody_waits_behind_more_than_a_few_questions() -> None:
 
         executor = Never()
         executor.future = concurrent.futures.Future()  # type: ignore[attr-defined]
-        judge = TurnJudge(ScriptedTurn(1.0), executor)
+        judge = EndOfTurn(ScriptedTurn(1.0), executor)
         silence = np.zeros(WINDOW, np.float32)
         asked = [judge.ask(silence) for _ in range(WAITING_LIMIT + 3)]
         assert [one is None for one in asked] == [False] * WAITING_LIMIT + [True] * 3
@@ -168,10 +168,10 @@ class TestReal:
         class Ears(MicrophoneListener):
             def __init__(self, detector: Detector, _: EndpointConfig, numbers: Iterator[int]) -> None:
                 config = EndpointConfig(hint=hint)
-                super().__init__(detector, config, numbers, TurnJudge(smart_turn, InlineExecutor()))
+                super().__init__(detector, config, numbers, EndOfTurn(smart_turn, InlineExecutor()))
 
         async def script() -> int:
-            ears = LocalEars(Moonshine(), InlineExecutor())
+            ears = LocalAsr(Moonshine(), InlineExecutor())
             mind = [Cascade(name, ears, Judge(), Storyteller()) for name in "ab"]  # type: ignore[arg-type]
             async with conversation(instances=mind, vad=Silero(), ears=Ears) as talk:  # type: ignore[arg-type]
                 await talk.hear(sounds.speech("Please remind me to,")[:-12_000])

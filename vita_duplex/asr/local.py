@@ -5,7 +5,8 @@ from concurrent.futures import Executor
 
 import numpy as np
 
-from vita_duplex.engine.seams import INPUT_RATE, Samples, Transcriber, Transcript
+from vita_duplex.engine.audio import INPUT_RATE, Samples
+from vita_duplex.engine.ports import AsrModel, Transcript
 
 SHORTEST = INPUT_RATE // 10
 """Samples (100 ms) below which there is nothing to hear."""
@@ -20,10 +21,10 @@ ROUNDS = 4
 """So many times the same phrase in a row is a loop, not speech."""
 
 
-class LocalEars:
+class LocalAsr:
     """Hears with a model of this machine, in `executor`; utterances wait there for each other."""
 
-    def __init__(self, model: Transcriber, executor: Executor) -> None:
+    def __init__(self, model: AsrModel, executor: Executor) -> None:
         self._model = model
         self._executor = executor
 

@@ -16,7 +16,8 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from vita_duplex.asr.local import loops, portions
-from vita_duplex.engine.seams import INPUT_RATE, PartFailed, Samples, Transcript
+from vita_duplex.engine.audio import INPUT_RATE, Samples
+from vita_duplex.engine.ports import PartFailed, Transcript
 
 FILES = {
     "encoder_model.ort": "94e90a4654fc45cdfedb77c4c08e1739f48862998e58fada384b25118134f221",
@@ -62,7 +63,7 @@ class Moonshine:
                     tokens.append(token)
                     total += log_probability
         except Exception as error:  # onnxruntime has a class per status and none in common
-            raise PartFailed("ears", f"{type(error).__name__} while hearing an utterance") from error
+            raise PartFailed("asr", f"{type(error).__name__} while hearing an utterance") from error
         text = to_text(tokens, self._pieces)
         return Transcript(text, total / len(tokens) if text else 0.0)
 
@@ -127,17 +128,17 @@ def to_text(tokens: Sequence[int], pieces: Sequence[bytes]) -> str:
 def _installed() -> Path:
     spec = find_spec("moonshine_voice")  # found, not imported: the import would load its library
     if spec is None or not spec.submodule_search_locations:
-        raise PartFailed("ears", "the package moonshine-voice==0.0.73 is not installed")
+        raise PartFailed("asr", "the package moonshine-voice==0.0.73 is not installed")
     return Path(spec.submodule_search_locations[0]) / "assets" / "tiny-en"
 
 
 def _check(path: Path, digest: str) -> None:
     if not path.is_file():
-        raise PartFailed("ears", f"{path.name} is missing: install moonshine-voice==0.0.73")
+        raise PartFailed("asr", f"{path.name} is missing: install moonshine-voice==0.0.73")
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != digest:
-        raise PartFailed("ears", f"{path.name} is not the one of moonshine-voice 0.0.73 (sha256 {found})")
+        raise PartFailed("asr", f"{path.name} is not the one of moonshine-voice 0.0.73 (sha256 {found})")
 
 
 def _session(path: Path, threads: int) -> ort.InferenceSession:

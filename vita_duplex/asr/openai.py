@@ -10,7 +10,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, SecretStr
 
 from vita_duplex.asr.local import portions
-from vita_duplex.engine.seams import INPUT_RATE, PartFailed, Samples, Transcript
+from vita_duplex.engine.audio import INPUT_RATE, Samples
+from vita_duplex.engine.ports import PartFailed, Transcript
 
 TIMEOUT_S = 20.0
 """Without a byte for so long it has failed; a whole utterance is heard before the first one comes."""
@@ -57,17 +58,15 @@ class OpenAiTranscription:
             answer = await self._client.post("/audio/transcriptions", data=wish, files={"file": file})
             if answer.status_code != 200:
                 raise PartFailed(
-                    "ears", f"the transcription server refuses: {answer.status_code}"
+                    "asr", f"the transcription server refuses: {answer.status_code}"
                 )  # its message may quote the words
             text = answer.json()["text"]
         except self._failures as error:
-            raise PartFailed("ears", f"the transcription server failed: {type(error).__name__}") from error
+            raise PartFailed("asr", f"the transcription server failed: {type(error).__name__}") from error
         except (ValueError, KeyError, TypeError) as error:
-            raise PartFailed(
-                "ears", "the transcription server answers with something else than a transcript"
-            ) from error
+            raise PartFailed("asr", "the transcription server answers with something else than a transcript") from error
         if not isinstance(text, str):
-            raise PartFailed("ears", "the transcription server answers with something else than a transcript")
+            raise PartFailed("asr", "the transcription server answers with something else than a transcript")
         return text.strip()
 
 

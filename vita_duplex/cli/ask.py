@@ -10,10 +10,11 @@ import numpy as np
 from vita_duplex.client.errors import TalkError
 from vita_duplex.client.recording import read_recording
 from vita_duplex.config import Config, EngineConfig
-from vita_duplex.engine.seams import Frame, Instance, Judgement, PartFailed, Progress, Query, Utterance
+from vita_duplex.engine.messages import Pixels, Query, Utterance, Verdict
+from vita_duplex.engine.ports import Instance, PartFailed, Progress
 from vita_duplex.models import video
 from vita_duplex.models.tiling import UnusableImage, open_image
-from vita_duplex.server.asr import load_ears
+from vita_duplex.server.asr import load_asr
 from vita_duplex.server.parts import instances
 
 SHORTEST_S = 0.085
@@ -58,7 +59,7 @@ def run(arguments: argparse.Namespace, config: Config, progress: Progress) -> in
         raise AskError(f"{config.model_name} sees nothing: pictures and films want a VITA checkpoint (--model DIR)")
     query = Query((), (listen(arguments.text, arguments.audio),), frames=frames)
     try:
-        ears = load_ears(config.ears, needed=True) if engine.kind == "text" else None
+        ears = load_asr(config.ears, needed=True) if engine.kind == "text" else None
         [instance] = instances(engine, ["a"], ears, progress, engines=1)
         try:
             asyncio.run(ask(instance, query, config.duplex.verdict_threshold))
@@ -83,7 +84,7 @@ def suited(engine: EngineConfig, is_film: bool) -> EngineConfig:
     return engine.model_copy(update={"instances": 1, "vita": vita})
 
 
-def look(image: Path | None, film: Path | None) -> tuple[Frame, ...]:
+def look(image: Path | None, film: Path | None) -> tuple[Pixels, ...]:
     """What there is to see. Errors: `AskError`."""
     path = image or film
     if path is None:
@@ -118,7 +119,7 @@ async def ask(instance: Instance, query: Query, threshold: float) -> None:
     """Print the verdict and, if the question was meant, the answer as it comes."""
     async with aclosing(instance.answer(query)) as items:
         async for item in items:
-            if isinstance(item, Judgement):
+            if isinstance(item, Verdict):
                 print(told(item), flush=True)
                 if item.p3 <= 0.5 and item.p1 < threshold:
                     print("The utterance was judged not to be for the assistant; there is no answer.")
@@ -128,8 +129,8 @@ async def ask(instance: Instance, query: Query, threshold: float) -> None:
     print()
 
 
-def told(judgement: Judgement) -> str:
-    probabilities = f"<1> {judgement.p1:.2f}  <2> {judgement.p2:.2f}  <3> {judgement.p3:.2f}"
-    meaning = {"<1>": "meant for the assistant", "<2>": "not meant for the assistant", "<3>": "typed"}[judgement.state]
-    heard = [f"heard    {' '.join(judgement.transcripts)}"] if any(judgement.transcripts) and not judgement.p3 else []
-    return "\n".join([*heard, f"verdict  {judgement.state} {meaning}  ({probabilities})", ""])
+def told(verdict: Verdict) -> str:
+    probabilities = f"<1> {verdict.p1:.2f}  <2> {verdict.p2:.2f}  <3> {verdict.p3:.2f}"
+    meaning = {"<1>": "meant for the assistant", "<2>": "not meant for the assistant", "<3>": "typed"}[verdict.state]
+    heard = [f"heard    {' '.join(verdict.transcripts)}"] if any(verdict.transcripts) and not verdict.p3 else []
+    return "\n".join([*heard, f"verdict  {verdict.state} {meaning}  ({probabilities})", ""])

@@ -15,9 +15,11 @@ from vita_duplex.client.errors import TalkError
 from vita_duplex.client.recording import read_recording
 from vita_duplex.client.talk import table
 from vita_duplex.config import Config
+from vita_duplex.engine.audio import Samples
 from vita_duplex.engine.duplex import DuplexConfig
-from vita_duplex.engine.seams import Instance, Judgement, PartFailed, Progress, Query, Samples, Utterance
-from vita_duplex.server.asr import load_ears
+from vita_duplex.engine.messages import Query, Utterance, Verdict
+from vita_duplex.engine.ports import Instance, PartFailed, Progress
+from vita_duplex.server.asr import load_asr
 from vita_duplex.server.parts import instances
 
 LEAST_RECALL = 0.95
@@ -86,7 +88,7 @@ def run(arguments: argparse.Namespace, config: Config, progress: Progress) -> in
     first = config.engine.remote.model_copy(update={"urls": config.engine.remote.urls[:1]})
     engine = config.engine.model_copy(update={"instances": 1, "remote": first})
     try:
-        ears = load_ears(config.ears, needed=True) if engine.kind == "text" else None
+        ears = load_asr(config.ears, needed=True) if engine.kind == "text" else None
         [instance] = instances(engine, ["a"], ears, progress, engines=1)
         try:
             judged = asyncio.run(judge(instance, clips))
@@ -137,7 +139,7 @@ async def verdict(instance: Instance, utterance: Utterance) -> float:
     """`p1`; the answer behind it is not waited for. Errors: `PartFailed`."""
     async with aclosing(instance.answer(Query((), (utterance,)))) as items:
         async for item in items:
-            if isinstance(item, Judgement):
+            if isinstance(item, Verdict):
                 return item.p1
     raise PartFailed(instance.name, "it gave no verdict")
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import psutil
 
 from vita_duplex.config import Config
-from vita_duplex.engine.seams import PartFailed
+from vita_duplex.engine.ports import PartFailed
 from vita_duplex.models import layouts, smollm2
-from vita_duplex.server.asr import load_ears
+from vita_duplex.server.asr import load_asr
 from vita_duplex.server.parts import BUNDLED, settings_of
 from vita_duplex.server.voices import load_voices
 from vita_duplex.vad.silero import Silero
@@ -31,7 +31,7 @@ def run(config: Config) -> int:
         ("device", _device()),
         ("vllm", _vllm(config)),
         ("vad", _vad(config)),
-        ("ears", _ears(config)),
+        ("asr", _asr(config)),
         ("voice", _voice(config)),
         ("model", _model(config)),
         ("port", _port(config)),
@@ -85,13 +85,13 @@ def _vad(config: Config) -> Finding:
     return _loads(Silero, f"silero-vad {_version('silero-vad')}")
 
 
-def _ears(config: Config) -> Finding:
+def _asr(config: Config) -> Finding:
     if config.ears.kind is None and not config.reads_only:
         hears = config.engine.kind in ("vita", "remote")
         return True, "the model's own" if hears else "not needed by this configuration"
     names = {"whisper": "whisper base", "openai": f"{config.ears.openai.model} at {config.ears.openai.url}"}
     name = names.get(config.ears.kind or "", f"moonshine tiny-en {_version('moonshine-voice')}")
-    return _loads(lambda: load_ears(config.ears, needed=True), name)
+    return _loads(lambda: load_asr(config.ears, needed=True), name)
 
 
 def _voice(config: Config) -> Finding:

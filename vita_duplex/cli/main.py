@@ -18,7 +18,7 @@ from vita_duplex import __version__
 from vita_duplex.cli import ask, bench, calibrate, check, replay
 from vita_duplex.client import talk, timeline
 from vita_duplex.config import Config, ConfigError, load_config
-from vita_duplex.engine.seams import PartFailed, Progress
+from vita_duplex.engine.ports import PartFailed, Progress
 from vita_duplex.models.layouts import is_vita
 from vita_duplex.server import voices
 from vita_duplex.server.access import tls

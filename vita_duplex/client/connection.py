@@ -15,7 +15,7 @@ from vita_duplex.client.conversation import Witness
 from vita_duplex.client.errors import TalkError
 from vita_duplex.client.messages import ServerError, SessionCreated, decode, event_id
 from vita_duplex.client.recording import OUTPUT_RATE, Pcm
-from vita_duplex.engine.seams import INPUT_RATE
+from vita_duplex.engine.audio import INPUT_RATE
 
 URL = "ws://127.0.0.1:8000/v1/realtime"
 CONNECT_S = 10.0

@@ -27,7 +27,7 @@ from vita_duplex.client.messages import (
 )
 from vita_duplex.client.player import Heard, Held, Player
 from vita_duplex.client.recording import OUTPUT_RATE, Pcm, Recording
-from vita_duplex.engine.seams import INPUT_RATE
+from vita_duplex.engine.audio import INPUT_RATE
 
 SETTLED_S = 2.0
 """With everything answered and heard, this long without an event ends the conversation."""

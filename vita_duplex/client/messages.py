@@ -132,7 +132,7 @@ class Record(BaseModel):
     speech_end: float | None = None
     endpoint: float | None = None
     begun: float | None = None
-    ears_s: float | None = None
+    asr_s: float | None = None
     verdict: float | None = None
     state: str | None = None
     p1: float | None = None

@@ -9,7 +9,7 @@ import soxr
 from numpy.typing import NDArray
 
 from vita_duplex.client.errors import TalkError
-from vita_duplex.engine.seams import INPUT_RATE
+from vita_duplex.engine.audio import INPUT_RATE
 
 OUTPUT_RATE = 24_000
 """Sample rate of everything the server says."""

@@ -16,7 +16,7 @@ from vita_duplex.client.latency import STEPS, steps_s
 from vita_duplex.client.messages import Record
 from vita_duplex.client.recording import OUTPUT_RATE, Pcm, Recording, read_recording, write_stereo
 from vita_duplex.client.timeline import PICTURES, of_conversation
-from vita_duplex.engine.seams import INPUT_RATE
+from vita_duplex.engine.audio import INPUT_RATE
 
 FRAME = INPUT_RATE // 50
 FRAME_S = FRAME / INPUT_RATE
@@ -154,7 +154,7 @@ def _turn_row(conversation: Conversation, record: Record) -> list[str]:
     answer = heard - record.speech_end if heard is not None and record.speech_end is not None else None
     held = sum(one.end - one.start for one in conversation.held if one.response_id == response_id)
     steps = steps_s(record).values() if answer is not None else [None] * len(STEPS)
-    seconds = [answer, *steps, record.ears_s, held / OUTPUT_RATE]
+    seconds = [answer, *steps, record.asr_s, held / OUTPUT_RATE]
     seconds += [conversation.heard_samples(response_id) / OUTPUT_RATE, conversation.stalled_s(response_id)]
     return [
         str(record.turn),

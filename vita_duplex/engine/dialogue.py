@@ -3,7 +3,8 @@
 from collections import deque
 from dataclasses import dataclass
 
-from vita_duplex.engine.seams import INPUT_RATE, AssistantMessage, Message, UserMessage
+from vita_duplex.engine.audio import INPUT_RATE
+from vita_duplex.engine.messages import AssistantMessage, Message, UserMessage
 
 HISTORY_LIMIT = 64
 """Messages kept. Older ones go first; an instance takes what fits its own budget."""

@@ -37,7 +37,7 @@ from vita_duplex.engine.events import (
     SpeechSustained,
     Status,
     Swap,
-    Verdict,
+    VerdictReached,
     Warm,
 )
 
@@ -72,7 +72,7 @@ class DuplexConfig(BaseModel):
 
 
 @dataclass(slots=True)
-class Judging:
+class PendingVerdict:
     """A request whose verdict is awaited, or is there but may not be used before the speech ends."""
 
     turn: int
@@ -81,7 +81,7 @@ class Judging:
     deadline: float
     early: bool
     """Begun before the last of the utterances was over."""
-    verdict: Verdict | None = None
+    verdict: VerdictReached | None = None
     generating: bool = True
 
 
@@ -113,7 +113,7 @@ class Duplex:
         self.config = config
         self.generator: Slot = 0
         self.floor: Speaking | None = None
-        self.judging: Judging | None = None
+        self.pending: PendingVerdict | None = None
         self.turns = 0
         self._newest_spoken = 0
         self._typed: deque[int] = deque(maxlen=TYPED_KEPT)  # not only the newest: what waited may be asked about late
@@ -138,7 +138,7 @@ class Duplex:
     def deadline(self) -> float | None:
         """When `tick` wants to be called, in the seconds of `now`."""
         waiting = [
-            self.judging.deadline if self.judging else None,
+            self.pending.deadline if self.pending else None,
             self.floor.held_until if self.floor else None,
         ]
         return min((moment for moment in waiting if moment is not None), default=None)
@@ -146,7 +146,7 @@ class Duplex:
     @property
     def idle(self) -> bool:
         """Nobody speaks and no verdict is awaited."""
-        return self.floor is None and self.judging is None and not self.undecided
+        return self.floor is None and self.pending is None and not self.undecided
 
     def receive(self, event: Event, now: float) -> list[Command]:
         """Take in one event. Late, repeated and unknown ones change nothing."""
@@ -166,7 +166,7 @@ class Duplex:
                 return self._speech_ended(utterance, now) if utterance == self._talking else []
             case QueryTyped(utterance):
                 return self._query_typed(utterance, now)
-            case Verdict():
+            case VerdictReached():
                 return self._judged(event, now)
             case ReplyEnded(turn) | ReplyFailed(turn):
                 return self._reply_over(turn, now, failed=isinstance(event, ReplyFailed))
@@ -183,7 +183,7 @@ class Duplex:
     def tick(self, now: float) -> list[Command]:
         """Act on the deadlines that have passed."""
         commands: list[Command] = []
-        if self.judging and now >= self.judging.deadline:
+        if self.pending and now >= self.pending.deadline:
             commands += self._reject("deadline") if self._ended else self._abort_judging()
         if self.floor and self.floor.held_until is not None and now >= self.floor.held_until:
             self._sustained = False  # speech that long without an end is no reason to hold again
@@ -205,13 +205,13 @@ class Duplex:
         self._newest_spoken = utterance
         ignored = self.config.barge_in == "off" and self.floor is not None
         self._talking, self._sustained = None if ignored else utterance, False
-        if ignored or self.judging:
+        if ignored or self.pending:
             return []  # a request that is under way has computed the dialogue already
         return [Warm(self._judge_slot)]
 
     def _speech_paused(self, utterance: int, now: float) -> list[Command]:
         utterances = (*self._ended, utterance)
-        if len(utterances) > UNDECIDED_LIMIT or (self.judging and self.judging.utterances == utterances):
+        if len(utterances) > UNDECIDED_LIMIT or (self.pending and self.pending.utterances == utterances):
             return []
         limit = self._verdict_limit if self._ended else self.config.hold_limit_s
         return self._judge(utterances, now + limit, early=True)
@@ -220,7 +220,7 @@ class Duplex:
         """Withdraw the early request; what was said before this utterance still wants its verdict."""
         if not self._ended:
             return self._abort_judging()
-        if self.judging and self.judging.utterances == self._ended:
+        if self.pending and self.pending.utterances == self._ended:
             return []
         return self._judge_ended(now)
 
@@ -260,33 +260,33 @@ class Duplex:
     ) -> list[Command]:
         commands = self._abort_judging()
         self.turns += 1
-        self.judging = Judging(self.turns, self._judge_slot, utterances, deadline, early)
+        self.pending = PendingVerdict(self.turns, self._judge_slot, utterances, deadline, early)
         return [*commands, Begin(self._judge_slot, self.turns, utterances, abstained)]
 
     def _judge_ended(self, now: float) -> list[Command]:
         """See that what is over is judged, and by when; a request that is about just that goes on."""
         deadline = now + self._verdict_limit
-        if self.judging is None or self.judging.utterances != self._ended:
+        if self.pending is None or self.pending.utterances != self._ended:
             return self._judge(self._ended, deadline)
-        self.judging.deadline = deadline
+        self.pending.deadline = deadline
         return []
 
     def _abort_judging(self) -> list[Command]:
         """End the pending request, if there is one; its utterances stay undecided."""
-        judging, self.judging = self.judging, None
+        judging, self.pending = self.pending, None
         if judging is None or not judging.generating:
             return []
         return [Abort(judging.slot, judging.turn)]
 
-    def _judged(self, verdict: Verdict, now: float) -> list[Command]:
-        if self.judging is None or verdict.turn != self.judging.turn or self.judging.verdict:
+    def _judged(self, verdict: VerdictReached, now: float) -> list[Command]:
+        if self.pending is None or verdict.turn != self.pending.turn or self.pending.verdict:
             return []  # too late: something newer replaced it; or repeated
-        self.judging.verdict = verdict
+        self.pending.verdict = verdict
         return self._decide(now)
 
     def _decide(self, now: float) -> list[Command]:
         """Use the verdict as soon as it is there and the speech it is about is over."""
-        judging = self.judging
+        judging = self.pending
         if judging is None or judging.verdict is None or judging.utterances != self._ended:
             return []
         over = judging.verdict.p1 - self.config.verdict_threshold
@@ -294,7 +294,7 @@ class Duplex:
             return self._judge(self._ended, judging.deadline, abstained=True)
         return self._take_floor(judging, now) if over >= 0 else self._reject("verdict")
 
-    def _take_floor(self, judging: Judging, now: float) -> list[Command]:
+    def _take_floor(self, judging: PendingVerdict, now: float) -> list[Command]:
         commands = self._abort_floor()
         commands.append(Accept(judging.turn, judging.utterances))
         commands += self._finish("cancelled", "turn_detected")
@@ -302,14 +302,14 @@ class Duplex:
             self.generator = judging.slot
             commands.append(Swap(self.generator, self.monitor))
         commands.append(GiveFloor(judging.turn))
-        self.judging, self._ended = None, ()
+        self.pending, self._ended = None, ()
         self.floor = Speaking(judging.turn, judging.slot, judging.generating)
         # The user may be speaking again already.
         return commands + self._hold(now)
 
     def _reject(self, reason: Reason) -> list[Command]:
         """Turn down what is over; what is being said is still to be judged."""
-        judging, rejected = self.judging, self._ended
+        judging, rejected = self.pending, self._ended
         assert judging is not None
         commands = self._abort_judging()
         self._ended = ()
@@ -335,18 +335,18 @@ class Duplex:
         if self.floor and turn == self.floor.turn:
             self.floor.generating = False
             self.floor.failed = failed
-        elif self.judging and turn == self.judging.turn:
-            self.judging.generating = False
-            if failed or self.judging.verdict is None:
+        elif self.pending and turn == self.pending.turn:
+            self.pending.generating = False
+            if failed or self.pending.verdict is None:
                 return self._judging_failed(now)
         return []
 
     def _judging_failed(self, now: float) -> list[Command]:
-        judging = self.judging
+        judging = self.pending
         assert judging is not None
         if judging.utterances == self._ended:
             return self._reject("failed")
-        self.judging = None  # speech is going on; its end begins a new request about it
+        self.pending = None  # speech is going on; its end begins a new request about it
         return self._judge_ended(now) if self._ended else []
 
     def _played(self, turn: int) -> list[Command]:

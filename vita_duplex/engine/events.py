@@ -52,7 +52,7 @@ class QueryTyped:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class VerdictReached:
     """State token probabilities of the utterances that turn `turn` was begun for."""
 
     turn: int
@@ -107,7 +107,7 @@ Event = (
     | SpeechResumed
     | SpeechEnded
     | QueryTyped
-    | Verdict
+    | VerdictReached
     | ReplyEnded
     | ReplyFailed
     | Played

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from vita_duplex.engine.audio import Samples
 from vita_duplex.engine.events import Cause, Reason, Status
-from vita_duplex.engine.seams import Judgement, Samples, Usage
+from vita_duplex.engine.messages import Usage, Verdict
 from vita_duplex.engine.turn_record import TurnRecord
 
 
@@ -40,11 +41,11 @@ class UserStopped:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class VerdictGiven:
     """The decision about some utterances; words only if they were accepted."""
 
     utterances: tuple[int, ...]
-    judgement: Judgement | None
+    verdict: Verdict | None
     accepted: bool
     reason: Reason
 
@@ -163,7 +164,7 @@ Notice = (
     | VoiceActivity
     | UserStarted
     | UserStopped
-    | Judged
+    | VerdictGiven
     | UtteranceAccepted
     | UtteranceCommitted
     | WordsKnown

@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from vita_duplex.engine.events import Slot
-from vita_duplex.engine.seams import Instance, Query
+from vita_duplex.engine.messages import Query
+from vita_duplex.engine.ports import Instance
 
 
 class Seat:

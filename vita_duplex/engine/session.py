@@ -7,6 +7,7 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, assert_never
 
+from vita_duplex.engine.audio import INPUT_RATE, Samples
 from vita_duplex.engine.dialogue import HISTORY_LIMIT, Dialogue
 from vita_duplex.engine.duplex import Duplex, DuplexConfig
 from vita_duplex.engine.events import (
@@ -34,15 +35,15 @@ from vita_duplex.engine.events import (
     SpeechStarted,
     SpeechSustained,
     Swap,
-    Verdict,
+    VerdictReached,
     Warm,
 )
 from vita_duplex.engine.ledger import Ledger
+from vita_duplex.engine.messages import AssistantMessage, Message, Pixels, Query, Usage, UserMessage, Utterance, Verdict
 from vita_duplex.engine.notices import (
     AsideEnded,
     AsideStarted,
     AsideText,
-    Judged,
     Notice,
     PartTrouble,
     Roles,
@@ -56,28 +57,13 @@ from vita_duplex.engine.notices import (
     UserStopped,
     UtteranceAccepted,
     UtteranceCommitted,
+    VerdictGiven,
     VoiceActivity,
     WordsFailed,
     WordsKnown,
 )
 from vita_duplex.engine.pool import Seat
-from vita_duplex.engine.seams import (
-    INPUT_RATE,
-    AssistantMessage,
-    Chunk,
-    Ears,
-    Frame,
-    Instance,
-    Judgement,
-    Message,
-    PartFailed,
-    Query,
-    Samples,
-    Speech,
-    Usage,
-    UserMessage,
-    Utterance,
-)
+from vita_duplex.engine.ports import Asr, Chunk, Instance, PartFailed, Speech
 from vita_duplex.engine.text_reply import TextReply
 from vita_duplex.engine.turn_record import Ending, TurnRecord
 
@@ -175,7 +161,7 @@ class Turn:
     deltas: int = 0
     """How many pieces that came in."""
     ledger: Ledger = field(default_factory=Ledger)
-    judgement: Judgement | None = None
+    verdict: Verdict | None = None
     speaking: asyncio.Task[None] | None = None
     wishes: Wishes = Wishes()
     usage: Usage | None = None
@@ -212,7 +198,7 @@ class Session:
         open_speech: Callable[[str | None], Speech],
         client: Client,
         watch: Watch | None = None,
-        ears: Ears | None = None,
+        ears: Asr | None = None,
     ) -> None:
         """`open_speech` begins a turn with the voice of that name, or with the default; `ears` find the words of what
         was accepted, for the client, where the instances have none."""
@@ -221,7 +207,7 @@ class Session:
         self.wishes = Wishes()
         self.answers_speech = True
         """False: speech enters the dialogue without a verdict, and waits for `ask`."""
-        self.frames: tuple[Frame, ...] = ()
+        self.frames: tuple[Pixels, ...] = ()
         """What is seen now; every request is shown it."""
         self.transcribes = True
         """Whether the client wants the words of what was accepted."""
@@ -233,7 +219,7 @@ class Session:
         self._open_speech = open_speech
         self._client = client
         self._watch = watch
-        self._ears = ears
+        self._asr = ears
         self._transcribing = 0
         self._events: asyncio.Queue[Event | Heard | Utterance] = asyncio.Queue(EVENT_LIMIT)
         self._turns: dict[int, Turn] = {}
@@ -400,7 +386,7 @@ class Session:
             log.warning("%s; instance %s goes on in the place of %s", failure, successor.name, turn.instance.name)
             turn.instance = successor
             turn.record.moves.append((self._clock(), successor.name))
-            query = replace(query, answer_so_far=turn.text if turn.judgement else None)
+            query = replace(query, answer_so_far=turn.text if turn.verdict else None)
         else:
             turn.record.generated = self._clock()
             await self._events.put(ReplyEnded(number))
@@ -422,7 +408,7 @@ class Session:
                 async for item in stream:
                     self._seat.progressed(instance)
                     match item:
-                        case Judgement():
+                        case Verdict():
                             waiting.reschedule(patience(limits.first_limit_s))
                             await self._note_verdict(number, turn, item)
                         case Usage():
@@ -450,16 +436,16 @@ class Session:
             self._seat.changed.clear()
             self._tell_roles()
 
-    async def _note_verdict(self, number: int, turn: Turn, judgement: Judgement) -> None:
-        turn.judgement = judgement
+    async def _note_verdict(self, number: int, turn: Turn, verdict: Verdict) -> None:
+        turn.verdict = verdict
         turn.record.verdict = self._clock()
         spoken = turn.utterances[-1].samples
-        if judgement.finished is not None and spoken is not None:
-            self._listener.hint(spoken, judgement.finished)
-        await self._events.put(Verdict(number, judgement.p1, judgement.p2, judgement.p3))
+        if verdict.finished is not None and spoken is not None:
+            self._listener.hint(spoken, verdict.finished)
+        await self._events.put(VerdictReached(number, verdict.p1, verdict.p2, verdict.p3))
         if number == self._floor and turn.utterances[-1].text is None:
-            if judgement.transcripts:
-                self._tell_words(turn, judgement.transcripts)
+            if verdict.transcripts:
+                self._tell_words(turn, verdict.transcripts)
             else:
                 self._find_words(turn.utterances)
 
@@ -473,16 +459,16 @@ class Session:
     def _find_words(self, utterances: Iterable[Utterance]) -> None:
         """Have the ears hear what was accepted. Nobody waits for it, and the dialogue keeps the sound."""
         for utterance in utterances:
-            if self._ears is None or not self.transcribes or utterance.samples is None:
+            if self._asr is None or not self.transcribes or utterance.samples is None:
                 continue
             if self._transcribing == TRANSCRIBING_LIMIT:
                 self._client.tell(WordsFailed(utterance.number, "the ears have too much to do"))
                 continue
             self._transcribing += 1
-            work = self._transcribe(self._ears, utterance.number, utterance.samples)
+            work = self._transcribe(self._asr, utterance.number, utterance.samples)
             self._tasks.create_task(work, name=f"transcribe {utterance.number}")
 
-    async def _transcribe(self, ears: Ears, number: int, samples: Samples) -> None:
+    async def _transcribe(self, ears: Asr, number: int, samples: Samples) -> None:
         try:
             transcript = await ears.hear(samples, self.language)
         except PartFailed as failure:
@@ -568,10 +554,10 @@ class Session:
                 self._accept(self._turns[number], numbers)
             case Reject(number, numbers, reason):
                 turn = self._turns.pop(number)
-                if reason == "deadline" and turn.judgement is None:
+                if reason == "deadline" and turn.verdict is None:
                     self._seat.stalled(turn.instance)
-                wordless = replace(turn.judgement, transcripts=()) if turn.judgement else None
-                self._client.tell(Judged(numbers, wordless, False, reason))
+                wordless = replace(turn.verdict, transcripts=()) if turn.verdict else None
+                self._client.tell(VerdictGiven(numbers, wordless, False, reason))
                 self._record(turn, "rejected", reason)
             case Swap(generator):
                 self.swaps += 1
@@ -649,11 +635,11 @@ class Session:
 
     def _accept(self, turn: Turn, numbers: tuple[int, ...]) -> None:
         words = [utterance.text for utterance in turn.utterances]
-        typed = Judgement(0.0, 0.0, 1.0, tuple(text for text in words if text is not None))
-        judgement = turn.judgement or typed
-        if judgement.transcripts:
-            words = list(judgement.transcripts)
-        self._client.tell(Judged(numbers, judgement, True, "verdict"))
+        typed = Verdict(0.0, 0.0, 1.0, tuple(text for text in words if text is not None))
+        verdict = turn.verdict or typed
+        if verdict.transcripts:
+            words = list(verdict.transcripts)
+        self._client.tell(VerdictGiven(numbers, verdict, True, "verdict"))
         for utterance, transcript in zip(turn.utterances, words, strict=True):
             self._tell_speech(utterance.number, ended=True)
             span = self._spans.get(utterance.number)
@@ -664,10 +650,10 @@ class Session:
             self.dialogue.accept(UserMessage(" ".join(known)), numbers)
         else:
             self.dialogue.accept(UserMessage(None, turn.utterances), numbers)
-            if turn.judgement:  # else it was asked about, and may bring the words yet
+            if turn.verdict:  # else it was asked about, and may bring the words yet
                 self._find_words(turn.utterances)
         self._note_span(turn)
-        self._note_judgement(turn)
+        self._note_verdict_in_record(turn)
 
     def _finish(self, command: Finish) -> None:
         turn, self._floor = self._turns.pop(command.turn), None
@@ -758,10 +744,10 @@ class Session:
             turn.record.speech_start = spans[0].started
             turn.record.speech_end, turn.record.endpoint = spans[-1].ended, spans[-1].endpoint
 
-    def _note_judgement(self, turn: Turn) -> None:
-        if turn.judgement:
-            turn.record.state, turn.record.p1 = turn.judgement.state, turn.judgement.p1
-            turn.record.ears_s = turn.judgement.ears_s
+    def _note_verdict_in_record(self, turn: Turn) -> None:
+        if turn.verdict:
+            turn.record.state, turn.record.p1 = turn.verdict.state, turn.verdict.p1
+            turn.record.asr_s = turn.verdict.asr_s
 
     def _end_hold(self, turn: Turn) -> None:
         if turn.record.holds and turn.record.holds[-1][1] is None:
@@ -771,7 +757,7 @@ class Session:
         record = turn.record
         record.text_chars = len(turn.text)
         self._note_span(turn)
-        self._note_judgement(turn)
+        self._note_verdict_in_record(turn)
         if turn.speech.first_clause is not None:
             record.first_clause = turn.speech.first_clause - self._began
         if turn.speech.first_synthesised is not None:

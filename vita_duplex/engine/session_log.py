@@ -23,7 +23,7 @@ from vita_duplex.engine.events import Command, Event
 from vita_duplex.engine.notices import Roles
 from vita_duplex.engine.turn_record import TurnRecord
 
-FORMAT = 1
+FORMAT = 2
 """Of the lines. A log of another format is refused."""
 
 _KINDS: dict[str, type[Event]] = {kind.__name__: kind for kind in get_args(Event)}

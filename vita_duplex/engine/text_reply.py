@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from vita_duplex.engine.seams import Chunk
+from vita_duplex.engine.ports import Chunk
 
 
 class TextReply:

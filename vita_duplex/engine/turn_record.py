@@ -33,7 +33,7 @@ class TurnRecord:
     """The last sample of speech."""
     endpoint: float | None = None
     """The endpointer declared the utterance over."""
-    ears_s: float | None = None
+    asr_s: float | None = None
     """Seconds spent on turning speech into words."""
     verdict: float | None = None
     state: str | None = None

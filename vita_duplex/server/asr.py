@@ -2,15 +2,15 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
-from vita_duplex.asr.local import LocalEars
+from vita_duplex.asr.local import LocalAsr
 from vita_duplex.asr.moonshine import Moonshine
 from vita_duplex.asr.openai import OpenAiTranscription
 from vita_duplex.asr.whisper import Whisper
-from vita_duplex.config import EarsConfig
-from vita_duplex.engine.seams import Ears, Transcriber
+from vita_duplex.config import AsrConfig
+from vita_duplex.engine.ports import Asr, AsrModel
 
 
-def load_ears(config: EarsConfig, *, needed: bool) -> Ears | None:
+def load_asr(config: AsrConfig, *, needed: bool) -> Asr | None:
     """Blocks for seconds. `needed`: a model reads only; without it and without a wish there are none.
 
     Errors: `PartFailed`.
@@ -26,5 +26,5 @@ def load_ears(config: EarsConfig, *, needed: bool) -> Ears | None:
             return None
 
 
-def _local(model: Transcriber) -> LocalEars:
-    return LocalEars(model, ThreadPoolExecutor(1, thread_name_prefix="ears"))
+def _local(model: AsrModel) -> LocalAsr:
+    return LocalAsr(model, ThreadPoolExecutor(1, thread_name_prefix="asr"))

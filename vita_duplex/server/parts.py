@@ -16,9 +16,9 @@ from vita_duplex.engine.instances.scripted import ScriptedInstance
 from vita_duplex.engine.instances.vita import VitaInstance
 from vita_duplex.engine.instances.vllm_text import VllmText
 from vita_duplex.engine.pool import Pool
-from vita_duplex.engine.seams import Ears, Instance, PartFailed, Progress, Synthesiser
+from vita_duplex.engine.ports import Asr, Instance, PartFailed, Progress, Synthesiser
 from vita_duplex.models import smollm2
-from vita_duplex.server.asr import load_ears
+from vita_duplex.server.asr import load_asr
 from vita_duplex.server.observe.session_logs import SessionLogs
 from vita_duplex.server.voice_names import VoiceNames
 from vita_duplex.server.voices import load_voices
@@ -31,7 +31,7 @@ from vita_duplex.vad.level_gate import LevelGate
 from vita_duplex.vad.listener import MicrophoneListener
 from vita_duplex.vad.scripted import LevelVad
 from vita_duplex.vad.silero import Silero
-from vita_duplex.vad.smart_turn import SmartTurn, TurnJudge
+from vita_duplex.vad.smart_turn import EndOfTurn, SmartTurn
 
 BUNDLED = "smollm2"
 """The model name that means the one from the package."""
@@ -60,10 +60,10 @@ class Parts:
     further: Mapping[str, Pool] = field(default_factory=dict)
     """Of the models beside `pool`'s, by name."""
     session_logs: SessionLogs | None = None
-    turn_judge: TurnJudge | None = None
+    turn_judge: EndOfTurn | None = None
     echo_executor: Executor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="echo guard"))
     """Where echo is taken out of the microphones of sessions that want it. Its thread begins with the first one."""
-    ears: Ears | None = None
+    ears: Asr | None = None
     """They find the words for clients where a model has none; None: nobody does."""
     further_voices: Mapping[str, Synthesiser] = field(default_factory=dict)
     """Those beside `voice`, by name, all of its rate."""
@@ -140,13 +140,13 @@ def load_parts(config: Config, progress: Progress) -> Parts:
     progress(0.0, "loading the ears")
     session_logs = SessionLogs(config.server.session_logs) if config.server.session_logs else None
     vad = LevelVad() if config.vad.kind == "level" else Silero(amplify=config.vad.amplify)
-    turn_judge = TurnJudge(SmartTurn(), ThreadPoolExecutor(1, "end of turn")) if config.vad.turn_end else None
+    turn_judge = EndOfTurn(SmartTurn(), ThreadPoolExecutor(1, "end of turn")) if config.vad.turn_end else None
     if config.vad.echo_guard:
         Canceller()  # told now if its package is missing
     progress(0.05, "loading the voice")
     voices, seats = load_voices(config)
     voice = voices.pop(config.voice.name)
-    ears = load_ears(config.ears, needed=config.reads_only)
+    ears = load_asr(config.ears, needed=config.reads_only)
     pool, *others = _pools(config, ears, _part(progress, 0.1, 0.85))
     progress(0.95, "warming up")
     detector = Detector(vad, ThreadPoolExecutor(1, thread_name_prefix="vad"))
@@ -189,7 +189,7 @@ def settings_of(folder: Path) -> dict[str, Any] | None:
     return settings if isinstance(settings, dict) else None
 
 
-def _pools(config: Config, ears: Ears | None, progress: Progress) -> list[Pool]:
+def _pools(config: Config, ears: Asr | None, progress: Progress) -> list[Pool]:
     """The instances of each model; if one does not start, those before it are stopped. Errors: `PartFailed`."""
     models = {"": config.engine, **config.models}
     engines = sum(engine.count for engine in models.values())
@@ -209,7 +209,7 @@ def _pools(config: Config, ears: Ears | None, progress: Progress) -> list[Pool]:
 
 
 def instances(
-    engine: EngineConfig, names: Sequence[str], ears: Ears | None, progress: Progress, *, engines: int,
+    engine: EngineConfig, names: Sequence[str], ears: Asr | None, progress: Progress, *, engines: int,
     first_gpu: int = 0,
 ) -> list[Instance]:  # fmt: skip
     """As the settings of one model have them. `engines`: how many share this machine; `first_gpu`: how many GPUs
@@ -228,7 +228,7 @@ def instances(
 
 
 def cascades(
-    config: EngineConfig, names: Sequence[str], ears: Ears, progress: Progress, *, engines: int
+    config: EngineConfig, names: Sequence[str], ears: Asr, progress: Progress, *, engines: int
 ) -> list[Instance]:
     """`engines`: how many share this machine. Errors: `PartFailed`."""
     judge = Judge()

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from vita_duplex.engine.seams import PartFailed
+from vita_duplex.engine.ports import PartFailed
 from vita_duplex.server.parts import Parts
 from vita_duplex.vad.endpoint import WINDOW
 
@@ -40,7 +40,7 @@ class Readiness:
         clock = asyncio.get_running_loop().time
         async with self._lock:
             if self._looked is None or clock() - self._looked >= FRESH_S:
-                self._found = {"ears": await _works(self._hear()), "voice": await _works(self._speak())}
+                self._found = {"vad": await _works(self._hear()), "tts": await _works(self._speak())}
                 self._looked = clock()
 
     async def _hear(self) -> None:

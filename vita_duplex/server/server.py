@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from vita_duplex.config import Config
 from vita_duplex.engine.instances.supervisor import Supervisor
-from vita_duplex.engine.seams import PartFailed, Progress
+from vita_duplex.engine.ports import PartFailed, Progress
 from vita_duplex.server.access.admission import Admission, Ticket
 from vita_duplex.server.access.auth import load_access
 from vita_duplex.server.access.limits import Refusal, Usage

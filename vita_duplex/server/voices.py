@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from vita_duplex.config import Config, VoiceKind
-from vita_duplex.engine.seams import PartFailed, Synthesiser
+from vita_duplex.engine.ports import PartFailed, Synthesiser
 from vita_duplex.tts.text.normalise import normalise
 from vita_duplex.tts.voices import kokoro
 from vita_duplex.tts.voices.command import CommandVoice

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from vita_duplex.engine.seams import Samples
+from vita_duplex.engine.audio import Samples
 
 FADE_MS = 5
 

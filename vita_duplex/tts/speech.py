@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from vita_duplex.engine.seams import Chunk, PartFailed, Samples, Synthesiser
+from vita_duplex.engine.audio import Samples
+from vita_duplex.engine.ports import Chunk, PartFailed, Synthesiser
 from vita_duplex.tts.fades import FADE_MS, faded_in, faded_out
 from vita_duplex.tts.pacer import Pacer
 from vita_duplex.tts.text.maths import Language

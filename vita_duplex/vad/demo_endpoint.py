@@ -5,7 +5,7 @@ Begins and ends where the original's `VADIterator` did, which took chunks of 256
 original raised an error), and the chunk before an utterance is never one that an earlier utterance has already had.
 """
 
-from vita_duplex.engine.seams import INPUT_RATE
+from vita_duplex.engine.audio import INPUT_RATE
 from vita_duplex.vad.endpoint import WINDOW, EndpointConfig, Kind, Mark
 
 CHUNK = 8

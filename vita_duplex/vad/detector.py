@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from vita_duplex.engine.seams import Probabilities, Vad, VadState, Windows
+from vita_duplex.engine.ports import Probabilities, Vad, VadState, Windows
 
 TICK_S = 0.005
 """Between the beginnings of two runs. One session's windows, 32 ms apart, never wait and run singly; those of 64

@@ -13,8 +13,9 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
+from vita_duplex.engine.audio import INPUT_RATE, Samples
 from vita_duplex.engine.notices import Notice, TurnAudio, TurnEnded, TurnHeld, TurnResumed
-from vita_duplex.engine.seams import INPUT_RATE, PartFailed, Samples, Windows
+from vita_duplex.engine.ports import PartFailed, Windows
 
 FRAME = INPUT_RATE // 100
 """Samples that AEC3 takes at a time."""

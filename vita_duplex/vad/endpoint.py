@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from vita_duplex.engine.seams import INPUT_RATE
+from vita_duplex.engine.audio import INPUT_RATE
 
 WINDOW = 512
 """Samples per probability: 32 ms at 16 kHz, the window Silero VAD was trained on."""

@@ -9,6 +9,7 @@ from functools import partial
 
 import numpy as np
 
+from vita_duplex.engine.audio import INPUT_RATE, Samples
 from vita_duplex.engine.events import (
     SpeechEnded,
     SpeechPaused,
@@ -16,15 +17,15 @@ from vita_duplex.engine.events import (
     SpeechStarted,
     SpeechSustained,
 )
-from vita_duplex.engine.notices import Judged, Notice, TurnEnded, TurnStarted, UtteranceCommitted
-from vita_duplex.engine.seams import INPUT_RATE, Samples, Windows
+from vita_duplex.engine.notices import Notice, TurnEnded, TurnStarted, UtteranceCommitted, VerdictGiven
+from vita_duplex.engine.ports import Windows
 from vita_duplex.engine.session import Heard, SpeechEvent
 from vita_duplex.vad.demo_endpoint import DemoEndpoint
 from vita_duplex.vad.detector import Detector
 from vita_duplex.vad.echo import EchoGuard
 from vita_duplex.vad.endpoint import WINDOW, Endpoint, EndpointConfig, Kind, Mark
 from vita_duplex.vad.level_gate import LevelGate
-from vita_duplex.vad.smart_turn import TurnJudge
+from vita_duplex.vad.smart_turn import EndOfTurn
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ class MicrophoneListener:
         detector: Detector,
         config: EndpointConfig,
         numbers: Iterator[int],
-        turn_judge: TurnJudge | None = None,
+        turn_judge: EndOfTurn | None = None,
         echo_guard: EchoGuard | None = None,
         level_gate: LevelGate | None = None,
     ) -> None:
@@ -105,7 +106,7 @@ class MicrophoneListener:
                 self._replying = True
             case TurnEnded():
                 self._replying = False
-            case Judged(utterances, _, accepted) if self._level_gate:
+            case VerdictGiven(utterances, _, accepted) if self._level_gate:
                 for utterance in utterances:
                     self._level_gate.judged(utterance, accepted=accepted)
             case UtteranceCommitted(utterance) if self._level_gate:

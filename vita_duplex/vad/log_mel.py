@@ -8,7 +8,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from vita_duplex.engine.seams import INPUT_RATE, Samples
+from vita_duplex.engine.audio import INPUT_RATE, Samples
 
 FFT, HOP, MELS = 400, 160, 80
 

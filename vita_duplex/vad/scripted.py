@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from vita_duplex.engine.seams import Probabilities, VadState, Windows
+from vita_duplex.engine.ports import Probabilities, VadState, Windows
 
 LOUD = 0.01
 """Root mean square from which a window counts as speech (−40 dBFS)."""

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
-from vita_duplex.engine.seams import INPUT_RATE, PartFailed, Probabilities, VadState, Windows
+from vita_duplex.engine.audio import INPUT_RATE
+from vita_duplex.engine.ports import PartFailed, Probabilities, VadState, Windows
 from vita_duplex.vad.silero_batch import SileroBatch
 
 CONTEXT = 64
@@ -69,9 +70,9 @@ class Silero:
 def _model() -> bytes:
     spec = find_spec("silero_vad")
     if spec is None or spec.origin is None:
-        raise PartFailed("ears", "the package silero-vad is not installed; run `make install`")
+        raise PartFailed("vad", "the package silero-vad is not installed; run `make install`")
     path = Path(spec.origin).parent / FILE
     model = path.read_bytes() if path.is_file() else b""
     if hashlib.sha256(model).hexdigest() != SHA256:
-        raise PartFailed("ears", f"{path} is not the file of silero-vad 6.2.3; run `make install`")
+        raise PartFailed("vad", f"{path} is not the file of silero-vad 6.2.3; run `make install`")
     return model

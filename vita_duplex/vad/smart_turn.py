@@ -16,7 +16,8 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from vita_duplex.engine.seams import INPUT_RATE, PartFailed, Samples
+from vita_duplex.engine.audio import INPUT_RATE, Samples
+from vita_duplex.engine.ports import PartFailed
 from vita_duplex.vad.log_mel import log_mel
 
 FILE = "audio/turn/smart_turn/data/smart-turn-v3.2-cpu.onnx"
@@ -43,7 +44,7 @@ class SmartTurn:
         return float(probability.reshape(-1)[0])
 
 
-class TurnJudge:
+class EndOfTurn:
     """Asks the model off the event loop, for all sessions."""
 
     def __init__(self, model: SmartTurn, executor: Executor) -> None:

@@ -9,10 +9,12 @@ import pytest
 from tests.support import sounds
 from tests.support.overlaps import Storyteller
 from tests.support.virtual_time import run
+from vita_duplex.engine.audio import Samples
 from vita_duplex.engine.cascade.cascade import Cascade
 from vita_duplex.engine.cascade.completeness import CLOSED, DOUBTFUL, OPEN, completeness
 from vita_duplex.engine.cascade.judge import Judge
-from vita_duplex.engine.seams import Judgement, Query, Samples, Transcript, Utterance
+from vita_duplex.engine.messages import Query, Utterance, Verdict
+from vita_duplex.engine.ports import Transcript
 
 
 @pytest.mark.parametrize(
@@ -67,11 +69,11 @@ def test_the_cpu_default_tells_what_it_makes_of_the_words() -> None:
         async def hear(self, samples: Samples, language: str | None = None) -> Transcript:
             return Transcript("What is the", -0.1)
 
-    async def script() -> Judgement:
+    async def script() -> Verdict:
         cascade = Cascade("a", Ears(), Judge(), Storyteller())  # type: ignore[arg-type]
         async with aclosing(cascade.answer(Query((), (Utterance(1, sounds.silence(1.0)),)))) as items:
-            judgement = await anext(items)
-        assert isinstance(judgement, Judgement)
-        return judgement
+            verdict = await anext(items)
+        assert isinstance(verdict, Verdict)
+        return verdict
 
     assert run(script()).finished == OPEN

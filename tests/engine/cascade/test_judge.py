@@ -13,7 +13,7 @@ from vita_duplex.asr import moonshine
 from vita_duplex.asr.moonshine import Moonshine
 from vita_duplex.engine.cascade import wording
 from vita_duplex.engine.cascade.judge import WEIGHTS, Judge
-from vita_duplex.engine.seams import PartFailed, Transcript
+from vita_duplex.engine.ports import PartFailed, Transcript
 
 
 @pytest.fixture(scope="module")

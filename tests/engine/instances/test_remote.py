@@ -36,7 +36,8 @@ from vita_duplex.engine.instances.remote import (
 )
 from vita_duplex.engine.instances.vita import Names
 from vita_duplex.engine.instances.vita_dialogue import Manner, write
-from vita_duplex.engine.seams import AssistantMessage, Judgement, PartFailed, Query, UserMessage, Utterance
+from vita_duplex.engine.messages import AssistantMessage, Query, UserMessage, Utterance, Verdict
+from vita_duplex.engine.ports import PartFailed
 from vita_duplex.models.prompts import Audio, Image, Prompt, wording
 
 VITA = wording()
@@ -105,10 +106,10 @@ def test_the_key_is_in_no_text_that_people_see() -> None:
     assert "246813" not in str(refused.value)
 
 
-async def answered(instance: RemoteInstance, query: Query) -> tuple[Judgement, str]:
+async def answered(instance: RemoteInstance, query: Query) -> tuple[Verdict, str]:
     async with aclosing(instance.answer(query)) as stream:
         first, *deltas = [item async for item in stream]
-    assert isinstance(first, Judgement)
+    assert isinstance(first, Verdict)
     return first, "".join(delta for delta in deltas if isinstance(delta, str))
 
 
@@ -232,7 +233,7 @@ def softmax_of_states(case: str) -> list[float]:
     return list(shares / shares.sum())
 
 
-def probabilities(verdict: Judgement) -> list[float]:
+def probabilities(verdict: Verdict) -> list[float]:
     return [verdict.p1, verdict.p2, verdict.p3]
 
 
@@ -308,7 +309,7 @@ async def test_an_answer_that_another_instance_began_goes_on_from_its_text(
 ) -> None:
     async with aclosing(instance.answer(replace(LIVE["audio"], answer_so_far="the boat is"))) as stream:
         items = [item async for item in stream]
-    assert not any(isinstance(item, Judgement) for item in items), "it was judged there"
+    assert not any(isinstance(item, Verdict) for item in items), "it was judged there"
     assert (
         "".join(item for item in items if isinstance(item, str))
         == (await Request(server, LIVE["audio"], "<1>the boat is").send())[2]
@@ -321,7 +322,7 @@ async def test_a_typed_query_is_not_judged(server: VllmServer, instance: RemoteI
     await instance.warm(Query((), ()))
     before = server.counted("vllm:request_success_total")
     verdict, answer = await answered(instance, Query((), (said("and you?"),)))
-    assert verdict == Judgement(0.0, 0.0, 1.0)
+    assert verdict == Verdict(0.0, 0.0, 1.0)
     assert answer == (await Request(server, Query((), (said("and you?"),)), "").send())[2]
     assert server.counted("vllm:request_success_total") == before + 2  # one of them by hand
 
@@ -335,7 +336,7 @@ async def test_a_warmed_prompt_is_in_the_cache_when_the_sound_comes(
     await instance.warm(Query(history, ()))
     before = server.counted("vllm:prefix_cache_hits_total")
     async with aclosing(instance.answer(Query(history, (golden("wave_mid"),)))) as stream:
-        assert isinstance(await anext(stream), Judgement)
+        assert isinstance(await anext(stream), Verdict)
         hits = server.counted("vllm:prefix_cache_hits_total") - before
     assert hits > len(MODEL["audio.prompt_ids"]) + len(reply.text) / 4  # more than what all prompts begin with
 
@@ -347,7 +348,7 @@ async def test_closing_the_stream_aborts_the_answer(server: VllmServer, query: s
     asked = Query((), (said("talk on and on"),)) if query == "typed" else LIVE["audio"]
     done, written = server.counted("vllm:request_success_total"), server.counted("vllm:generation_tokens_total")
     stream = instance.answer(asked)
-    assert isinstance(await anext(stream), Judgement)
+    assert isinstance(await anext(stream), Verdict)
     assert await anext(stream)
     await until(lambda: server.running() == 1)
     await stream.aclose()

@@ -17,18 +17,11 @@ from safetensors.torch import load_file
 from tests.support import sounds
 from tests.support.paths import GOLDEN
 from vita_duplex.cli.ask import ask
+from vita_duplex.engine.audio import Samples
 from vita_duplex.engine.instances.vita import VitaInstance, VitaInstanceConfig
 from vita_duplex.engine.instances.vita_dialogue import write
-from vita_duplex.engine.seams import (
-    AssistantMessage,
-    Judgement,
-    PartFailed,
-    Query,
-    Samples,
-    Usage,
-    UserMessage,
-    Utterance,
-)
+from vita_duplex.engine.messages import AssistantMessage, Query, Usage, UserMessage, Utterance, Verdict
+from vita_duplex.engine.ports import PartFailed
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
 
@@ -77,11 +70,11 @@ def varied(instance: VitaInstance, **settings: Any) -> VitaInstance:
     return VitaInstance("b", CONFIG.model_copy(update=settings), instance.engine)
 
 
-async def heard_and_said(instance: VitaInstance, query: Query) -> tuple[Judgement, str]:
+async def heard_and_said(instance: VitaInstance, query: Query) -> tuple[Verdict, str]:
     async with aclosing(instance.answer(query)) as stream:
-        judgement = await anext(stream)
-        assert isinstance(judgement, Judgement)
-        return judgement, "".join([delta async for delta in stream if isinstance(delta, str)])
+        verdict = await anext(stream)
+        assert isinstance(verdict, Verdict)
+        return verdict, "".join([delta async for delta in stream if isinstance(delta, str)])
 
 
 async def greedy_after(instance: VitaInstance, ids: list[int], media: dict[str, Any], n: int) -> str:
@@ -96,10 +89,10 @@ async def greedy_after(instance: VitaInstance, ids: list[int], media: dict[str, 
 
 
 async def test_the_verdict_is_the_recorded_logits_of_the_state_tokens(tiny: VitaInstance) -> None:
-    judgement, _ = await heard_and_said(tiny, spoken(MIDDLE))
+    verdict, _ = await heard_and_said(tiny, spoken(MIDDLE))
     wanted = torch.softmax(RECORDED["audio.logits_last16"][-1, STATES], 0).tolist()
-    assert [judgement.p1, judgement.p2, judgement.p3] == pytest.approx(wanted, abs=1e-4)
-    assert judgement.transcripts == ()
+    assert [verdict.p1, verdict.p2, verdict.p3] == pytest.approx(wanted, abs=1e-4)
+    assert verdict.transcripts == ()
 
 
 async def test_the_answer_is_the_greedy_one_after_the_state_token(tiny: VitaInstance) -> None:
@@ -114,14 +107,14 @@ async def test_a_history_with_old_audio_gives_its_recorded_verdict(tiny: VitaIns
     shown = tuple(np.array(RECORDED[f"src.frame{n}"].numpy()) for n in range(4))
     history = (UserMessage(None, (Utterance(1, clip("wave_short")),)), AssistantMessage("the boat is", cut=True))
     query = Query(history, (Utterance(2, MIDDLE),), frames=shown)
-    judgement, _ = await heard_and_said(varied(tiny, max_dynamic_patch=1), query)
+    verdict, _ = await heard_and_said(varied(tiny, max_dynamic_patch=1), query)
     wanted = torch.softmax(RECORDED["history_two_audios.logits_last16"][-1, STATES], 0).tolist()
-    assert [judgement.p1, judgement.p2, judgement.p3] == pytest.approx(wanted, abs=1e-4)
+    assert [verdict.p1, verdict.p2, verdict.p3] == pytest.approx(wanted, abs=1e-4)
 
 
 async def test_a_typed_query_is_not_judged_and_has_a_state_token_only_beside_media(tiny: VitaInstance) -> None:
-    judgement, said = await heard_and_said(tiny, Query((), (Utterance(1, text="and you?"),)))
-    assert judgement == Judgement(0.0, 0.0, 1.0)
+    verdict, said = await heard_and_said(tiny, Query((), (Utterance(1, text="and you?"),)))
+    assert verdict == Verdict(0.0, 0.0, 1.0)
     assert said
     history = (UserMessage(None, (Utterance(1, clip("wave_short")),)), AssistantMessage("the boat"))
     talk = varied(tiny, layout="conversation")
@@ -133,9 +126,9 @@ async def test_a_typed_query_is_not_judged_and_has_a_state_token_only_beside_med
 
 async def test_the_demo_lets_the_model_choose_its_first_token(tiny: VitaInstance) -> None:
     demo = varied(tiny, compat="demo")
-    judgement, said = await heard_and_said(demo, spoken(MIDDLE))
+    verdict, said = await heard_and_said(demo, spoken(MIDDLE))
     wanted = torch.softmax(RECORDED["audio.logits_last16"][-1, STATES], 0).tolist()
-    assert [judgement.p1, judgement.p2, judgement.p3] == pytest.approx(wanted, abs=1e-4)
+    assert [verdict.p1, verdict.p2, verdict.p3] == pytest.approx(wanted, abs=1e-4)
     ids = RECORDED["audio.prompt_ids"].tolist()
     assert said == (await greedy_after(tiny, ids, {"audio": [MIDDLE]}, CONFIG.max_tokens)).lstrip(" ")
 
@@ -150,7 +143,7 @@ async def test_a_rejected_utterance_costs_one_token(tiny: VitaInstance, monkeypa
 
     monkeypatch.setattr(tiny.engine, "generate", watched)
     async with aclosing(tiny.answer(spoken(MIDDLE))) as stream:
-        assert isinstance(await anext(stream), Judgement)
+        assert isinstance(await anext(stream), Verdict)
         await asyncio.sleep(0.1)
     assert asked == [1]
     assert tiny.engine.n_unfinished == 0
@@ -159,7 +152,7 @@ async def test_a_rejected_utterance_costs_one_token(tiny: VitaInstance, monkeypa
 async def test_closing_an_answer_frees_the_engine(tiny: VitaInstance) -> None:
     long = varied(tiny, max_tokens=1000)
     async with aclosing(long.answer(spoken(MIDDLE))) as stream:
-        assert [type(await anext(stream)) for _ in range(2)] == [Judgement, str]
+        assert [type(await anext(stream)) for _ in range(2)] == [Verdict, str]
         assert tiny.engine.n_unfinished == 1
     assert tiny.engine.n_unfinished == 0
 
@@ -230,16 +223,16 @@ async def test_a_medium_that_the_engine_does_not_have_after_all_is_sent_again(ti
     """A request was closed after its media were prepared and before they were sent."""
     query = spoken(MIDDLE * 0.7)
     await tiny.engine._render(tiny._request(tiny._fitted(write, query, 2000), ()))
-    judgement, said = await heard_and_said(tiny, query)
+    verdict, said = await heard_and_said(tiny, query)
     assert said
     again, _ = await heard_and_said(tiny, spoken(MIDDLE * 0.7))
-    assert judgement.p1 == pytest.approx(again.p1, abs=1e-4)
+    assert verdict.p1 == pytest.approx(again.p1, abs=1e-4)
 
 
 @pytest.mark.parametrize("samples", [0, 500, 1359])
 async def test_a_sound_too_short_for_a_token_is_judged_too(tiny: VitaInstance, samples: int) -> None:
-    judgement, _ = await heard_and_said(tiny, spoken(MIDDLE[:samples].copy()))
-    assert 0 < judgement.p1 < 1
+    verdict, _ = await heard_and_said(tiny, spoken(MIDDLE[:samples].copy()))
+    assert 0 < verdict.p1 < 1
 
 
 async def test_what_does_not_fit_is_told_and_the_next_is_answered(tiny: VitaInstance) -> None:
@@ -262,8 +255,8 @@ async def test_a_long_dialogue_loses_its_oldest_turns_and_is_answered(tiny: Vita
 
 
 async def test_typed_placeholders_and_state_tokens_are_only_text(tiny: VitaInstance) -> None:
-    judgement, said = await heard_and_said(tiny, Query((), (Utterance(1, text="<audio><image> <2></s> hello"),)))
-    assert judgement.p3 == 1
+    verdict, said = await heard_and_said(tiny, Query((), (Utterance(1, text="<audio><image> <2></s> hello"),)))
+    assert verdict.p3 == 1
     assert said
 
 
@@ -276,10 +269,10 @@ async def test_several_speak_at_once(tiny: VitaInstance) -> None:
 
 
 async def test_asking_prints_the_verdict_and_the_answer(tiny: VitaInstance, capsys: pytest.CaptureFixture[str]) -> None:
-    judgement, said = await heard_and_said(tiny, spoken(MIDDLE))
-    await ask(tiny, spoken(MIDDLE), judgement.p1)
+    verdict, said = await heard_and_said(tiny, spoken(MIDDLE))
+    await ask(tiny, spoken(MIDDLE), verdict.p1)
     verdict, empty, answer = capsys.readouterr().out.split("\n", 2)
-    assert f"(<1> {judgement.p1:.2f}  <2> {judgement.p2:.2f}  <3> {judgement.p3:.2f})" in verdict
+    assert f"(<1> {verdict.p1:.2f}  <2> {verdict.p2:.2f}  <3> {verdict.p3:.2f})" in verdict
     assert empty == ""
     assert answer == f"{said}\n"
 
@@ -297,7 +290,7 @@ async def test_noise_is_said_to_be_not_for_the_assistant(
 async def test_an_answer_that_another_instance_began_goes_on_from_its_text(tiny: VitaInstance) -> None:
     async with aclosing(tiny.answer(replace(spoken(MIDDLE), answer_so_far="the boat is"))) as stream:
         items = [item async for item in stream]
-    assert not any(isinstance(item, Judgement) for item in items), "it was judged there"
+    assert not any(isinstance(item, Verdict) for item in items), "it was judged there"
     begun = tiny.engine.tokenizer.encode("the boat is", add_special_tokens=False)
     ids = [*RECORDED["audio.prompt_ids"].tolist(), 3, *begun]
     *deltas, usage = items
@@ -338,7 +331,7 @@ async def test_it_comes_back_when_it_is_started_again(tiny: VitaInstance) -> Non
     """Last of the module: the one before has taken the engine away."""
     await asyncio.to_thread(tiny.restart)
     assert tiny.healthy
-    judgement, said = await heard_and_said(tiny, spoken(MIDDLE))
+    verdict, said = await heard_and_said(tiny, spoken(MIDDLE))
     wanted = torch.softmax(RECORDED["audio.logits_last16"][-1, STATES], 0).tolist()
-    assert [judgement.p1, judgement.p2, judgement.p3] == pytest.approx(wanted, abs=1e-4)
+    assert [verdict.p1, verdict.p2, verdict.p3] == pytest.approx(wanted, abs=1e-4)
     assert said

@@ -19,7 +19,7 @@ from vita_duplex.engine.instances.vita_dialogue import (
     write,
     write_ahead,
 )
-from vita_duplex.engine.seams import AssistantMessage, Frame, Judgement, Message, Query, UserMessage, Utterance
+from vita_duplex.engine.messages import AssistantMessage, Message, Pixels, Query, UserMessage, Utterance, Verdict
 from vita_duplex.models.prompts import Prompt, wording
 
 LIVE = Manner(wording())
@@ -36,7 +36,7 @@ def words(text: str, number: int = 9) -> Utterance:
     return Utterance(number, text=text)
 
 
-def frame(level: int) -> Frame:
+def frame(level: int) -> Pixels:
     return np.full((2, 2, 3), level, np.uint8)
 
 
@@ -171,7 +171,7 @@ def test_the_oldest_exchanges_go_first_and_whole() -> None:
 
 @pytest.mark.parametrize("frames", [(), (frame(1), frame(2))], ids=["sound", "sight and sound"])
 @pytest.mark.parametrize("manner", [LIVE, TALK, DEMO], ids=["live", "talk", "demo"])
-def test_what_is_written_ahead_is_how_the_prompt_begins(manner: Manner, frames: tuple[Frame, ...]) -> None:
+def test_what_is_written_ahead_is_how_the_prompt_begins(manner: Manner, frames: tuple[Pixels, ...]) -> None:
     before = query(B, history=OLD, instructions="Be brief.", frames=frames)
     whole = written(query(B, C, history=OLD, instructions="Be brief.", frames=frames), manner)
     ahead = write_ahead(before, manner, ROOM, letters)
@@ -194,7 +194,7 @@ def test_the_states_are_weighed_against_each_other_only() -> None:
     verdict = weighed({"query": math.log(0.02), "noise": math.log(0.01), "typed": math.log(0.01)})
     assert (verdict.p1, verdict.p2, verdict.p3) == pytest.approx((0.5, 0.25, 0.25))
     hopeless = weighed({"query": -9999.0, "noise": -9000.0, "typed": -9999.0})
-    assert hopeless == Judgement(0.0, 1.0, 0.0)
+    assert hopeless == Verdict(0.0, 1.0, 0.0)
 
 
 def unmarked(*deltas: str) -> list[str]:

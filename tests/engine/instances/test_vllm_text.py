@@ -17,20 +17,21 @@ from pydantic import ValidationError
 
 from vita_duplex.engine.instances.vllm_engine import VllmEngine, check_model, set_environment
 from vita_duplex.engine.instances.vllm_text import (
-    ChatMessage,
+    TemplateMessage,
     VllmText,
     VllmTextConfig,
     merge_roles,
     plain_dialogue,
     sampling_defaults,
 )
-from vita_duplex.engine.seams import Finished, PartFailed, Sampling, Unanswerable, Usage
+from vita_duplex.engine.messages import Finished, Sampling, Usage
+from vita_duplex.engine.ports import PartFailed, Unanswerable
 
 real = pytest.mark.real
 on_one_loop = pytest.mark.asyncio(loop_scope="module")
 
-PARIS: list[ChatMessage] = [("user", "What is the capital of France?")]
-DRAGON: list[ChatMessage] = [("user", "Tell me a very long story about a dragon.")]
+PARIS: list[TemplateMessage] = [("user", "What is the capital of France?")]
+DRAGON: list[TemplateMessage] = [("user", "Tell me a very long story about a dragon.")]
 
 
 def test_a_misspelt_setting_is_an_error() -> None:
@@ -107,7 +108,7 @@ async def model(model_folder: Path) -> AsyncIterator[VllmText]:
     assert engine_process() is None
 
 
-async def said(model: VllmText, messages: list[ChatMessage]) -> str:
+async def said(model: VllmText, messages: list[TemplateMessage]) -> str:
     return "".join([delta async for delta in model.reply(messages) if isinstance(delta, str)])
 
 
@@ -169,7 +170,7 @@ async def test_text_comes_in_pieces_and_stops_after_the_allowed_sentences(model:
 @real
 @on_one_loop
 async def test_the_dialogue_is_remembered(model: VllmText) -> None:
-    history: list[ChatMessage] = [
+    history: list[TemplateMessage] = [
         ("user", "My name is Alice."),
         ("assistant", "Hello Alice! It's nice to meet you."),
     ]
@@ -230,13 +231,13 @@ async def test_a_question_longer_than_the_model_can_read_is_still_answered(model
 @real
 @on_one_loop
 async def test_a_warmed_dialogue_starts_sooner(model: VllmText) -> None:
-    async def first_delta_s(messages: list[ChatMessage]) -> float:
+    async def first_delta_s(messages: list[TemplateMessage]) -> float:
         start = time.perf_counter()
         async with aclosing(model.reply(messages)) as deltas:
             await anext(deltas)
         return time.perf_counter() - start
 
-    def dialogue(word: str) -> list[ChatMessage]:
+    def dialogue(word: str) -> list[TemplateMessage]:
         return [("system", f"The word of the day is {word}. " + "You like long walks by the sea. " * 40)]
 
     cold = await first_delta_s([*dialogue("red"), *PARIS])
@@ -264,7 +265,7 @@ async def test_a_reply_that_was_begun_elsewhere_goes_on_from_its_text(model: Vll
 @real
 @on_one_loop
 async def test_a_chat_is_sampled_as_asked_and_nothing_of_it_is_left_out(model: VllmText) -> None:
-    async def asked(messages: list[ChatMessage], **wishes: Any) -> tuple[str, Finished]:
+    async def asked(messages: list[TemplateMessage], **wishes: Any) -> tuple[str, Finished]:
         *deltas, end = [item async for item in model.chat(messages, Sampling(**wishes))]
         assert isinstance(end, Finished)
         return "".join(deltas), end

@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pytest
 
-from vita_duplex.engine.seams import Samples
+from vita_duplex.engine.audio import Samples
 from vita_duplex.server.audio.formats import PCMA, PCMU, AudioFormat, pcm
 from vita_duplex.server.audio.resample import Resampler
 

@@ -6,7 +6,7 @@ import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vita_duplex.engine.seams import Samples
+from vita_duplex.engine.audio import Samples
 from vita_duplex.server.audio.resample import Resampler
 
 PAIRS = [(24_000, 16_000), (16_000, 24_000), (16_000, 16_000), (24_000, 24_000)]

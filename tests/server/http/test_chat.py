@@ -24,7 +24,7 @@ from PIL import Image
 from tests.support.serving import serving
 from tests.support.sockets import scripted_server
 from vita_duplex.engine.instances.scripted import ScriptedInstance, ScriptedReply
-from vita_duplex.engine.seams import Film, Picture, Sound
+from vita_duplex.engine.messages import ChatAudio, ChatImage, ChatVideo
 from vita_duplex.server.access.auth import hashed, new_key
 from vita_duplex.server.http import media
 from vita_duplex.server.http.app import create_app
@@ -144,10 +144,10 @@ def test_a_request_becomes_a_chat_with_its_history_and_media(tmp_path: Path) -> 
     body = {"messages": messages, "max_tokens": 5, "temperature": 0.5, "top_p": 0.9, "seed": 7, "stop": "x"}
     chat = read(ChatRequest.model_validate(body))
     assert [message.role for message in chat.messages] == ["system", "user", "assistant", "user"]
-    assert chat.messages[1].parts == (Picture(SMALL["image_url"]["url"]), "and this?")
+    assert chat.messages[1].parts == (ChatImage(SMALL["image_url"]["url"]), "and this?")
     seen, said = chat.messages[3].parts
-    assert isinstance(seen, Film)
-    assert isinstance(said, Sound)
+    assert isinstance(seen, ChatVideo)
+    assert isinstance(said, ChatAudio)
     assert len(said.samples) == 16_000
     sampling = chat.sampling
     assert (sampling.max_tokens, sampling.temperature, sampling.top_p) == (5, 0.5, 0.9)

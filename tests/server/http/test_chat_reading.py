@@ -9,7 +9,7 @@ import pytest
 import soundfile
 
 from vita_duplex.engine.instances.vita_chat import Reading, body
-from vita_duplex.engine.seams import Chat, Contribution, Film, Judgement, Picture, Sampling, Sound
+from vita_duplex.engine.messages import Chat, ChatAudio, ChatImage, ChatMessage, ChatVideo, Sampling, Verdict
 from vita_duplex.models.prompts import State, StateTokens, wording
 
 ONE = StateTokens({"query": (3,), "noise": (4,), "typed": (5,)})
@@ -17,9 +17,9 @@ ONE = StateTokens({"query": (3,), "noise": (4,), "typed": (5,)})
 TWO = StateTokens({"query": (7, 3), "noise": (7, 4), "typed": (7, 5)})
 """They begin alike."""
 WORDS = wording("vita-1.0")
-SOUND = Sound(np.linspace(-1, 1, 2000, dtype=np.float32))
-SPOKEN = Chat((Contribution("user", (SOUND,)),))
-TYPED = Chat((Contribution("user", ("hello",)),))
+SOUND = ChatAudio(np.linspace(-1, 1, 2000, dtype=np.float32))
+SPOKEN = Chat((ChatMessage("user", (SOUND,)),))
+TYPED = Chat((ChatMessage("user", ("hello",)),))
 
 
 def row(p1: float, p2: float, p3: float) -> dict[State, float]:
@@ -31,7 +31,7 @@ SURE, UNSURE = row(0.8, 0.1, 0.1), row(0.4, 0.3, 0.3)
 
 def test_the_verdict_comes_first_and_the_state_token_is_no_text() -> None:
     reading = Reading(SPOKEN, WORDS, ONE)
-    assert reading.push("<1", [SURE]) == [Judgement(pytest.approx(0.8), pytest.approx(0.1), pytest.approx(0.1))]
+    assert reading.push("<1", [SURE]) == [Verdict(pytest.approx(0.8), pytest.approx(0.1), pytest.approx(0.1))]
     assert reading.push("> Well, a <b", [UNSURE]) == ["Well, a <b"]
     assert (reading.push(" <", [UNSURE]), reading.finish()) == ([" "], "<")
 
@@ -40,7 +40,7 @@ def test_where_state_tokens_begin_alike_the_verdict_falls_on_the_second() -> Non
     reading = Reading(SPOKEN, WORDS, TWO)
     assert reading.push("So", [UNSURE]) == [], "text waits for the verdict"
     assert reading.push(" it is", [SURE]) == [
-        Judgement(pytest.approx(0.8), pytest.approx(0.1), pytest.approx(0.1)),
+        Verdict(pytest.approx(0.8), pytest.approx(0.1), pytest.approx(0.1)),
         "So it is",
     ]
 
@@ -48,8 +48,8 @@ def test_where_state_tokens_begin_alike_the_verdict_falls_on_the_second() -> Non
 def test_an_answer_without_media_before_it_is_not_judged() -> None:
     reading = Reading(TYPED, WORDS, ONE)
     assert reading.push("Hello", [SURE]) == ["Hello"]
-    earlier = Chat((*SPOKEN.messages, Contribution("assistant", ("so",)), *TYPED.messages))
-    assert isinstance(Reading(earlier, WORDS, ONE).push("", [SURE])[0], Judgement)
+    earlier = Chat((*SPOKEN.messages, ChatMessage("assistant", ("so",)), *TYPED.messages))
+    assert isinstance(Reading(earlier, WORDS, ONE).push("", [SURE])[0], Verdict)
 
 
 def test_an_answer_that_ends_before_its_verdict_is_told_all_the_same() -> None:
@@ -58,8 +58,8 @@ def test_an_answer_that_ends_before_its_verdict_is_told_all_the_same() -> None:
 
 
 def test_a_chat_becomes_a_request_with_the_very_samples() -> None:
-    parts = ("look", Picture("data:image/png;base64,AA=="), Film("data:video/mp4;base64,AA=="), SOUND)
-    asked = body(Chat((Contribution("system", ("be brief",)), Contribution("user", parts))), TWO, 512)
+    parts = ("look", ChatImage("data:image/png;base64,AA=="), ChatVideo("data:video/mp4;base64,AA=="), SOUND)
+    asked = body(Chat((ChatMessage("system", ("be brief",)), ChatMessage("user", parts))), TWO, 512)
     system, user = asked.pop("messages")
     assert system == {"role": "system", "content": [{"type": "text", "text": "be brief"}]}
     text, picture, film, sound = user["content"]

@@ -14,7 +14,7 @@ from openai.types.realtime import ClientSecretCreateResponse
 
 from tests.support.sockets import connected, scripted_server
 from tests.support.virtual_time import InlineExecutor, run
-from vita_duplex.engine.seams import PartFailed, Synthesiser
+from vita_duplex.engine.ports import PartFailed, Synthesiser
 from vita_duplex.server.access.auth import hashed, new_key
 from vita_duplex.server.http import body_limit
 from vita_duplex.server.http.app import create_app
@@ -215,7 +215,7 @@ def readiness(server: Server, *between: Callable[[], object]) -> list[tuple[int,
 def test_ready_names_each_part() -> None:
     [(status, body)] = readiness(scripted_server())
     assert (status, body["ready"], body["draining_s"]) == (200, True, None)
-    assert body["parts"] == {"ears": True, "voice": True, "instance a": True, "instance b": True}
+    assert body["parts"] == {"vad": True, "tts": True, "instance a": True, "instance b": True}
 
 
 def test_one_instance_is_enough_and_none_is_not() -> None:
@@ -269,7 +269,7 @@ def test_a_voice_that_fails_or_hangs_is_seen_and_so_is_its_recovery(monkeypatch:
     found = readiness(
         server, speak_by(fail), speak_by(be_well), speak_by(hang), fall_back_on(HummingVoice()), fall_back_on(Mute())
     )
-    assert [(status, body["parts"]["voice"]) for status, body in found] == [
+    assert [(status, body["parts"]["tts"]) for status, body in found] == [
         (200, True),
         (503, False),
         (200, True),
@@ -277,7 +277,7 @@ def test_a_voice_that_fails_or_hangs_is_seen_and_so_is_its_recovery(monkeypatch:
         (200, True),
         (503, False),
     ]
-    assert all(body["parts"]["ears"] for _, body in found)
+    assert all(body["parts"]["vad"] for _, body in found)
 
 
 def test_ears_whose_worker_is_gone_are_seen() -> None:
@@ -290,7 +290,7 @@ def test_ears_whose_worker_is_gone_are_seen() -> None:
         raise RuntimeError("cannot schedule new futures after shutdown")
 
     found = readiness(server, lambda: setattr(executor, "submit", gone))
-    assert [(status, body["parts"]["ears"]) for status, body in found] == [(200, True), (503, False)]
+    assert [(status, body["parts"]["vad"]) for status, body in found] == [(200, True), (503, False)]
 
 
 def test_a_server_that_stops_is_alive_and_not_ready() -> None:

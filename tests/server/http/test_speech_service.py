@@ -16,7 +16,8 @@ from openai import AsyncOpenAI
 
 from tests.support.serving import serving
 from tests.support.sockets import scripted_server
-from vita_duplex.engine.seams import PartFailed, Samples, Synthesiser
+from vita_duplex.engine.audio import Samples
+from vita_duplex.engine.ports import PartFailed, Synthesiser
 from vita_duplex.server.access.auth import hashed, new_key
 from vita_duplex.server.audio.encoders import encoder
 from vita_duplex.server.audio.formats import decode_pcm16

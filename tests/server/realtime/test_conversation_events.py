@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 from tests.support.sockets import Json, Socket, connected, scripted_server
 from tests.support.virtual_time import run
 from vita_duplex.engine.instances.scripted import ScriptedReply
-from vita_duplex.engine.seams import AssistantMessage, Query, UserMessage
+from vita_duplex.engine.messages import AssistantMessage, Query, UserMessage
 from vita_duplex.server.audio.formats import PCMA, PCMU, AudioFormat, pcm
 from vita_duplex.server.realtime.server_events import AUDIO_HEADER
 from vita_duplex.server.server import Server

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from tests.support.sockets import Json, Socket, connected, scripted_server
 from tests.support.virtual_time import run
 from vita_duplex.engine.instances.scripted import ScriptedReply
-from vita_duplex.engine.seams import Query
+from vita_duplex.engine.messages import Query
 from vita_duplex.server.server import Server
 
 SHORT = ScriptedReply(transcript="what is it", text="It is short, and this is its end.")

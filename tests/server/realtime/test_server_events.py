@@ -13,9 +13,10 @@ from openai import BaseModel as OpenAiModel
 from openai.types.realtime import RealtimeServerEvent
 from pydantic import TypeAdapter, ValidationError
 
+from vita_duplex.engine.audio import Samples
 from vita_duplex.engine.events import Cause, Status
+from vita_duplex.engine.messages import Verdict
 from vita_duplex.engine.notices import (
-    Judged,
     Notice,
     PartTrouble,
     Roles,
@@ -28,9 +29,9 @@ from vita_duplex.engine.notices import (
     UserStarted,
     UserStopped,
     UtteranceAccepted,
+    VerdictGiven,
     VoiceActivity,
 )
-from vita_duplex.engine.seams import Judgement, Samples
 from vita_duplex.engine.turn_record import TurnRecord
 from vita_duplex.server.audio.formats import PCMU, AudioFormat, decode_pcm16, pcm
 from vita_duplex.server.realtime.client_events import ClientError
@@ -318,15 +319,15 @@ def test_each_item_names_the_one_before_it() -> None:
 
 # ── ours ───────────────────────────────────────────────────────────────────────────────
 
-JUDGEMENT = Judgement(0.9, 0.1, 0.0, ("what time", "is it"))
-NOT_FOR_US = Judgement(0.1, 0.9, 0.0, ("secret words",))
+JUDGEMENT = Verdict(0.9, 0.1, 0.0, ("what time", "is it"))
+NOT_FOR_US = Verdict(0.1, 0.9, 0.0, ("secret words",))
 OURS: tuple[Notice, ...] = (
     Roles("a", "b", 0),
     VoiceActivity(True),
     VoiceActivity(False),
-    Judged((1, 2), JUDGEMENT, True, "verdict"),
-    Judged((3,), NOT_FOR_US, False, "verdict"),
-    Judged((4,), None, False, "deadline"),
+    VerdictGiven((1, 2), JUDGEMENT, True, "verdict"),
+    VerdictGiven((3,), NOT_FOR_US, False, "verdict"),
+    VerdictGiven((4,), None, False, "deadline"),
     TurnHeld(7),
     TurnResumed(7),
     TurnRecorded(TurnRecord(7, (1, 2), 0, "a", 0.5, status="completed")),
@@ -389,7 +390,7 @@ def test_the_words_of_a_rejected_utterance_are_nowhere() -> None:
                 VoiceActivity(True),
                 TurnHeld(7),
                 VoiceActivity(False),
-                Judged((3,), NOT_FOR_US, False, reason),  # type: ignore[arg-type]
+                VerdictGiven((3,), NOT_FOR_US, False, reason),  # type: ignore[arg-type]
                 TurnResumed(7),
                 TurnRecorded(record),
             )
@@ -451,7 +452,7 @@ anything = st.one_of(
     st.builds(TurnEnded, turns, st.just("completed"), st.none()),
     st.builds(TurnEnded, turns, st.just("cancelled"), st.sampled_from(["turn_detected", "client_cancelled"])),
     st.builds(UtteranceAccepted, turns, st.none() | st.just("words"), st.none() | st.just(1.0)),
-    st.builds(Judged, st.just((1,)), st.just(NOT_FOR_US), st.just(False), st.just("verdict")),
+    st.builds(VerdictGiven, st.just((1,)), st.just(NOT_FOR_US), st.just(False), st.just("verdict")),
     st.builds(PartTrouble, st.just("voice"), st.just("cannot say this")),
     st.sampled_from(OURS),
 )

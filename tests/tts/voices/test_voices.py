@@ -20,7 +20,8 @@ from tests.support.served import free_port
 from tests.support.virtual_time import run as run_virtually
 from tests.support.voice_servers import SECRET_ID, SECRET_KEY, Asked, OpenAiHandler, TencentHandler, serving, tone
 from vita_duplex.config import Config, load_config
-from vita_duplex.engine.seams import Chunk, PartFailed, Samples, Synthesiser
+from vita_duplex.engine.audio import Samples
+from vita_duplex.engine.ports import Chunk, PartFailed, Synthesiser
 from vita_duplex.server import voices
 from vita_duplex.tts.speech import PacedSpeech, SpeechConfig
 from vita_duplex.tts.voices.command import CommandConfig, CommandVoice

@@ -4,26 +4,24 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
+from vita_duplex.engine.audio import INPUT_RATE
 from vita_duplex.engine.cascade.completeness import completeness
 from vita_duplex.engine.cascade.judge import Judge
-from vita_duplex.engine.instances.vllm_text import ChatMessage, VllmText
-from vita_duplex.engine.seams import (
-    INPUT_RATE,
+from vita_duplex.engine.instances.vllm_text import TemplateMessage, VllmText
+from vita_duplex.engine.messages import (
     Chat,
-    Ears,
-    Film,
+    ChatAudio,
+    ChatImage,
+    ChatVideo,
     Finished,
-    Judgement,
     Message,
-    Picture,
     Query,
-    Sound,
-    Transcript,
-    Unanswerable,
     Usage,
     UserMessage,
     Utterance,
+    Verdict,
 )
+from vita_duplex.engine.ports import Asr, Transcript, Unanswerable
 
 
 class Cascade:
@@ -31,9 +29,9 @@ class Cascade:
 
     sees = False
 
-    def __init__(self, name: str, ears: Ears, judge: Judge, text: VllmText) -> None:
+    def __init__(self, name: str, ears: Asr, judge: Judge, text: VllmText) -> None:
         self.name = name
-        self._ears = ears
+        self._asr = ears
         self._judge = judge
         self._text = text
 
@@ -50,7 +48,7 @@ class Cascade:
     async def warm(self, query: Query) -> None:
         await self._text.warm(dialogue(query, ""))
 
-    async def answer(self, query: Query) -> AsyncGenerator[Judgement | str | Usage]:
+    async def answer(self, query: Query) -> AsyncGenerator[Verdict | str | Usage]:
         now = asyncio.get_running_loop().time
         asked = now()
         transcripts = [await self._hear(utterance, query.language) for utterance in query.utterances]
@@ -61,20 +59,20 @@ class Cascade:
             async for item in items:
                 yield item
 
-    async def chat(self, chat: Chat) -> AsyncGenerator[Judgement | str | Finished]:
+    async def chat(self, chat: Chat) -> AsyncGenerator[Verdict | str | Finished]:
         """What is said in it, also earlier, becomes text; `Unanswerable` with pictures or films in it."""
         now = asyncio.get_running_loop().time
         asked = now()
-        messages: list[ChatMessage] = []
+        messages: list[TemplateMessage] = []
         for message in chat.messages:
-            sounds = [Utterance(-1, part.samples) for part in message.parts if isinstance(part, Sound)]
+            sounds = [Utterance(-1, part.samples) for part in message.parts if isinstance(part, ChatAudio)]
             transcripts = [await self._hear(sound) for sound in sounds]
             messages.append((message.role, _read(message.parts, transcripts)))
         if sounds:
             typed = [Utterance(-1, text=message.text)] if message.text else []
             yield self._verdict([*sounds, *typed], transcripts, now() - asked)
         else:
-            yield Judgement(0.0, 0.0, 1.0)
+            yield Verdict(0.0, 0.0, 1.0)
         async with aclosing(self._text.chat(messages, chat.sampling)) as items:
             async for item in items:
                 yield item
@@ -83,15 +81,15 @@ class Cascade:
         if utterance.text is not None:
             return Transcript(utterance.text)
         assert utterance.samples is not None
-        return await self._ears.hear(utterance.samples, language)
+        return await self._asr.hear(utterance.samples, language)
 
-    def _verdict(self, utterances: Sequence[Utterance], transcripts: Sequence[Transcript], ears_s: float) -> Judgement:
+    def _verdict(self, utterances: Sequence[Utterance], transcripts: Sequence[Transcript], asr_s: float) -> Verdict:
         texts = tuple(transcript.text for transcript in transcripts)
         if any(utterance.text is not None for utterance in utterances):
-            return Judgement(0.0, 0.0, 1.0, texts, ears_s)
+            return Verdict(0.0, 0.0, 1.0, texts, asr_s)
         seconds = sum(len(utterance.samples) for utterance in utterances if utterance.samples is not None) / INPUT_RATE
         p1 = self._judge.judge(joined(transcripts), seconds)
-        return Judgement(p1, 1 - p1, 0.0, texts, ears_s, completeness(texts[-1]))
+        return Verdict(p1, 1 - p1, 0.0, texts, asr_s, completeness(texts[-1]))
 
 
 def joined(transcripts: Sequence[Transcript]) -> Transcript:
@@ -101,23 +99,23 @@ def joined(transcripts: Sequence[Transcript]) -> Transcript:
     return Transcript(text, total / sum(len(transcript.text) for transcript in transcripts) if text else 0.0)
 
 
-def _read(parts: Sequence[str | Sound | Picture | Film], transcripts: Sequence[Transcript]) -> str:
+def _read(parts: Sequence[str | ChatAudio | ChatImage | ChatVideo], transcripts: Sequence[Transcript]) -> str:
     """A message as text, what was said in its place."""
     heard, texts = iter(transcripts), list[str]()
     for part in parts:
         match part:
             case str():
                 texts.append(part)
-            case Sound():
+            case ChatAudio():
                 texts.append(next(heard).text)
-            case Picture() | Film():
+            case ChatImage() | ChatVideo():
                 raise Unanswerable("the model cannot see")
     return " ".join(filter(None, texts))
 
 
-def dialogue(query: Query, question: str) -> list[ChatMessage]:
+def dialogue(query: Query, question: str) -> list[TemplateMessage]:
     """The dialogue as chat messages, roles taking turns: what a user said in a row becomes one message."""
-    messages: list[ChatMessage] = [("system", query.instructions)] if query.instructions else []
+    messages: list[TemplateMessage] = [("system", query.instructions)] if query.instructions else []
     for message in (*query.history, UserMessage(question)):
         role, text = _role(message)
         if messages and messages[-1][0] == role:
@@ -127,7 +125,7 @@ def dialogue(query: Query, question: str) -> list[ChatMessage]:
     return messages
 
 
-def _role(message: Message) -> ChatMessage:
+def _role(message: Message) -> TemplateMessage:
     if isinstance(message, UserMessage):
         return "user", message.text or ""
     return "assistant", message.text  # no mark where it was cut: small models learn to write it

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vita_duplex.engine.cascade import wording
-from vita_duplex.engine.seams import Transcript
+from vita_duplex.engine.ports import Transcript
 
 WEIGHTS = Path(__file__).with_name("judge.npz")
 BUCKETS = 1 << 14

@@ -18,7 +18,7 @@ from itertools import takewhile
 from typing import Annotated, Any, cast
 
 import httpx2
-from PIL import Image as Pixels
+from PIL import Image as Pillow
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_core import to_json
 
@@ -37,17 +37,8 @@ from vita_duplex.engine.instances.vita_dialogue import (
     write,
     write_ahead,
 )
-from vita_duplex.engine.seams import (
-    Chat,
-    Finished,
-    Frame,
-    Judgement,
-    PartFailed,
-    Query,
-    Unanswerable,
-    Usage,
-    Utterance,
-)
+from vita_duplex.engine.messages import Chat, Finished, Pixels, Query, Usage, Utterance, Verdict
+from vita_duplex.engine.ports import PartFailed, Unanswerable
 from vita_duplex.models.audio_features import clip_tokens
 from vita_duplex.models.prompts import Audio, Image, Prompt, StateTokens, Wording, state_tokens, wording
 from vita_duplex.models.tiling import check_size
@@ -133,7 +124,7 @@ class RemoteInstance:
     def restart(self) -> None:
         """It is somebody else's to start, and noticed when it is back."""
 
-    async def answer(self, query: Query) -> AsyncGenerator[Judgement | str | Usage]:
+    async def answer(self, query: Query) -> AsyncGenerator[Verdict | str | Usage]:
         so_far = query.answer_so_far
         if not is_spoken(query) and so_far is None:
             yield TYPED
@@ -162,7 +153,7 @@ class RemoteInstance:
 
     # ── requests ───────────────────────────────────────────────────────────────────────
 
-    async def _judge(self, prompt: Prompt, served: Served) -> Judgement:
+    async def _judge(self, prompt: Prompt, served: Served) -> Verdict:
         """Probabilities of the three state tokens among each other."""
         ids = list(served.states.deciding.values())
         response = await self._ask(
@@ -180,7 +171,7 @@ class RemoteInstance:
             told = {one["token"]: one["logprob"] for one in first["top_logprobs"]}
             return weighed({state: told[f"token_id:{one}"] for state, one in served.states.deciding.items()})
 
-    async def chat(self, chat: Chat) -> AsyncGenerator[Judgement | str | Finished]:
+    async def chat(self, chat: Chat) -> AsyncGenerator[Verdict | str | Finished]:
         served = await self._look()
         reading = Reading(chat, self._manner.wording, served.states)
         ids = {state: f"token_id:{one}" for state, one in served.states.deciding.items()}
@@ -383,7 +374,7 @@ def content(prompt: Prompt, begun: str, names: Names, known: Collection[str]) ->
                 data = None if name in known else {"data": wav(audible(samples)), "format": "wav"}
                 parts.append({"type": "input_audio", "input_audio": data, "uuid": name})
             case Image(picture):
-                frame = cast(Frame, picture)
+                frame = cast(Pixels, picture)
                 name = names.of(frame)
                 shown = as_shown(frame, Manner(prompt.wording))
                 url = None if name in known else {"url": f"data:image/bmp;base64,{bmp(shown)}"}
@@ -397,10 +388,10 @@ def is_only_named(part: Part) -> bool:
     return "uuid" in part and part[part["type"]] is None
 
 
-def bmp(frame: Frame) -> str:
+def bmp(frame: Pixels) -> str:
     """In base64. Not packed: PNG saves a third, and costs 40 ms of a core for 640x480 instead of half of one."""
     file = io.BytesIO()
-    Pixels.fromarray(frame).save(file, "BMP")
+    Pillow.fromarray(frame).save(file, "BMP")
     return base64.b64encode(file.getvalue()).decode()
 
 

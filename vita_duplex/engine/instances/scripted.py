@@ -7,17 +7,8 @@ from contextlib import suppress
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from vita_duplex.engine.seams import (
-    Chat,
-    Finished,
-    Judgement,
-    Message,
-    PartFailed,
-    Query,
-    Sound,
-    Usage,
-    UserMessage,
-)
+from vita_duplex.engine.messages import Chat, ChatAudio, Finished, Message, Query, Usage, UserMessage, Verdict
+from vita_duplex.engine.ports import PartFailed
 
 
 class ScriptedReply(BaseModel):
@@ -55,7 +46,7 @@ class ScriptedInstance:
         """The latest."""
         self._replies = replies
 
-    async def answer(self, query: Query) -> AsyncGenerator[Judgement | str | Usage]:
+    async def answer(self, query: Query) -> AsyncGenerator[Verdict | str | Usage]:
         reply = self._replies[(query.utterances[-1].number - 1) % len(self._replies)]
         self.queries.append(query)
         self.running += 1
@@ -75,7 +66,7 @@ class ScriptedInstance:
         finally:
             self.running -= 1
 
-    async def chat(self, chat: Chat) -> AsyncGenerator[Judgement | str | Finished]:
+    async def chat(self, chat: Chat) -> AsyncGenerator[Verdict | str | Finished]:
         """The n-th reply answers the n-th message of the user; a token is a word."""
         asked = [message for message in chat.messages if message.role == "user"]
         reply = self._replies[(len(asked) - 1) % len(self._replies)]
@@ -89,8 +80,8 @@ class ScriptedInstance:
         try:
             await self._work(reply.verdict_s)
             await self._go_wrong(reply, 0)
-            spoken = any(isinstance(part, Sound) for part in asked[-1].parts)
-            yield self._judgement(reply, 1) if spoken else Judgement(0.0, 0.0, 1.0)
+            spoken = any(isinstance(part, ChatAudio) for part in asked[-1].parts)
+            yield self._judgement(reply, 1) if spoken else Verdict(0.0, 0.0, 1.0)
             for number, word in enumerate(given, 1):
                 await self._work(reply.token_s)
                 await self._go_wrong(reply, number)
@@ -130,15 +121,15 @@ class ScriptedInstance:
     def _heard(self, query: Query, reply: ScriptedReply) -> UserMessage:
         return UserMessage(" ".join(utterance.text or reply.transcript or "" for utterance in query.utterances))
 
-    def _judge(self, query: Query, reply: ScriptedReply) -> Judgement:
+    def _judge(self, query: Query, reply: ScriptedReply) -> Verdict:
         typed = [utterance.text for utterance in query.utterances]
         if any(text is not None for text in typed):
-            return Judgement(0.0, 0.0, 1.0, tuple(text or reply.transcript or "" for text in typed))
+            return Verdict(0.0, 0.0, 1.0, tuple(text or reply.transcript or "" for text in typed))
         return self._judgement(reply, len(typed))
 
-    def _judgement(self, reply: ScriptedReply, utterances: int) -> Judgement:
+    def _judgement(self, reply: ScriptedReply, utterances: int) -> Verdict:
         words = () if reply.transcript is None else (reply.transcript,) * utterances
-        return Judgement(reply.p1, 1 - reply.p1, 0.0, words)
+        return Verdict(reply.p1, 1 - reply.p1, 0.0, words)
 
     def close(self) -> None:
         self.healthy = False

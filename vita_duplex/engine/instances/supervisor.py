@@ -5,8 +5,9 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from vita_duplex.engine.messages import Query
 from vita_duplex.engine.pool import Pool
-from vita_duplex.engine.seams import Instance, PartFailed, Query
+from vita_duplex.engine.ports import Instance, PartFailed
 
 log = logging.getLogger(__name__)
 

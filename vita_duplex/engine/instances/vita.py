@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 from pydantic import Field
 
+from vita_duplex.engine.audio import Samples
 from vita_duplex.engine.instances.vita_chat import Reading, body
 from vita_duplex.engine.instances.vita_dialogue import (
     Count,
@@ -34,24 +35,15 @@ from vita_duplex.engine.instances.vita_dialogue import (
     write_ahead,
 )
 from vita_duplex.engine.instances.vllm_engine import TokenCount, VllmConfig, VllmEngine, first_line, on_cpu
-from vita_duplex.engine.seams import (
-    Chat,
-    Finished,
-    Frame,
-    Judgement,
-    PartFailed,
-    Progress,
-    Query,
-    Samples,
-    Usage,
-)
+from vita_duplex.engine.messages import Chat, Finished, Pixels, Query, Usage, Verdict
+from vita_duplex.engine.ports import PartFailed, Progress
 from vita_duplex.models.audio_features import MIN_SAMPLES, clip_tokens
 from vita_duplex.models.prompts import Compat, Prompt, state_tokens, tokenise, wording
 from vita_duplex.models.tiling import Tiling
 
 PART = "VITA model"
 
-TYPED = Judgement(0.0, 0.0, 1.0)
+TYPED = Verdict(0.0, 0.0, 1.0)
 """Nobody types by accident."""
 
 AHEAD_TOKENS = 128
@@ -99,7 +91,7 @@ class Names:
     def __init__(self) -> None:
         self._names: dict[int, str] = {}
 
-    def of(self, medium: Samples | Frame) -> str:
+    def of(self, medium: Samples | Pixels) -> str:
         key = id(medium)
         if key not in self._names:
             self._names[key] = secrets.token_hex(16)
@@ -166,7 +158,7 @@ class VitaInstance:
             async for _ in outputs:
                 pass
 
-    async def answer(self, query: Query) -> AsyncGenerator[Judgement | str | Usage]:
+    async def answer(self, query: Query) -> AsyncGenerator[Verdict | str | Usage]:
         prompt = self._fitted(write, query, self._room)
         so_far = query.answer_so_far
         if so_far is None and is_spoken(query) and self._manner.compat == "demo":
@@ -192,7 +184,7 @@ class VitaInstance:
             raise PartFailed(PART, f"the question has {length} tokens; there is room for {room}")
         return prompt
 
-    async def _judge(self, prompt: Prompt) -> Judgement:
+    async def _judge(self, prompt: Prompt) -> Verdict:
         """The verdict, from a request that can only answer with a state token."""
         deciding = list(self._states.deciding.values())
         choice = {"allowed_token_ids": deciding, "logprob_token_ids": deciding, "detokenize": False}
@@ -219,7 +211,7 @@ class VitaInstance:
             yield piece
         yield count.usage
 
-    async def chat(self, chat: Chat) -> AsyncGenerator[Judgement | str | Finished]:
+    async def chat(self, chat: Chat) -> AsyncGenerator[Verdict | str | Finished]:
         reading, count = Reading(chat, self._manner.wording, self._states), TokenCount()
         deciding = self._states.deciding
         request = await asyncio.to_thread(body, chat, self._states, self._config.max_tokens)
@@ -234,7 +226,7 @@ class VitaInstance:
             yield piece
         yield Finished(said.finish_reason, count.usage)
 
-    async def _judge_and_speak(self, prompt: Prompt) -> AsyncGenerator[Judgement | str | Usage]:
+    async def _judge_and_speak(self, prompt: Prompt) -> AsyncGenerator[Verdict | str | Usage]:
         """As the original: one request, and the verdict is what the model thought when it chose its own state token."""
         asked = {"logprob_token_ids": list(self._states.deciding.values()), "max_tokens": self._config.max_tokens}
         text, pieces, rows, count = Unmarked(self._manner.wording), "", list[Any](), TokenCount()
@@ -256,7 +248,7 @@ class VitaInstance:
             yield piece
         yield count.usage
 
-    def _judgement(self, row: Any) -> Judgement:
+    def _judgement(self, row: Any) -> Verdict:
         return weighed({state: row[one].logprob for state, one in self._states.deciding.items()})
 
     async def _outputs(self, prompt: Prompt, opening: Sequence[int], **sampling: Any) -> AsyncGenerator[Any, None]:

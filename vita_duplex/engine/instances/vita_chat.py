@@ -10,9 +10,10 @@ from typing import Any
 
 import soundfile
 
+from vita_duplex.engine.audio import INPUT_RATE, Samples
 from vita_duplex.engine.instances.vita_dialogue import Unmarked, weighed
 from vita_duplex.engine.instances.vllm_engine import wishes
-from vita_duplex.engine.seams import INPUT_RATE, Chat, Film, Judgement, Picture, Samples, Sound
+from vita_duplex.engine.messages import Chat, ChatAudio, ChatImage, ChatVideo, Verdict
 from vita_duplex.models.prompts import State, StateTokens, Wording
 
 
@@ -32,13 +33,13 @@ def body(chat: Chat, states: StateTokens, max_tokens: int) -> dict[str, Any]:
     }
 
 
-def part(of_message: str | Sound | Picture | Film) -> dict[str, Any]:
+def part(of_message: str | ChatAudio | ChatImage | ChatVideo) -> dict[str, Any]:
     match of_message:
-        case Sound(samples):
+        case ChatAudio(samples):
             return {"type": "input_audio", "input_audio": {"data": wav(samples), "format": "wav"}}
-        case Picture(url):
+        case ChatImage(url):
             return {"type": "image_url", "image_url": {"url": url}}
-        case Film(url):
+        case ChatVideo(url):
             return {"type": "video_url", "video_url": {"url": url}}
         case text:
             return {"type": "text", "text": text}
@@ -62,9 +63,9 @@ class Reading:
         self._text = Unmarked(words)
         self._held = ""
 
-    def push(self, delta: str, rows: Iterable[Mapping[State, float]]) -> list[Judgement | str]:
+    def push(self, delta: str, rows: Iterable[Mapping[State, float]]) -> list[Verdict | str]:
         """`rows`: natural log-probabilities of the state tokens where each token of `delta` was chosen."""
-        told: list[Judgement | str] = []
+        told: list[Verdict | str] = []
         for row in rows:
             if self._rows == self._place:
                 told.append(weighed(row))

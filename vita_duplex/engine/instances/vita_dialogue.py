@@ -1,6 +1,6 @@
 """From a session's dialogue to VITA's prompt. Pure: no vLLM and no torch.
 
-The handles in a prompt are what the query holds: a `Frame` for each picture, an `Utterance` for each sound.
+The handles in a prompt are what the query holds: a `Pixels` for each picture, an `Utterance` for each sound.
 """
 
 import math
@@ -12,7 +12,8 @@ from typing import Literal, cast
 
 import numpy as np
 
-from vita_duplex.engine.seams import AssistantMessage, Frame, Judgement, Message, Query, Samples, UserMessage, Utterance
+from vita_duplex.engine.audio import Samples
+from vita_duplex.engine.messages import AssistantMessage, Message, Pixels, Query, UserMessage, Utterance, Verdict
 from vita_duplex.models.prompts import (
     STATES,
     Audio,
@@ -90,9 +91,9 @@ def opening(query: Query, prompt: Prompt) -> State | None:
     return "typed" if prompt.images or prompt.audios else None
 
 
-def seen(prompt: Prompt) -> list[Frame]:
+def seen(prompt: Prompt) -> list[Pixels]:
     """The pictures of a prompt from here, in order."""
-    return cast(list[Frame], prompt.images)
+    return cast(list[Pixels], prompt.images)
 
 
 def heard(prompt: Prompt) -> list[Samples]:
@@ -100,7 +101,7 @@ def heard(prompt: Prompt) -> list[Samples]:
     return [utterance.samples for utterance in cast(list[Utterance], prompt.audios) if utterance.samples is not None]
 
 
-def as_shown(frame: Frame, manner: Manner) -> Frame:
+def as_shown(frame: Pixels, manner: Manner) -> Pixels:
     """The frame as the model is to see it: live ones left and right swapped where the original's live demo does so."""
     swapped = manner.layout == "interactive" and manner.wording.mirrors_camera
     return np.ascontiguousarray(frame[:, ::-1]) if swapped else frame
@@ -164,12 +165,12 @@ def _parts(utterances: Sequence[Utterance], manner: Manner) -> tuple[Part, ...]:
     return tuple(parts)
 
 
-def weighed(told: Mapping[State, float]) -> Judgement:
+def weighed(told: Mapping[State, float]) -> Verdict:
     """Probabilities of the three states among each other, from their natural log-probabilities among all tokens."""
     best = max(told.values())
     masses = {state: math.exp(one - best) for state, one in told.items()}
     p1, p2, p3 = (masses[state] / sum(masses.values()) for state in STATES)
-    return Judgement(p1, p2, p3)
+    return Verdict(p1, p2, p3)
 
 
 class Unmarked:

@@ -17,7 +17,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from vita_duplex.engine.seams import PartFailed, Progress, Sampling, Unanswerable, Usage
+from vita_duplex.engine.messages import Sampling, Usage
+from vita_duplex.engine.ports import PartFailed, Progress, Unanswerable
 
 STOP_S = 0.5
 """How long an engine's process may take to end by itself. With vLLM's own 5 s two engines took 9.7 s, one after the

@@ -8,10 +8,11 @@ from pydantic import Field
 
 from vita_duplex.engine.instances.sentence_limit import SentenceLimit
 from vita_duplex.engine.instances.vllm_engine import TokenCount, VllmConfig, VllmEngine, wishes
-from vita_duplex.engine.seams import Finished, Progress, Sampling, Unanswerable, Usage
+from vita_duplex.engine.messages import Finished, Sampling, Usage
+from vita_duplex.engine.ports import Progress, Unanswerable
 
 Role = Literal["system", "user", "assistant"]
-ChatMessage = tuple[Role, str]
+TemplateMessage = tuple[Role, str]
 
 PART = "language model"
 
@@ -53,7 +54,7 @@ class VllmText:
         return cls(config, VllmEngine.load(PART, config, {}, progress))
 
     async def reply(
-        self, messages: Sequence[ChatMessage], begun: str = "", *, max_tokens: int | None = None
+        self, messages: Sequence[TemplateMessage], begun: str = "", *, max_tokens: int | None = None
     ) -> AsyncGenerator[str | Usage, None]:
         """Yield the assistant's next message, or what follows its beginning, in pieces, then what it cost; closing
         the iterator aborts the request.
@@ -77,7 +78,9 @@ class VllmText:
                     break
         yield count.usage
 
-    async def chat(self, messages: Sequence[ChatMessage], sampling: Sampling) -> AsyncGenerator[str | Finished, None]:
+    async def chat(
+        self, messages: Sequence[TemplateMessage], sampling: Sampling
+    ) -> AsyncGenerator[str | Finished, None]:
         """Yield the answer to a chat of which nothing is left out, in pieces, then its end.
 
         Errors: as `reply`; `Unanswerable` when it is too long.
@@ -94,7 +97,7 @@ class VllmText:
                     yield text
         yield Finished(output.outputs[0].finish_reason, count.usage)
 
-    async def warm(self, messages: Sequence[ChatMessage]) -> None:
+    async def warm(self, messages: Sequence[TemplateMessage]) -> None:
         """Compute what a reply to `messages` plus one more would start with, so that it starts sooner.
 
         Errors: as `reply`.
@@ -118,7 +121,7 @@ class VllmText:
             async for output in outputs:
                 yield output
 
-    def _prompt(self, messages: Sequence[ChatMessage], max_tokens: int, open_turn: bool = True) -> list[int]:
+    def _prompt(self, messages: Sequence[TemplateMessage], max_tokens: int, open_turn: bool = True) -> list[int]:
         """Token ids of the newest messages that leave room for an answer."""
         room = self.config.max_model_len - max_tokens
         instructions = [m for m in messages if m[0] == "system"]
@@ -139,7 +142,7 @@ class VllmText:
         ids = self._tokenizer.encode(text, add_special_tokens=False)
         return str(self._tokenizer.decode(ids[n_tokens + 8 :]))
 
-    def _render(self, messages: Sequence[ChatMessage], open_turn: bool) -> list[int]:
+    def _render(self, messages: Sequence[TemplateMessage], open_turn: bool) -> list[int]:
         from jinja2 import TemplateError  # comes with vLLM
 
         merged = merge_roles(messages)
@@ -152,7 +155,7 @@ class VllmText:
             text = self._apply_template(system_as_user(merged), open_turn)
         return list(self._tokenizer.encode(text, add_special_tokens=False))
 
-    def _apply_template(self, messages: Sequence[ChatMessage], open_turn: bool) -> str:
+    def _apply_template(self, messages: Sequence[TemplateMessage], open_turn: bool) -> str:
         return str(
             self._tokenizer.apply_chat_template(
                 [{"role": role, "content": text} for role, text in messages],
@@ -163,9 +166,9 @@ class VllmText:
         )
 
 
-def merge_roles(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
+def merge_roles(messages: Sequence[TemplateMessage]) -> list[TemplateMessage]:
     """Neighbours of one role as one message, and a user first, as most templates insist."""
-    merged: list[ChatMessage] = []
+    merged: list[TemplateMessage] = []
     for role, text in messages:
         if merged and merged[-1][0] == role:
             merged[-1] = (role, f"{merged[-1][1]}\n{text}")
@@ -174,11 +177,11 @@ def merge_roles(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
     return merged
 
 
-def system_as_user(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
+def system_as_user(messages: Sequence[TemplateMessage]) -> list[TemplateMessage]:
     return merge_roles([("user" if role == "system" else role, text) for role, text in messages])
 
 
-def plain_dialogue(messages: Sequence[ChatMessage], open_turn: bool) -> str:
+def plain_dialogue(messages: Sequence[TemplateMessage], open_turn: bool) -> str:
     """For models without a chat template."""
     lines = [text if role == "system" else f"{role.title()}: {text}" for role, text in messages]
     return "\n".join([*lines, "Assistant:"] if open_turn else lines)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from enum import IntEnum
 
-from vita_duplex.engine.seams import Frame
+from vita_duplex.engine.messages import Pixels
 
 BUSY, FULL = 0.75, 0.9
 """Shares of the sessions a server may hold. A frame costs VITA 256 tokens in every request that shows it, an utterance
@@ -28,7 +28,7 @@ def step(sessions: int, max_sessions: int) -> Step:
     return Step.HALF_THE_FRAMES if sessions >= BUSY * max_sessions else Step.NOTHING
 
 
-def shown(frames: Sequence[Frame], shed: Step) -> tuple[Frame, ...]:
+def shown(frames: Sequence[Pixels], shed: Step) -> tuple[Pixels, ...]:
     """What a model is shown of a message's pictures: with several, a camera's, those that are not shed, the newest
     first of all. A single one is what the question is about, and stays."""
     if shed is Step.NOTHING or len(frames) < 2:

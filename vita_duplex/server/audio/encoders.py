@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import soundfile
 
-from vita_duplex.engine.seams import Samples
+from vita_duplex.engine.audio import Samples
 from vita_duplex.server.audio.formats import encode_pcm16
 
 UNKNOWN = 0xFFFF_FFFF

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vita_duplex.engine.seams import Samples
+from vita_duplex.engine.audio import Samples
 
 PCM_RATES = (24_000, 16_000)
 """24 kHz is OpenAI's only one, 16 kHz saves a third."""

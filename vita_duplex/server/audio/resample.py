@@ -3,7 +3,7 @@
 import numpy as np
 import soxr
 
-from vita_duplex.engine.seams import Samples
+from vita_duplex.engine.audio import Samples
 
 
 class Resampler:

@@ -15,7 +15,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 from vita_duplex import __version__
-from vita_duplex.engine.seams import PartFailed
+from vita_duplex.engine.ports import PartFailed
 from vita_duplex.server.access.auth import Caller, Denied, credentials
 from vita_duplex.server.http import chat, client_secrets, instances, reference, speech
 from vita_duplex.server.http.body_limit import BodyLimit

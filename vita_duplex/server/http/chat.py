@@ -11,8 +11,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
 
+from vita_duplex.engine.messages import Chat, Finished, Usage, Verdict
 from vita_duplex.engine.pool import Pool
-from vita_duplex.engine.seams import Chat, Finished, Judgement, PartFailed, Unanswerable, Usage
+from vita_duplex.engine.ports import PartFailed, Unanswerable
 from vita_duplex.server.access.auth import Caller
 from vita_duplex.server.http.chat_requests import ChatRequest, check, read
 from vita_duplex.server.http.places import NoPlace, Streamed, chained, place, unless_gone
@@ -23,7 +24,7 @@ from vita_duplex.server.server import Server
 
 PATH = "/v1/chat/completions"
 
-Items = AsyncGenerator[Judgement | str | Finished]
+Items = AsyncGenerator[Verdict | str | Finished]
 
 
 def router(server: Server, caller: Callable[..., Awaitable[Caller]]) -> APIRouter:
@@ -68,12 +69,12 @@ class Answer:
         self._created = int(time.time())
         self._tells_usage = tells_usage
 
-    async def whole(self, first: Judgement | str | Finished, items: Items) -> Json:
+    async def whole(self, first: Verdict | str | Finished, items: Items) -> Json:
         """A `chat.completion`."""
         text, verdict, finished = "", None, None
         async for item in chained(first, items):
             match item:
-                case Judgement():
+                case Verdict():
                     verdict = item
                 case Finished():
                     finished = item
@@ -85,13 +86,13 @@ class Answer:
         fields = {"choices": [choice], "usage": _usage(finished.usage), "vita": _verdict(verdict)}
         return self._resource("chat.completion", **fields)
 
-    async def chunks(self, first: Judgement | str | Finished, items: Items) -> AsyncIterator[Json]:
+    async def chunks(self, first: Verdict | str | Finished, items: Items) -> AsyncIterator[Json]:
         """Its `chat.completion.chunk`s."""
-        verdict = first if isinstance(first, Judgement) else None
+        verdict = first if isinstance(first, Verdict) else None
         yield self._chunk({"role": "assistant", "content": ""}, vita=_verdict(verdict))
         async for item in chained(first, items):
             match item:
-                case Judgement():
+                case Verdict():
                     pass
                 case Finished(reason, usage):
                     yield self._chunk({}, reason)
@@ -160,7 +161,7 @@ async def _asked(pool: Pool, chat: Chat) -> Items:
                 last = failure
 
 
-async def _events(answer: Answer, first: Judgement | str | Finished, items: Items) -> AsyncIterator[str]:
+async def _events(answer: Answer, first: Verdict | str | Finished, items: Items) -> AsyncIterator[str]:
     """Server-sent events; an error in mid-answer is one, too."""
     try:
         async for chunk in answer.chunks(first, items):
@@ -175,7 +176,7 @@ def _usage(usage: Usage) -> Json:
     return {"prompt_tokens": usage.input_tokens, "completion_tokens": usage.output_tokens, "total_tokens": total}
 
 
-def _verdict(verdict: Judgement | None) -> Json | None:
+def _verdict(verdict: Verdict | None) -> Json | None:
     if verdict is None:
         return None
     transcript = " ".join(verdict.transcripts) or None

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from vita_duplex.engine.seams import Chat, Contribution, Film, Picture, Sampling, Sound
+from vita_duplex.engine.messages import Chat, ChatAudio, ChatImage, ChatMessage, ChatVideo, Sampling
 from vita_duplex.server.http.media import Media
 from vita_duplex.server.realtime.client_events import ClientError
 
@@ -162,15 +162,15 @@ def read(request: ChatRequest) -> Chat:
     return Chat(messages, sampling)
 
 
-def _contribution(message: SystemMessage | UserMessage | AssistantMessage, number: int, media: Media) -> Contribution:
+def _contribution(message: SystemMessage | UserMessage | AssistantMessage, number: int, media: Media) -> ChatMessage:
     role: Literal["system", "user", "assistant"] = "system" if message.role == "developer" else message.role
     if isinstance(message.content, str):
-        return Contribution(role, (message.content,))
+        return ChatMessage(role, (message.content,))
     where = f"messages.{number}.content"
-    return Contribution(role, tuple(_part(part, f"{where}.{at}", media) for at, part in enumerate(message.content)))
+    return ChatMessage(role, tuple(_part(part, f"{where}.{at}", media) for at, part in enumerate(message.content)))
 
 
-def _part(part: Part, where: str, media: Media) -> str | Sound | Picture | Film:
+def _part(part: Part, where: str, media: Media) -> str | ChatAudio | ChatImage | ChatVideo:
     match part:
         case TextPart():
             return part.text

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 import numpy as np
 import soundfile
 
-from vita_duplex.engine.seams import Film, Picture, Samples, Sound
+from vita_duplex.engine.audio import Samples
+from vita_duplex.engine.messages import ChatAudio, ChatImage, ChatVideo
 from vita_duplex.models import video
 from vita_duplex.models.audio_features import AudioError, AudioFeatures
 from vita_duplex.models.tiling import MAX_PIXELS, UnusableImage, open_image
@@ -33,18 +34,18 @@ class Media:
     def __init__(self) -> None:
         self._count = self._pixels = 0
 
-    def sound(self, data: str, param: str) -> Sound:
+    def sound(self, data: str, param: str) -> ChatAudio:
         """Of base64. Errors: `ClientError`, here and below."""
         encoded = self._bytes(data, "invalid_audio", param)
         try:
             samples, rate = decoded(encoded)
-            return Sound(AudioFeatures.samples(samples, rate))
+            return ChatAudio(AudioFeatures.samples(samples, rate))
         except soundfile.LibsndfileError as no:
             raise ClientError("invalid_audio", f"the audio cannot be decoded: {no.error_string}", param=param) from no
         except AudioError as no:
             raise ClientError("invalid_audio", str(no), param=param) from no
 
-    def picture(self, url: str, param: str) -> Picture:
+    def picture(self, url: str, param: str) -> ChatImage:
         try:
             image = open_image(self._data(url, "image/", "invalid_image", param))
         except UnusableImage as no:
@@ -53,14 +54,14 @@ class Media:
         if self._pixels > MAX_PIXELS:
             message = f"the pictures of a request may have {MAX_PIXELS / 1e6:.0f} megapixels together"
             raise ClientError("invalid_image", message, param=param)
-        return Picture(url)
+        return ChatImage(url)
 
-    def film(self, url: str, param: str) -> Film:
+    def film(self, url: str, param: str) -> ChatVideo:
         try:
             video.sample(self._data(url, "video/", "invalid_video", param), video.basic, mirrored=False)
         except video.UnusableVideo as no:
             raise ClientError("invalid_video", str(no), param=param) from no
-        return Film(url)
+        return ChatVideo(url)
 
     def _data(self, url: str, kind: str, code: str, param: str) -> bytes:
         head, _, data = url.partition(",")

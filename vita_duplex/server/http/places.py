@@ -9,7 +9,7 @@ from fastapi import Request
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from vita_duplex.engine.seams import PartFailed
+from vita_duplex.engine.ports import PartFailed
 from vita_duplex.server.access.auth import Caller
 from vita_duplex.server.access.limits import Refusal
 from vita_duplex.server.realtime.client_events import ClientError

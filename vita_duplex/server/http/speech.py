@@ -9,7 +9,8 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from vita_duplex.engine.seams import PartFailed, Samples, Synthesiser
+from vita_duplex.engine.audio import Samples
+from vita_duplex.engine.ports import PartFailed, Synthesiser
 from vita_duplex.server.access.auth import Caller
 from vita_duplex.server.audio.encoders import MEDIA_TYPES, encoder
 from vita_duplex.server.audio.formats import DEFAULT

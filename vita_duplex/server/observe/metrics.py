@@ -8,7 +8,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, g
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from vita_duplex.engine.seams import Usage
+from vita_duplex.engine.messages import Usage
 from vita_duplex.engine.turn_record import TurnRecord
 
 PREFIX = "vita_duplex"

@@ -13,7 +13,7 @@ from vita_duplex import __version__
 from vita_duplex.engine.duplex import DuplexConfig
 from vita_duplex.engine.events import Command, Event
 from vita_duplex.engine.notices import Notice, Roles, TurnRecorded
-from vita_duplex.engine.seams import PartFailed
+from vita_duplex.engine.ports import PartFailed
 from vita_duplex.engine.session_log import Header, header_line, record_line, roles_line, step_line
 
 log = logging.getLogger(__name__)

@@ -11,18 +11,10 @@ from typing import assert_never
 
 import numpy as np
 
+from vita_duplex.engine.audio import INPUT_RATE, Samples
+from vita_duplex.engine.messages import AssistantMessage, Message, Pixels, Query, UserMessage, Utterance
 from vita_duplex.engine.notices import Notice
-from vita_duplex.engine.seams import (
-    INPUT_RATE,
-    AssistantMessage,
-    Frame,
-    Message,
-    PartFailed,
-    Query,
-    Samples,
-    UserMessage,
-    Utterance,
-)
+from vita_duplex.engine.ports import PartFailed
 from vita_duplex.engine.session import NothingToAnswer, Session, Wishes
 from vita_duplex.server.access.shedding import shown
 from vita_duplex.server.audio.resample import Resampler
@@ -309,7 +301,7 @@ class Conversation:
             self.session.say(Utterance(number, text=item.text))
         self._created(("said", number), item, _shown(item))
 
-    def _show(self, frames: tuple[Frame, ...], number: int) -> None:
+    def _show(self, frames: tuple[Pixels, ...], number: int) -> None:
         """From now on these are what is seen, as far as the server's load allows."""
         left = shown(frames, self._terms.shedding())
         self.session.frames, self._pictured = left, number
@@ -317,7 +309,7 @@ class Conversation:
             self._terms.watch.shed(len(frames) - len(left))
             self._send_all(self.events.shed(("said", number), len(left), len(frames)))
 
-    async def _look(self, item: UserItem, event_id: str | None) -> tuple[Frame, ...]:
+    async def _look(self, item: UserItem, event_id: str | None) -> tuple[Pixels, ...]:
         urls = [part.image_url for part in item.content if isinstance(part, InputImage)]
         if urls and not any(instance.sees for instance in self._seat.slots):
             message = "The model here cannot see; send text or audio."

@@ -171,7 +171,7 @@ class Gateway:
         self._send(self._events.draining(left or 0.0))
         await asyncio.sleep(DRAIN_LOOK_S)  # what was just asked is on its way
         duplex = self._session.duplex
-        while duplex.floor or duplex.judging or duplex.undecided:  # noqa: ASYNC110 - the core is pure, it has no events
+        while duplex.floor or duplex.pending or duplex.undecided:  # noqa: ASYNC110 - the core is pure, it has no events
             await asyncio.sleep(DRAIN_LOOK_S)
         self._dismiss(SERVICE_RESTART, "server_draining")
 

@@ -6,7 +6,7 @@ from io import BytesIO
 import numpy as np
 from PIL import Image, ImageOps
 
-from vita_duplex.engine.seams import Frame
+from vita_duplex.engine.messages import Pixels
 from vita_duplex.server.realtime.client_events import ClientError
 
 PIXEL_LIMIT = 16_000_000
@@ -15,7 +15,7 @@ SIDE_LIMIT = 2048
 """Larger pictures are made smaller: 448 pixels per tile, and VITA takes at most 12 tiles."""
 
 
-def picture(url: str, param: str, event_id: str | None) -> Frame:
+def picture(url: str, param: str, event_id: str | None) -> Pixels:
     """The picture in a data URL, upright. Blocks. Errors: `ClientError`."""
     head, comma, data = url[:64].partition(",")[0], *url.partition(",")[1:]
     if not comma or head not in ("data:image/png;base64", "data:image/jpeg;base64", "data:image/jpg;base64"):

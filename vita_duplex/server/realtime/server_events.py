@@ -12,12 +12,13 @@ from typing import Any, assert_never
 
 import numpy as np
 
+from vita_duplex.engine.audio import Samples
 from vita_duplex.engine.joining import joined, separator
+from vita_duplex.engine.messages import Usage
 from vita_duplex.engine.notices import (
     AsideEnded,
     AsideStarted,
     AsideText,
-    Judged,
     Notice,
     PartTrouble,
     Roles,
@@ -31,11 +32,11 @@ from vita_duplex.engine.notices import (
     UserStopped,
     UtteranceAccepted,
     UtteranceCommitted,
+    VerdictGiven,
     VoiceActivity,
     WordsFailed,
     WordsKnown,
 )
-from vita_duplex.engine.seams import Samples, Usage
 from vita_duplex.server.audio.formats import DEFAULT, AudioFormat
 from vita_duplex.server.audio.resample import Resampler
 from vita_duplex.server.realtime.client_events import ClientError
@@ -152,7 +153,7 @@ class ServerEvents:
                 yield from self._response_ended(self._asides.pop(number), notice)
             case PartTrouble(part, message):
                 yield self._error("server_error", f"{part}_failed".replace(" ", "_"), message)
-            case Roles() | VoiceActivity() | Judged() | TurnHeld() | TurnResumed() | TurnRecorded():
+            case Roles() | VoiceActivity() | VerdictGiven() | TurnHeld() | TurnResumed() | TurnRecorded():
                 if self._vita_events:
                     yield self._vita_event(notice)
             case _:
@@ -369,13 +370,13 @@ class ServerEvents:
 
     # ── ours ───────────────────────────────────────────────────────────────────────────
 
-    def _vita_event(self, notice: Roles | VoiceActivity | Judged | TurnHeld | TurnResumed | TurnRecorded) -> Json:
+    def _vita_event(self, notice: Roles | VoiceActivity | VerdictGiven | TurnHeld | TurnResumed | TurnRecorded) -> Json:
         match notice:
             case Roles():
                 return self._event("vita.roles", **asdict(notice))
             case VoiceActivity(speaking):
                 return self._event("vita.speech", speaking=speaking)
-            case Judged():
+            case VerdictGiven():
                 return self._verdict(notice)
             case TurnHeld(turn):
                 return self._event("vita.hold", response_id=f"resp_{turn}", item_id=self.items.name(("reply", turn)))
@@ -386,17 +387,17 @@ class ServerEvents:
             case _:
                 assert_never(notice)
 
-    def _verdict(self, notice: Judged) -> Json:
-        judgement, accepted = notice.judgement, notice.accepted
-        words = " ".join(judgement.transcripts) if accepted and judgement else None
+    def _verdict(self, notice: VerdictGiven) -> Json:
+        verdict, accepted = notice.verdict, notice.accepted
+        words = " ".join(verdict.transcripts) if accepted and verdict else None
         return self._event(
             "vita.verdict",
             utterances=list(notice.utterances),
             item_ids=[self.items.name(("said", utterance)) for utterance in notice.utterances] if accepted else [],
-            state=judgement.state if judgement else None,
-            p1=judgement.p1 if judgement else None,
-            p2=judgement.p2 if judgement else None,
-            p3=judgement.p3 if judgement else None,
+            state=verdict.state if verdict else None,
+            p1=verdict.p1 if verdict else None,
+            p2=verdict.p2 if verdict else None,
+            p3=verdict.p3 if verdict else None,
             accepted=accepted,
             reason=notice.reason,
             transcript=words,

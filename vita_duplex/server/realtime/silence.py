@@ -1,7 +1,7 @@
 """How long it has been silent since the last reply. Pure; counts samples of received audio at 16 kHz."""
 
+from vita_duplex.engine.audio import INPUT_RATE
 from vita_duplex.engine.notices import Notice, TurnEnded, TurnStarted, VoiceActivity
-from vita_duplex.engine.seams import INPUT_RATE
 
 
 class Silence:

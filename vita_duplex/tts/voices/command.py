@@ -7,7 +7,8 @@ from contextlib import aclosing, suppress
 
 from pydantic import BaseModel, ConfigDict
 
-from vita_duplex.engine.seams import PartFailed, Samples
+from vita_duplex.engine.audio import Samples
+from vita_duplex.engine.ports import PartFailed
 from vita_duplex.tts.voices.pcm import Wav
 
 TIMEOUT_S = 10.0

@@ -8,7 +8,8 @@ from contextlib import aclosing
 import numpy as np
 import soxr
 
-from vita_duplex.engine.seams import PartFailed, Samples, Synthesiser
+from vita_duplex.engine.audio import Samples
+from vita_duplex.engine.ports import PartFailed, Synthesiser
 
 log = logging.getLogger(__name__)
 

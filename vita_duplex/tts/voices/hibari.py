@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from vita_duplex.engine.seams import PartFailed, Samples
+from vita_duplex.engine.audio import Samples
+from vita_duplex.engine.ports import PartFailed
 
 
 class HibariVoice:

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from vita_duplex.engine.seams import PartFailed, Samples
+from vita_duplex.engine.audio import Samples
+from vita_duplex.engine.ports import PartFailed
 from vita_duplex.tts.text.maths import Language
 from vita_duplex.tts.text.normalise import language_of
 

@@ -9,7 +9,8 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from vita_duplex.engine.seams import PartFailed, Samples
+from vita_duplex.engine.audio import Samples
+from vita_duplex.engine.ports import PartFailed
 from vita_duplex.tts.voices.pcm import Pcm16
 
 TIMEOUT_S = 10.0

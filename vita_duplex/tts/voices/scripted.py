@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 
 import numpy as np
 
-from vita_duplex.engine.seams import Samples
+from vita_duplex.engine.audio import Samples
 
 CHARS_PER_S = 15
 """About the pace of English speech."""

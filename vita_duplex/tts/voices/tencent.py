@@ -14,7 +14,8 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from vita_duplex.engine.seams import PartFailed, Samples
+from vita_duplex.engine.audio import Samples
+from vita_duplex.engine.ports import PartFailed
 from vita_duplex.tts.text.sentences import cut
 from vita_duplex.tts.voices.pcm import Pcm16
 

@@ -1,155 +1,17 @@
-"""The seams of a session: what it asks of a model, of ears and of a voice."""
+"""The seams of a session: what it asks of an instance, a VAD, an ASR and a voice (TTS)."""
 
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-Samples = NDArray[np.float32]
-"""Mono audio in [-1, 1], shape [n]."""
-
-Frame = NDArray[np.uint8]
-"""A picture as the camera saw it (not mirrored), RGB, shape [height, width, 3]."""
-
-INPUT_RATE = 16_000
-"""Sample rate of everything a user says, inside the server."""
+from vita_duplex.engine.audio import Samples
+from vita_duplex.engine.messages import Chat, Finished, Query, Usage, Verdict
 
 Progress = Callable[[float, str], None]
 """Told of a share done in [0, 1] and what is being done."""
-
-
-@dataclass(frozen=True, slots=True)
-class Utterance:
-    """One stretch of user speech at 16 kHz, or a typed query (`text` set, no samples)."""
-
-    number: int
-    samples: Samples | None = None
-    text: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class UserMessage:
-    """An accepted query: its words where they are known, its audio where they are not."""
-
-    text: str | None
-    utterances: tuple[Utterance, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class AssistantMessage:
-    """What the user heard of a reply; `cut` if that is not all of it."""
-
-    text: str
-    cut: bool = False
-
-
-Message = UserMessage | AssistantMessage
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """One request: what was said before and what has to be judged and answered now."""
-
-    history: tuple[Message, ...]
-    utterances: tuple[Utterance, ...]
-    instructions: str = ""
-    frames: tuple[Frame, ...] = ()
-    """What is seen now, oldest first: a photograph, or several frames of a camera or a film. An array is not
-    changed once it is here: an instance knows it again by its identity, as it does an utterance's samples."""
-    answer_so_far: str | None = None
-    """The beginning of the answer, as text, from an instance that failed while it gave it. It was judged there."""
-    language: str | None = None
-    """What the user speaks (ISO 639-1, for example "zh"), where the client has said it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Judgement:
-    """Probabilities of the state tokens `<1>` (meant for us), `<2>` (not), `<3>` (typed); they sum to 1."""
-
-    p1: float
-    p2: float
-    p3: float
-    transcripts: tuple[str, ...] = ()
-    """The words heard, one text per utterance, where the instance has ears with text."""
-    ears_s: float = 0.0
-    """Seconds it took to hear them."""
-    finished: float | None = None
-    """Probability that the speaker has finished, where the instance can tell from the words."""
-
-    @property
-    def state(self) -> str:
-        probabilities = {"<1>": self.p1, "<2>": self.p2, "<3>": self.p3}
-        return max(probabilities, key=probabilities.__getitem__)
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What a request cost, in tokens of the engine."""
-
-    input_tokens: int
-    output_tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class Sound:
-    """Speech in a chat, at 16 kHz."""
-
-    samples: Samples
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A data URL of an image that can be decoded."""
-
-    url: str
-
-
-@dataclass(frozen=True, slots=True)
-class Film:
-    """A data URL of a video that can be decoded."""
-
-    url: str
-
-
-@dataclass(frozen=True, slots=True)
-class Contribution:
-    """One message of a chat, its parts in the order they were given."""
-
-    role: Literal["system", "user", "assistant"]
-    parts: tuple[str | Sound | Picture | Film, ...]
-
-    @property
-    def text(self) -> str:
-        return "".join(part for part in self.parts if isinstance(part, str))
-
-
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """How the tokens of an answer are chosen; None is what the instance does by itself."""
-
-    max_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    seed: int | None = None
-    stop: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Chat:
-    """A request that belongs to no session: all of a dialogue, of which the last message is to be answered."""
-
-    messages: tuple[Contribution, ...]
-    sampling: Sampling = Sampling()
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """The end of a chat's answer."""
-
-    reason: Literal["stop", "length"]
-    usage: Usage
 
 
 class Instance(Protocol):
@@ -159,17 +21,17 @@ class Instance(Protocol):
     sees: bool
     """Whether it looks at a query's frames, and a chat's pictures and films."""
 
-    def answer(self, query: Query) -> AsyncGenerator[Judgement | str | Usage]:
-        """Yield one judgement, then text deltas, then the usage if it is known; with `answer_so_far` only what
+    def answer(self, query: Query) -> AsyncGenerator[Verdict | str | Usage]:
+        """Yield one verdict, then text deltas, then the usage if it is known; with `answer_so_far` only what
         follows it. Closing the iterator aborts the request.
 
         Errors: `PartFailed` when the engine cannot go on.
         """
         ...
 
-    def chat(self, chat: Chat) -> AsyncGenerator[Judgement | str | Finished]:
+    def chat(self, chat: Chat) -> AsyncGenerator[Verdict | str | Finished]:
         """Yield what the model judged, if it did, then text deltas, then the end. Closing the iterator aborts the
-        request. Unlike a query it is answered whatever the judgement.
+        request. Unlike a query it is answered whatever the verdict.
 
         Errors: `Unanswerable` when this request can have no answer; `PartFailed` when the engine cannot go on.
         """
@@ -200,8 +62,10 @@ class Instance(Protocol):
 Windows = NDArray[np.float32]
 """Stretches of 512 samples (32 ms at 16 kHz), shape [n, 512]."""
 
+
 Probabilities = NDArray[np.float32]
 """Of speech, one per window, shape [n]."""
+
 
 VadState = NDArray[np.float32]
 """What a detector remembers of one session between windows, shape [s] with its own s; of n sessions [n, s]."""
@@ -304,19 +168,19 @@ class Transcript:
     """Mean natural log-probability of the words' tokens (0 = certain); 0 if there are none."""
 
 
-class Transcriber(Protocol):
+class AsrModel(Protocol):
     """A model that hears words, on this machine."""
 
     def transcribe(self, samples: Samples, language: str | None = None) -> Transcript:
-        """Hear one utterance at 16 kHz; `language` as in `Ears`. Blocks; may be called from several threads.
+        """Hear one utterance at 16 kHz; `language` as in `Asr`. Blocks; may be called from several threads.
 
         Errors: `PartFailed` when it cannot be heard.
         """
         ...
 
 
-class Ears(Protocol):
-    """Ears with text."""
+class Asr(Protocol):
+    """Asr with text."""
 
     async def hear(self, samples: Samples, language: str | None = None) -> Transcript:
         """Hear one utterance at 16 kHz. `language` (ISO 639-1) is a hint, for ears that know more than one.

@@ -1,0 +1,144 @@
+"""What is said: utterances, messages of a dialogue, requests to an instance and the verdict that comes back."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vita_duplex.engine.audio import Samples
+
+Pixels = NDArray[np.uint8]
+"""A picture as the camera saw it (not mirrored), RGB, shape [height, width, 3]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """One stretch of user speech at 16 kHz, or a typed query (`text` set, no samples)."""
+
+    number: int
+    samples: Samples | None = None
+    text: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UserMessage:
+    """An accepted query: its words where they are known, its audio where they are not."""
+
+    text: str | None
+    utterances: tuple[Utterance, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AssistantMessage:
+    """What the user heard of a reply; `cut` if that is not all of it."""
+
+    text: str
+    cut: bool = False
+
+
+Message = UserMessage | AssistantMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One request: what was said before and what has to be judged and answered now."""
+
+    history: tuple[Message, ...]
+    utterances: tuple[Utterance, ...]
+    instructions: str = ""
+    frames: tuple[Pixels, ...] = ()
+    """What is seen now, oldest first: a photograph, or several frames of a camera or a film. An array is not
+    changed once it is here: an instance knows it again by its identity, as it does an utterance's samples."""
+    answer_so_far: str | None = None
+    """The beginning of the answer, as text, from an instance that failed while it gave it. It was judged there."""
+    language: str | None = None
+    """What the user speaks (ISO 639-1, for example "zh"), where the client has said it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Probabilities of the state tokens `<1>` (meant for us), `<2>` (not), `<3>` (typed); they sum to 1."""
+
+    p1: float
+    p2: float
+    p3: float
+    transcripts: tuple[str, ...] = ()
+    """The words heard, one text per utterance, where the instance has ears with text."""
+    asr_s: float = 0.0
+    """Seconds it took to hear them."""
+    finished: float | None = None
+    """Probability that the speaker has finished, where the instance can tell from the words."""
+
+    @property
+    def state(self) -> str:
+        probabilities = {"<1>": self.p1, "<2>": self.p2, "<3>": self.p3}
+        return max(probabilities, key=probabilities.__getitem__)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a request cost, in tokens of the engine."""
+
+    input_tokens: int
+    output_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChatAudio:
+    """Speech in a chat, at 16 kHz."""
+
+    samples: Samples
+
+
+@dataclass(frozen=True, slots=True)
+class ChatImage:
+    """A data URL of an image that can be decoded."""
+
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChatVideo:
+    """A data URL of a video that can be decoded."""
+
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChatMessage:
+    """One message of a chat, its parts in the order they were given."""
+
+    role: Literal["system", "user", "assistant"]
+    parts: tuple[str | ChatAudio | ChatImage | ChatVideo, ...]
+
+    @property
+    def text(self) -> str:
+        return "".join(part for part in self.parts if isinstance(part, str))
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the tokens of an answer are chosen; None is what the instance does by itself."""
+
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """A request that belongs to no session: all of a dialogue, of which the last message is to be answered."""
+
+    messages: tuple[ChatMessage, ...]
+    sampling: Sampling = Sampling()
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The end of a chat's answer."""
+
+    reason: Literal["stop", "length"]
+    usage: Usage
