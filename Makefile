@@ -69,7 +69,7 @@ bench-vita: install     ## the first half of it: VITA's parts on a stand-in chec
 overlaps: install       ## what ends a reply: hold and verdict against the detector alone; draws docs/barge-in.svg (2 minutes)
 	@PYTHONPATH=. $(BIN)/python tests/support/overlaps.py
 
-eval: overlaps          ## that, and the ears: ends of turns, echo, level, noise; draws docs/ears.svg (3 minutes more, idle)
+eval: overlaps          ## that, and the ears: ends of turns, echo, level, noise; draws docs/vad.svg (3 minutes more, idle)
 	@PYTHONPATH=. $(BIN)/python tools/eval_hearing.py $(ARGS)
 
 lock:                   ## resolve requirements/cpu.lock anew (ARGS=--upgrade for newer versions)

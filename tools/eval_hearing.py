@@ -382,7 +382,7 @@ BEGAN = time.monotonic()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=2.5, help="of replies per echo path, of which there are four")
-    parser.add_argument("--picture", type=Path, default=Path("docs/ears.svg"))
+    parser.add_argument("--picture", type=Path, default=Path("docs/vad.svg"))
     args = parser.parse_args()
     with ProcessPoolExecutor(1) as aside:  # on the second core, while this one listens to sentences
         echoes = [aside.submit(echo, delay_ms, db, args.minutes) for delay_ms, db in PATHS]

@@ -1,4 +1,4 @@
-"""The measured table of the README holds its bars."""
+"""The measured table of docs/measurements.md holds its bars."""
 
 import pytest
 
