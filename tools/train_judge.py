@@ -14,6 +14,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
 from sklearn.metrics import roc_auc_score  # type: ignore[import-untyped]
 
@@ -234,6 +235,63 @@ you. | I'm talking to {name}. | Nothing, I was talking to {name}. | {name} and I
 platform {number}. | The {meal} smells good.
 """
 
+STATEMENTS = """
+{name}. | {name} {name}. | I'm {name}. | I am {name}. | It's {name}. | My name is {name}. | Call me {name}. | {place}. | {place} or
+{place}. | To {place}. | To {place}, please. | I want to see {place}. | {place}, I think. | I'd say {place}. | {number}. | {number} {number}. |
+{number} {number} {number}. | {number}, {number}, {number}. | It's {number} {number} {number}. | My number is {number} {number} {number}. |
+{number} please. | Just {number}. | {number} of them. | {number} people. | {number} adults and {number} children. | We are {number}. | There are
+{number} of us. | Maybe {number}. | I think it's {number}. | Is it {number}? | {day}. | {day} at {number}. | On Monday. | At {number}. | Around
+{number}. | {time}. | In {time}. | {language}. | In {language}. | {language} or {language}. | {food}. | {food}, please. | {food} with {food}. |
+Some {food}. | I'd like {food}. | No {food}, please. | Just {meal}. | {meal} and {food}. | The {adjective} one. | The {adjective} one, please. | The
+first. | The second one. | The last one. | Both. | Both of them. | Neither. | Either. | A small one. | A large one. | The same again. | Yes, {part}. |
+Yes, I do. | Yes, I have. | No, I don't. | No, I haven't. | Not yet. | Not really. | Not now. | Maybe. | Maybe later. | Probably. | Exactly. |
+Almost. | I think so. | I don't think so. | I guess so. | I don't know. | I'm not sure. | I'd rather not. | Whatever you think. | Anything. |
+Because {he} was {state}. | Because I was {state}. | Because it is {adjective}. | Because {thing} is {adjective}. | Since {time}. | For {time}. | A bit
+{adjective}. | Very {adjective}. | I'm {state}. | I am so {state}. | I feel {state}. | I feel {adjective} today. | I have a headache. | I have a
+cold. | I have a problem with {thing}. | I have a problem with my {object}. | I have {number} children. | I have {time}. | I've been {state} for
+{time}. | My {object} is broken. | My {object} doesn't work. | My back hurts. | My {object} hurts. | The {device} is not working. | {device} is
+broken. | It doesn't work. | It makes a strange noise. | I lost my {object}. | I lost my {object} {when}. | I left my {object} at {spot}. | I forgot my
+{object}. | I can't find my {object}. | I can't sleep. | I can't hear you. | I can't remember the name. | I'm trying to learn {language}. | I'm
+learning {language}. | I'm learning about {topic}. | I am writing about {topic}. | I'm looking for a present. | I'm looking for a {object}. | I am
+going to {place} {day}. | We are going to {place}. | We want to move to {place}. | We want to visit {place}. | We are planning a trip to {place}. |
+I was in {place} {when}. | I went to {spot} {when}. | We went to {spot} {when}. | I was at {spot} {when}. | I met a friend {when}. | I cooked {food}
+{when}. | We had {food} {when}. | I ate {food}. | I read a book about {topic}. | I watched a film about {animal}. | I like {food}. | I don't like
+{food}. | I love {animal}. | I prefer {food}. | I hate {topic}. | I live in {place}. | I was born in {place}. | I come from {place}. | I work at
+{spot}. | My {kin} is {state}. | My brother lives in {place}. | My son likes {animal}. | My wife is from {place}. | I need to buy {food}. | I need
+{food}. | I need a {object}. | I need to be at {spot} at {number}. | I have to write a letter. | I have an appointment {day}. | My flight was
+cancelled. | It rained {day}. | It rained all day. | It was {adjective}. | It was {mood}. | It was very {mood}. | Nothing much. | Nothing special. |
+That is too {fault} for me. | That's too {adjective} for us. | That's a pity. | That helps, thanks. | Thanks, that helps a lot. | Then I need a
+{object}. | Then I'll stay at home. | I'd hoped it was {adjective}. | We only have {time}. | I think we should talk about {topic}. | I think {thing} is
+{adjective}. | I think {place} is {mood}. | Nice weather {day}. | I'm bored. | I am thirty years old. | I'm {number} years old. | I'm {number}. |
+J O H N. | A B C. | M I double L. | B as in {place}. | K {number} {number}. | {name} dot {name} at mail dot com. | {name} at web dot org. | {name} at
+{topic} dot net. | It's {name} at mail dot com. | I said {number}. | I said I need {food}. | I want to talk about {topic}. | I just want to talk. | I have
+another problem. | I have another question. | That is not {adjective}. | They are {adjective}. | {animal}. | {animal} and {animal}. | {topic}. | {thing}. |
+{person}. | {work}. | Like {animal}. | Something {adjective}. | Somewhere {adjective}. | Something with {food}. | Yes, at {number}. | No, at {number}.
+"""
+"""What is said to an assistant in silence, besides questions: answers, statements, dictation."""
+
+ELSEWHERE_IN_SILENCE = """
+Good evening and welcome to {spot}. | Good evening, ladies and gentlemen. | Welcome back to the
+show. | Welcome to the {topic} show. | Our next guest is {person}. | Our guest tonight is from {place}. | Please welcome the {body}. | And here
+is the news. | The next programme is about {topic}. | Stay with us. | We will be right back. | Let's go to {spot}. | Let's go to the {spot} {day}.
+| Let's eat. | Let's sit over there. | Let's ask {name}. | Hi {name}, come in. | Come in, {name}. | I'm {name}, come in. | Come over here. | Put it
+over there. | Put it on the table. | Put that back. | Give that back to {name}. | Don't touch that. | Don't do that, {name}. | Call now and save
+{number} percent. | Buy now and get {number} percent off. | Only {number} euros, this week only. | Order {food} now. | My lord, {he} is waiting. |
+My dear {name}, said {he}. | Your majesty, {he} {did}. | Is {name} there? | {name} is on the phone. | It's for you, {name}. | The phone is ringing. |
+Did you hear that, {name}? | Did you buy {food}? | Did you pick up {name}? | Let the dog out. | The {kin} are asleep. | {kin}, look at me. | Time for
+bed, {kin}. | Brush your teeth. | Eat your {food}. | And the winner is {name}. | {number} points for {place}. | He shoots, and it's a goal. | The score is
+{number} to {number}. | In the {number} minute {place} scored. | Ladies and gentlemen, the captain speaking. | The doors open on the left. | The next stop
+is {place}. | Chapter {number}. | {He} took the {object} and {did}. | {He}, who was {state}, {did}. | The {adjective} man {went} {spot}. | The
+king of {place} had {number} sons.
+"""
+"""Radio, television and household talk that a statement to an assistant has to be told from."""
+
+PRIVATE = re.compile(
+    r"I'm |I am |I met|I lost|I left|I don't like|I need|I have to|We \{went|We had|My \{object\} is|I was |\{number\}|It was|It's so|"
+    r"Yeah, I think|I bought|That's \{mood|Because"
+)
+"""Patterns of `OTHERS` that say in silence what `STATEMENTS` says: nobody could tell them apart."""
+
 INVENTED = """
 You | Oh. | So? | Thank you for watching! | Thank you. | Bye. | I'm sorry. | Okay. | The | And | Mm. | Yeah. |
 Ha ha. | A lot of. | I'm going to.
@@ -268,10 +326,16 @@ def roughen(text: str, rng: random.Random) -> str:
     return text
 
 
-def make_texts(count: int, seed: int) -> list[tuple[Transcript, bool]]:
-    """Half of them queries, all different; the log-probabilities as of clear and of noisy speech."""
+def make_texts(count: int, seed: int, *, silence: bool = False) -> list[tuple[Transcript, bool]]:
+    """Half of them queries, all different; the log-probabilities as of clear and of noisy speech.
+
+    In `silence` statements are queries as well.
+    """
     rng = random.Random(seed)
     queries, others = split(QUERIES), split(OTHERS)
+    if silence:
+        queries = [*queries, *split(STATEMENTS) * 2]
+        others = [pattern for pattern in others if not PRIVATE.match(pattern)] + split(ELSEWHERE_IN_SILENCE)
     made: dict[str, tuple[Transcript, bool]] = {}
     while len(made) < count:
         is_query = len(made) % 2 == 0
@@ -292,7 +356,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=WEIGHTS)
     args = parser.parse_args()
 
-    texts = make_texts(args.count, args.seed)
+    heads = {
+        name: train(make_texts(args.count, args.seed, silence=name == "silence")) for name in ("speaking", "silence")
+    }
+    stored = {name: np.append(weights, bias).astype(np.float16) for name, (weights, bias) in heads.items()}
+    np.savez_compressed(args.out, **stored)
+    print(f"{args.out}: {args.out.stat().st_size / 1000:.0f} kB")
+
+
+def train(texts: list[tuple[Transcript, bool]]) -> tuple[NDArray[np.float64], float]:
+    """Weights and bias of a head; prints how it does on a tenth that it has not seen."""
     x = np.stack([features(transcript) for transcript, _ in texts])
     y = np.array([is_query for _, is_query in texts])
     held = np.arange(len(texts)) // 2 % 10 == 9  # pairs: queries and others take turns
@@ -301,9 +374,7 @@ def main() -> None:
     right = np.mean((scores > 0.5) == y[held])
     auc = roc_auc_score(y[held], scores)
     print(f"{(~held).sum()} texts trained, {held.sum()} held out: {right:.1%} right, AUC {auc:.4f}")
-    weights = model.coef_[0].astype(np.float16)
-    np.savez_compressed(args.out, weights=weights, bias=np.float32(model.intercept_[0]))
-    print(f"{args.out}: {args.out.stat().st_size / 1000:.0f} kB")
+    return model.coef_[0], float(model.intercept_[0])
 
 
 if __name__ == "__main__":

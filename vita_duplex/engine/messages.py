@@ -41,6 +41,18 @@ Message = UserMessage | AssistantMessage
 
 
 @dataclass(frozen=True, slots=True)
+class Situation:
+    """What an utterance is said into; the same words are a nod in one situation and an answer in another."""
+
+    reply: Literal["speaking", "after", "idle"] = "idle"
+    """A reply is being heard · one has ended · nothing was said yet."""
+    seconds: float = 0.0
+    """Since the reply ended."""
+    last_words: str = ""
+    """The last sentence of the assistant that was heard."""
+
+
+@dataclass(frozen=True, slots=True)
 class Query:
     """One request: what was said before and what has to be judged and answered now."""
 
@@ -52,6 +64,7 @@ class Query:
     changed once it is here: an instance knows it again by its identity, as it does an utterance's samples."""
     answer_so_far: str | None = None
     """The beginning of the answer, as text, from an instance that failed while it gave it. It was judged there."""
+    situation: Situation = Situation()
     language: str | None = None
     """What the user speaks (ISO 639-1, for example "zh"), where the client has said it."""
 

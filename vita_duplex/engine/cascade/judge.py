@@ -6,6 +6,7 @@ The head was trained by `tools/train_judge.py` on texts made up by a grammar; `t
 both on real audio.
 """
 
+import re
 import zlib
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vita_duplex.engine.cascade import wording
+from vita_duplex.engine.messages import Situation
 from vita_duplex.engine.ports import Transcript
+
+SPEAKING = Situation("speaking")
+REQUESTS = re.compile(r"(please |now )*(tell me|say|give me|spell|choose|name|pick|describe|try to)\b")
+"""Sentences of an assistant that want an answer without a question mark."""
 
 WEIGHTS = Path(__file__).with_name("judge.npz")
 BUCKETS = 1 << 14
@@ -30,10 +36,14 @@ UNSURE_SHORT, UNSURE = -0.65, -0.9
 SECONDS_PER_WORD = 3.0
 """Whoever speaks for longer than this without a second word did not speak."""
 
-NOT_SPEECH, BACKCHANNEL, ELSEWHERE, SHORT_QUERY = 0.02, 0.05, 0.15, 0.95
+NOT_SPEECH, BACKCHANNEL, ELSEWHERE, SHORT_QUERY, ANSWER = 0.02, 0.05, 0.15, 0.95, 0.9
 """Probabilities where one rule decides; only their order counts, no set is large enough to measure them."""
 ASKS, TELLS = 0.9, 0.25
-"""Probability that a question or command, and anything else, was meant for the assistant."""
+"""Probability that a question or command, and anything else, was meant for the assistant, said into a reply."""
+ANSWER_S = 12.0
+"""Seconds for which a question of the assistant stays open."""
+ANSWER_WORDS = 8
+"""More words than this are judged as a statement, also behind a question."""
 
 
 class Judge:
@@ -41,20 +51,32 @@ class Judge:
 
     def __init__(self, weights: Path = WEIGHTS) -> None:
         with np.load(weights) as stored:
-            self._weights = stored["weights"].astype(np.float32)
-            self._bias = float(stored["bias"])
+            self._heads = {name: stored[name].astype(np.float32) for name in ("speaking", "silence")}
 
-    def judge(self, transcript: Transcript, seconds: float) -> float:
+    def judge(self, transcript: Transcript, seconds: float, situation: Situation = SPEAKING) -> float:
         """Probability that the utterance, `seconds` long, was a query meant for the assistant."""
         spoken = wording.words(transcript.text)
-        if not spoken or wording.is_invention(spoken) or transcript.log_probability < UNSURE:
+        open_question = situation.reply == "after" and situation.seconds <= ANSWER_S and asks_user(situation.last_words)
+        if self._is_no_speech(transcript, spoken, seconds, patient=open_question):
             return NOT_SPEECH
-        if seconds > SECONDS_PER_WORD * len(spoken):
-            return NOT_SPEECH
-        if wording.is_backchannel(spoken):
-            return BACKCHANNEL
         if wording.is_to_somebody_else(transcript.text):
             return ELSEWHERE
+        if situation.reply == "speaking":
+            return self._into_reply(transcript, spoken)
+        return self._in_silence(transcript, spoken, open_question=open_question)
+
+    def _is_no_speech(self, transcript: Transcript, spoken: list[str], seconds: float, *, patient: bool) -> bool:
+        """Whether nobody spoke. Behind a question (`patient`) digits with pauses and a soft "so" are speech."""
+        if not spoken or transcript.log_probability < UNSURE:
+            return True
+        if wording.is_invention(spoken) and not (patient and wording.is_backchannel(spoken)):
+            return True
+        return seconds > SECONDS_PER_WORD * len(spoken) and not patient
+
+    def _into_reply(self, transcript: Transcript, spoken: list[str]) -> float:
+        """Into a reply most of what is said is not meant for it."""
+        if wording.is_backchannel(spoken):
+            return BACKCHANNEL
         if wording.is_short_query(spoken):
             return SHORT_QUERY
         if len(spoken) <= SHORT and transcript.log_probability < UNSURE_SHORT:
@@ -62,11 +84,28 @@ class Judge:
         form = ASKS if wording.asks(transcript.text) else TELLS
         if form == TELLS and len(spoken) < SHORT:
             return TELLS  # a word or two outside all lists, perhaps a misheard sound: nothing to go by
-        return (form + self.head(transcript)) / 2
+        return (form + self.head(transcript, "speaking")) / 2
 
-    def head(self, transcript: Transcript) -> float:
-        """The opinion of the trained head alone."""
-        return float(1 / (1 + np.exp(-(features(transcript) @ self._weights + self._bias))))
+    def _in_silence(self, transcript: Transcript, spoken: list[str], *, open_question: bool) -> float:
+        """In a silent conversation of two most of what is said is meant for the assistant."""
+        if wording.is_backchannel(spoken):
+            return ANSWER if open_question else BACKCHANNEL
+        if wording.is_short_query(spoken):
+            return SHORT_QUERY
+        head = self.head(transcript, "silence")
+        if wording.asks(transcript.text) or (open_question and len(spoken) <= ANSWER_WORDS):
+            return (ANSWER + head) / 2
+        return head
+
+    def head(self, transcript: Transcript, name: str) -> float:
+        """The opinion of a trained head alone: `speaking` or `silence`."""
+        weights = self._heads[name]
+        return float(1 / (1 + np.exp(-(features(transcript) @ weights[:-1] + weights[-1]))))
+
+
+def asks_user(last_words: str) -> bool:
+    """Whether the assistant's last sentence asks the user for something."""
+    return last_words.rstrip().endswith(("?", "？")) or REQUESTS.match(last_words.strip().lower()) is not None
 
 
 def features(transcript: Transcript) -> NDArray[np.float32]:

@@ -31,7 +31,7 @@ BACKCHANNEL_PHRASES = listed("""
     i see, i know, got it, i got it, of course, that's right, that is right, that's true, thank you,
     thank you very much, thank you so much, makes sense, that makes sense, makes sense to me, oh my god,
     my god, good point, fair enough, no way, you know, i understand, all right, not bad, very nice, very
-    good, oh dear, oh no, sounds good, that's good, that's great, that's nice, i think so, bless you,
+    good, oh dear, oh no, sounds good, yes yes, that's good, that's great, that's nice, i think so, bless you,
     damn it, go on, that's interesting, how interesting, how nice, you don't say, is that so
 """)
 """As above, in more words. "Go on" asks for nothing that is not being done."""
