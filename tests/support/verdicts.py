@@ -1,7 +1,7 @@
 """Labelled events with their context, `tests/data/verdicts.txt`: what was said into which situation, and to whom.
 
-The `check` part was written before the first rule and is not looked at while rules or weights are made. Its voices (flite's
-rms, espeak-ng) speak nothing in the `rules` part, whose voices are hibari and flite's slt and awb.
+The `check` part was written before the first rule and is not looked at while rules or weights are made. Its voices
+(flite's rms, espeak-ng) speak nothing in the `rules` part, whose voices are hibari and flite's slt and awb.
 """
 
 import subprocess
@@ -74,9 +74,10 @@ def _events() -> Iterator[Event]:
         kind, _, seconds = said_into.partition(" ")
         situation = Situation(kind, float(seconds or 0), assistant)  # type: ignore[arg-type]
         for text in texts.split("/"):
-            voices = VOICES[part]
-            yield Event(part, "zh" if more == "zh" else "en", situation, group, text.strip(), voices[number % len(voices)],
-                        LEVELS_DBFS[number % 3], number % 3 == 1)  # fmt: skip
+            voice = VOICES[part][number % len(VOICES[part])]
+            level, reverberant = LEVELS_DBFS[number % 3], number % 3 == 1
+            language = "zh" if more == "zh" else "en"
+            yield Event(part, language, situation, group, text.strip(), voice, level, reverberant)
             number += 1
 
 
