@@ -31,7 +31,7 @@ class TextPart(_Fields):
 
 class InputAudio(_Fields):
     data: str
-    """Base64 of a sound file: WAV, MP3, FLAC, Ogg."""
+    """Base64 of an audio file (WAV, MP3, FLAC, Ogg), also as a data URL."""
     format: str | None = None
     """Not looked at: the file says it itself."""
 
@@ -58,7 +58,14 @@ class VideoPart(_Fields):
     video_url: Url
 
 
-Part = Annotated[TextPart | InputAudioPart | ImagePart | VideoPart, Field(discriminator="type")]
+class AudioPart(_Fields):
+    """An addition of vLLM's."""
+
+    type: Literal["audio_url"]
+    audio_url: Url
+
+
+Part = Annotated[TextPart | InputAudioPart | AudioPart | ImagePart | VideoPart, Field(discriminator="type")]
 
 
 class SystemMessage(_Fields):
@@ -103,10 +110,10 @@ class ChatRequest(_Fields):
     @property
     def shows(self) -> bool:
         """Whether there is something to see in it."""
-        return any(not isinstance(part, TextPart | InputAudioPart) for part in self._parts)
+        return any(isinstance(part, ImagePart | VideoPart) for part in self._parts)
 
     @property
-    def _parts(self) -> list[TextPart | InputAudioPart | ImagePart | VideoPart]:
+    def _parts(self) -> list[TextPart | InputAudioPart | AudioPart | ImagePart | VideoPart]:
         return [part for message in self.messages if not isinstance(message.content, str) for part in message.content]
 
 
@@ -136,33 +143,38 @@ def check(request: ChatRequest) -> None:
             raise ClientError("unsupported_parameter", f"{name} is not supported here", param=name)
     if isinstance(request.stop, list) and len(request.stop) > 4:
         raise ClientError("invalid_value", "stop: at most four sequences", param="stop")
-    if "" in (request.stop or []) or request.stop == "":
+    if "" in _stops(request):
         raise ClientError("invalid_value", "stop: an empty sequence stops nothing", param="stop")
     if request.messages[-1].role != "user":
         raise ClientError("invalid_value", "the last message must be the user's", param="messages")
-    for number, message in enumerate(request.messages[1:], 1):
-        if isinstance(message, SystemMessage):
-            raise ClientError(
-                "invalid_value", "only the first message may be a system message", param=f"messages.{number}"
-            )
+
+
+def _stops(request: ChatRequest) -> list[str]:
+    return [request.stop] if isinstance(request.stop, str) else request.stop or []
 
 
 def read(request: ChatRequest) -> Chat:
     """With its media decoded once. Blocks. Errors: `ClientError`."""
     media = Media()
-    messages = tuple(_contribution(message, number, media) for number, message in enumerate(request.messages))
-    stop = [request.stop] if isinstance(request.stop, str) else request.stop or []
+    messages = [_message(message, number, media) for number, message in enumerate(request.messages)]
     sampling = Sampling(
         request.max_completion_tokens or request.max_tokens,
         request.temperature,
         request.top_p,
         request.seed,
-        tuple(stop),
+        tuple(_stops(request)),
     )
-    return Chat(messages, sampling)
+    return Chat(_system_first(messages), sampling)
 
 
-def _contribution(message: SystemMessage | UserMessage | AssistantMessage, number: int, media: Media) -> ChatMessage:
+def _system_first(messages: list[ChatMessage]) -> tuple[ChatMessage, ...]:
+    """All system messages as one at the beginning, the only place where every model's chat template takes one."""
+    system = [message.text for message in messages if message.role == "system"]
+    others = [message for message in messages if message.role != "system"]
+    return (ChatMessage("system", ("\n\n".join(system),)), *others) if system else tuple(others)
+
+
+def _message(message: SystemMessage | UserMessage | AssistantMessage, number: int, media: Media) -> ChatMessage:
     role: Literal["system", "user", "assistant"] = "system" if message.role == "developer" else message.role
     if isinstance(message.content, str):
         return ChatMessage(role, (message.content,))
@@ -176,6 +188,8 @@ def _part(part: Part, where: str, media: Media) -> str | ChatAudio | ChatImage |
             return part.text
         case InputAudioPart():
             return media.sound(part.input_audio.data, where)
+        case AudioPart():
+            return media.sound(part.audio_url.url, where)
         case ImagePart():
             return media.picture(part.image_url.url, where)
         case VideoPart():

@@ -36,7 +36,11 @@ class Media:
 
     def sound(self, data: str, param: str) -> ChatAudio:
         """Of base64. Errors: `ClientError`, here and below."""
-        encoded = self._bytes(data, "invalid_audio", param)
+        if data.startswith(("http:", "https:")):
+            raise ClientError(
+                "invalid_audio", "this must be base64 or a data URL; the server fetches nothing", param=param
+            )
+        encoded = self._bytes(data.partition(",")[2] if data.startswith("data:") else data, "invalid_audio", param)
         try:
             samples, rate = decoded(encoded)
             return ChatAudio(AudioFeatures.samples(samples, rate))
@@ -47,28 +51,32 @@ class Media:
 
     def picture(self, url: str, param: str) -> ChatImage:
         try:
-            image = open_image(self._data(url, "image/", "invalid_image", param))
+            kind, data = self._data(url, "image/", "invalid_image", param)
+            image = open_image(data)
         except UnusableImage as no:
             raise ClientError("invalid_image", str(no), param=param) from no
         self._pixels += image.width * image.height
         if self._pixels > MAX_PIXELS:
             message = f"the pictures of a request may have {MAX_PIXELS / 1e6:.0f} megapixels together"
             raise ClientError("invalid_image", message, param=param)
-        return ChatImage(url)
+        return ChatImage(data_url(kind, data))
 
     def film(self, url: str, param: str) -> ChatVideo:
         try:
-            video.sample(self._data(url, "video/", "invalid_video", param), video.basic, mirrored=False)
+            kind, data = self._data(url, "video/", "invalid_video", param)
+            video.sample(data, video.basic, mirrored=False)
         except video.UnusableVideo as no:
             raise ClientError("invalid_video", str(no), param=param) from no
-        return ChatVideo(url)
+        return ChatVideo(data_url(kind, data))
 
-    def _data(self, url: str, kind: str, code: str, param: str) -> bytes:
+    def _data(self, url: str, kind: str, code: str, param: str) -> tuple[str, bytes]:
+        """The media type and the bytes of a data URL (RFC 2397)."""
         head, _, data = url.partition(",")
-        if not re.fullmatch(rf"data:{kind}[\w.+-]+;base64", head):  # vLLM takes no other parameters
+        found = re.fullmatch(rf"data:({kind}[\w.+-]+)(;[^;,]+)*;base64", head, re.IGNORECASE)
+        if not found:
             message = f"this must be a data URL of {kind}* in base64; the server fetches nothing"
             raise ClientError(code, message, param=param)
-        return self._bytes(data, code, param)
+        return found[1].lower(), self._bytes(data, code, param)
 
     def _bytes(self, data: str, code: str, param: str) -> bytes:
         self._count += 1
@@ -76,9 +84,23 @@ class Media:
             message = f"a request may have {MOST_MEDIA} pictures, films and sounds"
             raise ClientError("too_many_media", message, param=param)
         try:
-            return base64.b64decode(data, validate=True)
+            return unbase64(data)
         except ValueError as no:
             raise ClientError(code, "this is not base64", param=param) from no
+
+
+def data_url(kind: str, data: bytes) -> str:
+    """As vLLM reads it: without parameters, in standard base64."""
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def unbase64(data: str) -> bytes:
+    """Base64 as clients write it: with line breaks, URL-safe, without padding (RFC 4648, sections 3.2 and 5).
+
+    Errors: `ValueError`.
+    """
+    compact = "".join(data.split()).translate(str.maketrans("-_", "+/")).rstrip("=")
+    return base64.b64decode(compact + "=" * (-len(compact) % 4), validate=True)
 
 
 def decoded(encoded: bytes) -> tuple[Samples, int]:
