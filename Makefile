@@ -38,7 +38,7 @@ stock: .venv-stock/installed  ## the tests with clients made for OpenAI: its Age
 
 # In an environment of their own as well: 700 MB, and neither the default nor its tests need them.
 chinese: .venv-chinese/installed  ## a Chinese answer, spoken by Kokoro and heard by Whisper
-	@VITA_DUPLEX_VOICE__KOKORO__FOLDER=.venv-chinese/kokoro .venv-chinese/bin/python -m pytest -s -k "chinese or whisper or kokoro" \
+	@VITA_DUPLEX_TTS__KOKORO__FOLDER=.venv-chinese/kokoro .venv-chinese/bin/python -m pytest -s -k "chinese or whisper or kokoro" \
 	    tests/asr tests/tts/voices $(ARGS)
 
 .venv-chinese/installed: pyproject.toml tools/make_kokoro.py

@@ -28,6 +28,16 @@ PREFIX = "VITA_DUPLEX_"
 """Environment: `VITA_DUPLEX_SERVER__PORT=9000` sets `server.port`."""
 
 
+RENAMED = {
+    "ears": "asr",
+    "voice": "tts",
+    "speech": "tts",
+    "endpoint": "vad.endpoint",
+    "vad.echo_guard": "vad.echo.guard",
+}
+"""Settings and sections that had other names."""
+
+
 def default_cache() -> Path:
     """`vita-duplex` in the user's cache folder (XDG Base Directory specification)."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vita-duplex"
@@ -120,7 +130,7 @@ class EngineConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["text", "vita", "remote", "scripted"] = "text"
-    """`text`: ears with text, a judge and a text model on vLLM · `vita`: a VITA checkpoint on vLLM, which hears and
+    """`text`: ASR, a judge and a text model on vLLM · `vita`: a VITA checkpoint on vLLM, which hears and
     judges itself · `remote`: the same on vLLM servers of other nodes · `scripted`: no model."""
     instances: int = Field(1, ge=1, le=8)
     """Engines; `remote` has one per address. With one, both slots of every session sit on it."""
@@ -154,6 +164,16 @@ class EngineConfig(BaseModel):
         return self
 
 
+class EchoConfig(BaseModel):
+    """How the assistant's own voice is kept out of the microphone."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    guard: bool = False
+    """Take the assistant's own voice out of the microphone, unless a client asks otherwise. For clients without an echo
+    canceller; with headphones it takes speech away."""
+
+
 class VadConfig(BaseModel):
     """Who hears that somebody speaks."""
 
@@ -163,18 +183,14 @@ class VadConfig(BaseModel):
     amplify: bool = False
     """Make quiet speech louder for Silero, by up to 12 dB. Of speech at −40 dBFS it then finds 98 % and not 93 %; on
     the set of `make overlaps` one more interruption of 68 was judged wrongly."""
-    echo_guard: bool = False
-    """Take the assistant's own voice out of the microphone, unless a client wants it otherwise. For clients that do not
-    do it themselves; off, for where there is no echo it harms, as with headphones: of speech into a reply that the
-    microphone does not hear it left 79 % of the windows (it notices each clip, but words have holes), because it is
-    careful until it knows the echo. It takes 1.5 % of a core for each session while it speaks, and until a second
-    after: of 64 that all speak, a whole."""
+    endpoint: EndpointConfig = EndpointConfig()
+    echo: EchoConfig = EchoConfig()
     level_gate_db: float | None = Field(None, ge=3, le=40)
     """Speech into a reply counts when it gets as loud as the session's speaker less so many decibels, 10 for example:
     others in the room are further from the microphone. Learned from what was meant for us. Not with a microphone that
     makes everybody equally loud (automatic gain control). None: whoever speaks counts."""
     turn_end: Literal["smart-turn"] | None = None
-    """The end-of-turn model: used with `endpoint.hint`, and by clients that ask for `semantic_vad`. Takes 0.15 s of one
+    """The end-of-turn model: used with `vad.endpoint.hint`, and by clients that ask for `semantic_vad`. Takes 0.15 s of one
     core in each pause."""
 
 
@@ -194,10 +210,8 @@ class AsrConfig(BaseModel):
 VoiceKind = Literal["hibari", "kokoro", "openai", "tencent", "command", "humming"]
 
 
-class VoiceConfig(BaseModel):
+class TtsConfig(SpeechConfig):
     """Who speaks."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: VoiceKind = "hibari"
     fallback: VoiceKind | None = None
@@ -237,21 +251,19 @@ class Config(BaseModel):
     """Further models on the same server, by the name that clients give in `?model=`; who gives none gets `engine`."""
     duplex: DuplexConfig = DuplexConfig()
     vad: VadConfig = VadConfig()
-    endpoint: EndpointConfig = EndpointConfig()
-    ears: AsrConfig = AsrConfig()
-    voice: VoiceConfig = VoiceConfig()
-    speech: SpeechConfig = SpeechConfig()
+    asr: AsrConfig = AsrConfig()
+    tts: TtsConfig = TtsConfig()
 
     @model_validator(mode="after")
     def _holds_last_long_enough(self) -> Self:
         """A hold that ends by itself must not end before the verdict about the longest utterance."""
-        hinted = self.endpoint.hint or self.vad.turn_end
-        silence_ms = max(self.endpoint.silence_ms, self.endpoint.patient_ms if hinted else 0)
+        hinted = self.vad.endpoint.hint or self.vad.turn_end
+        silence_ms = max(self.vad.endpoint.silence_ms, self.vad.endpoint.patient_ms if hinted else 0)
         wait_s = (silence_ms + self.duplex.verdict_deadline_ms) / 1000
-        needed = self.endpoint.max_utterance_s + wait_s
+        needed = self.vad.endpoint.max_utterance_s + wait_s
         if self.duplex.hold_limit_s < needed:
             raise ValueError(
-                f"duplex.hold_limit_s must be at least {needed:g}: endpoint.max_utterance_s, endpoint.silence_ms and "
+                f"duplex.hold_limit_s must be at least {needed:g}: vad.endpoint.max_utterance_s, vad.endpoint.silence_ms and "
                 "duplex.verdict_deadline_ms together"
             )
         return self
@@ -264,7 +276,7 @@ class Config(BaseModel):
 
     @property
     def reads_only(self) -> bool:
-        """Whether there is a model that needs ears with text."""
+        """Whether there is a model that needs ASR."""
         return any(engine.kind == "text" for engine in (self.engine, *self.models.values()))
 
     @property
@@ -375,7 +387,9 @@ def _sections(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _unknown(key: str, model: type[BaseModel], path: str) -> str:
-    for name, field in Config.model_fields.items():
+    if new := RENAMED.get(path + key):
+        return f"{path}{key} is no setting; did you mean {new}?"
+    for name, field in (*Config.model_fields.items(), *((f"vad.{k}", f) for k, f in VadConfig.model_fields.items())):
         if any(key in section.model_fields for section in _sections(field.annotation)):
             return f"{path}{key} is no setting; did you mean {name}.{key}?"
     near = difflib.get_close_matches(key, model.model_fields, 1, 0.5)

@@ -37,11 +37,11 @@ def plain(text: str) -> str:
 async def test_a_chinese_answer_is_understood_by_other_ears() -> None:
     pytest.importorskip("ctranslate2", reason="the extra `whisper` is not installed: make chinese")
     pytest.importorskip("misaki", reason="the extra `kokoro` is not installed: make chinese")
-    config = load_config(None, os.environ, ["voice.kind=kokoro"])
+    config = load_config(None, os.environ, ["tts.kind=kokoro"])
     if not voices.kokoro.voices(voices.kokoro_folder(config)):
         pytest.skip("no Kokoro prepared by tools/make_kokoro.py: make chinese")
     by_name, _ = voices.load_voices(config)
-    voice = by_name[config.voice.name]
+    voice = by_name[config.tts.name]
     ears = load_asr(AsrConfig(kind="whisper"), needed=False)
     assert ears is not None
     sentences = Sentences()

@@ -59,7 +59,7 @@ class SlowEars:
 async def talking(ears: Asr, *replies: ScriptedReply, **config: object) -> AsyncIterator[Socket]:
     server = scripted_server(*replies, **config)
     assert server.parts is not None
-    server.parts = replace(server.parts, ears=ears)
+    server.parts = replace(server.parts, asr=ears)
     async with connected(server) as socket:
         yield socket
         check_types(socket)
@@ -105,7 +105,7 @@ def test_a_failure_is_told_and_the_next_words_come() -> None:
         async with talking(ears, HEARING) as socket:
             await socket.speak()
             failed = await socket.until(FAILED)
-            assert (failed["item_id"], failed["error"]["code"]) == ("item_user_1", "ears_failed")
+            assert (failed["item_id"], failed["error"]["code"]) == ("item_user_1", "asr_failed")
             await socket.until("response.done")
             ears.fails = False
             await socket.speak()
@@ -139,7 +139,7 @@ def test_the_language_is_a_hint_for_the_ears_and_for_the_model() -> None:
         ears = SlowEars(0.1)
         server = scripted_server(HEARING)
         assert server.parts is not None
-        server.parts = replace(server.parts, ears=ears)
+        server.parts = replace(server.parts, asr=ears)
         async with connected(server) as socket:
             socket.put(update(audio={"input": {"transcription": {"model": "whisper-1", "language": "zh_CN"}}}))
             updated = await socket.until("session.updated")

@@ -328,7 +328,7 @@ def test_a_voice_that_fails_leaves_the_text() -> None:
     class Hoarse(HummingVoice):
         async def synthesise(self, text: str) -> AsyncGenerator[Samples]:
             if "Six" in text:
-                raise PartFailed("voice", "hoarse")
+                raise PartFailed("tts", "hoarse")
             async for samples in super().synthesise(text):
                 yield samples
 
@@ -338,7 +338,7 @@ def test_a_voice_that_fails_leaves_the_text() -> None:
             await talk.silent_until(TurnEnded)
             assert talk.endings() == [(1, "completed", None)]
             assert talk.text(1) == ["One two three four five.", "Six seven eight nine ten."]
-            assert talk.all(PartTrouble) == [PartTrouble("voice", "hoarse")]
+            assert talk.all(PartTrouble) == [PartTrouble("tts", "hoarse")]
 
     run(script())
 
@@ -361,7 +361,7 @@ class Failing(HummingVoice):
         else:
             if self._begun:
                 yield np.ones(2400, np.float32)
-            raise PartFailed("voice", "hoarse")
+            raise PartFailed("tts", "hoarse")
 
 
 SENTENCES = ("One two three four five.", "Six seven eight nine ten.", "And that is the end of it all.")

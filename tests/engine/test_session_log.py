@@ -289,7 +289,7 @@ def test_a_folder_that_cannot_be_made_is_said_at_the_start(tmp_path: Path) -> No
 
 def test_a_server_logs_its_sessions_where_it_is_told_to_and_nothing_otherwise(tmp_path: Path) -> None:
     folder = tmp_path / "logs"
-    scripted = {"engine": {"kind": "scripted"}, "vad": {"kind": "level"}, "voice": {"kind": "humming"}}
+    scripted = {"engine": {"kind": "scripted"}, "vad": {"kind": "level"}, "tts": {"kind": "humming"}}
     for logged in (False, True):
         server = scripted_server(QUERY, NOISE)
         settings = {**scripted, "server": {"session_logs": str(folder)} if logged else {}}

@@ -40,11 +40,11 @@ def test_without_anything_the_defaults_hold(tmp_path: Path) -> None:
 
 def test_the_defaults_are_those_of_the_design() -> None:
     config = Config()
-    duplex, endpoint = config.duplex, config.endpoint
+    duplex, endpoint = config.duplex, config.vad.endpoint
     assert (duplex.barge_in, duplex.verdict_threshold, duplex.verdict_deadline_ms) == ("hold", 0.5, 1500)
     assert (endpoint.hold_after_ms, endpoint.early_ms, endpoint.max_utterance_s) == (128, 200, 30)
     assert (endpoint.pre_roll_ms, endpoint.min_speech_ms, endpoint.silence_ms) == (300, 96, 500)
-    assert config.speech.lead_ms == 200
+    assert config.tts.lead_ms == 200
 
 
 def test_the_environment_wins_over_the_file_and_flags_win_over_both(tmp_path: Path) -> None:
@@ -101,10 +101,15 @@ def test_a_wrong_word_is_refused_with_the_right_ones(tmp_path: Path) -> None:
             "engine: {scripted: [{p1: 1}, {transcrpt: x}]}",
             "engine.scripted.transcrpt is no setting; did you mean engine.scripted.transcript?",
         ),
-        ("lead_ms: 100", "lead_ms is no setting; did you mean speech.lead_ms?"),
-        ("vad: {silence_ms: 1}", "vad.silence_ms is no setting; did you mean endpoint.silence_ms?"),
-        ("vad: {zzz: 1}", "vad.zzz is no setting; known here: kind, amplify, echo_guard, level_gate_db, turn_end"),
-        ("vad: {1: 1}", "vad.1 is no setting; known here: kind, amplify, echo_guard, level_gate_db, turn_end"),
+        ("lead_ms: 100", "lead_ms is no setting; did you mean tts.lead_ms?"),
+        ("vad: {silence_ms: 1}", "vad.silence_ms is no setting; did you mean vad.endpoint.silence_ms?"),
+        ("ears: {kind: whisper}", "ears is no setting; did you mean asr?"),
+        ("voice: {kind: humming}", "voice is no setting; did you mean tts?"),
+        ("speech: {lead_ms: 200}", "speech is no setting; did you mean tts?"),
+        ("endpoint: {hint: true}", "endpoint is no setting; did you mean vad.endpoint?"),
+        ("vad: {echo_guard: true}", "vad.echo_guard is no setting; did you mean vad.echo.guard?"),
+        ("vad: {zzz: 1}", "vad.zzz is no setting; known here: kind, amplify, endpoint, echo, level_gate_db, turn_end"),
+        ("vad: {1: 1}", "vad.1 is no setting; known here: kind, amplify, endpoint, echo, level_gate_db, turn_end"),
     ],
 )
 def test_an_unknown_key_names_the_known_one(tmp_path: Path, text: str, message: str) -> None:
@@ -128,9 +133,9 @@ def test_an_unknown_key_from_elsewhere_is_named_as_well(tmp_path: Path) -> None:
         ("server: {port: [1]}", "server.port: "),
         ("server: 5", "server: "),
         ("server: [port]", "server: "),
-        ("endpoint: {threshold: 2}", "endpoint.threshold: "),
-        ("endpoint: {threshold: .nan}", "endpoint.threshold: "),
-        ("endpoint: {max_utterance_s: .inf}", "endpoint.max_utterance_s: "),
+        ("vad: {endpoint: {threshold: 2}}", "vad.endpoint.threshold: "),
+        ("vad: {endpoint: {threshold: .nan}}", "vad.endpoint.threshold: "),
+        ("vad: {endpoint: {max_utterance_s: .inf}}", "vad.endpoint.max_utterance_s: "),
         ("duplex: {hold_limit_s: .inf}", "duplex.hold_limit_s: "),
         ("engine: {scripted: {p1: 1}}", "engine.scripted: "),
         ("engine: {scripted: []}", "engine.scripted: "),
@@ -147,10 +152,10 @@ def test_a_wrong_value_says_where_and_what(tmp_path: Path, text: str, where: str
 
 
 def test_a_hold_may_not_end_before_the_verdict_about_the_longest_utterance(tmp_path: Path) -> None:
-    message = refused(tmp_path, "endpoint: {max_utterance_s: 60}")
-    assert message.startswith("duplex.hold_limit_s must be at least 62: endpoint.max_utterance_s, ")
+    message = refused(tmp_path, "vad: {endpoint: {max_utterance_s: 60}}")
+    assert message.startswith("duplex.hold_limit_s must be at least 62: vad.endpoint.max_utterance_s, ")
     assert refused(tmp_path, "", {}, "duplex.verdict_deadline_ms=15000").startswith("duplex.hold_limit_s must be")
-    config = load_config(None, {}, ["endpoint.max_utterance_s=60", "duplex.hold_limit_s=62"])
+    config = load_config(None, {}, ["vad.endpoint.max_utterance_s=60", "duplex.hold_limit_s=62"])
     assert config.duplex.hold_limit_s == 62
 
 

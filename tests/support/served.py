@@ -31,7 +31,7 @@ TINY_VITA = [
     "duplex.stall_limit_s=20",
     "duplex.verdict_deadline_ms=6000",  # two engines and everything else share two cores here
     "vad.kind=level",
-    "voice.kind=humming",
+    "tts.kind=humming",
 ]
 """Settings that put two engines of the tiny checkpoint in the place of `configs/vita-4gpu.yaml`'s."""
 

@@ -47,7 +47,7 @@ class CountingVoice:
             for number in range(-(-left // self.part)):
                 await asyncio.sleep(self.part_s)
                 if number == fails_at:
-                    raise PartFailed("voice", "scripted to fail")
+                    raise PartFailed("tts", "scripted to fail")
                 count = min(self.part, left)
                 self.made, left = self.made + count, left - count
                 yield np.arange(self.made - count, self.made, dtype=np.float32)

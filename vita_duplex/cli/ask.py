@@ -59,8 +59,8 @@ def run(arguments: argparse.Namespace, config: Config, progress: Progress) -> in
         raise AskError(f"{config.model_name} sees nothing: pictures and films want a VITA checkpoint (--model DIR)")
     query = Query((), (listen(arguments.text, arguments.audio),), frames=frames)
     try:
-        ears = load_asr(config.ears, needed=True) if engine.kind == "text" else None
-        [instance] = instances(engine, ["a"], ears, progress, engines=1)
+        asr = load_asr(config.asr, needed=True) if engine.kind == "text" else None
+        [instance] = instances(engine, ["a"], asr, progress, engines=1)
         try:
             asyncio.run(ask(instance, query, config.duplex.verdict_threshold))
         finally:

@@ -88,8 +88,8 @@ def run(arguments: argparse.Namespace, config: Config, progress: Progress) -> in
     first = config.engine.remote.model_copy(update={"urls": config.engine.remote.urls[:1]})
     engine = config.engine.model_copy(update={"instances": 1, "remote": first})
     try:
-        ears = load_asr(config.ears, needed=True) if engine.kind == "text" else None
-        [instance] = instances(engine, ["a"], ears, progress, engines=1)
+        asr = load_asr(config.asr, needed=True) if engine.kind == "text" else None
+        [instance] = instances(engine, ["a"], asr, progress, engines=1)
         try:
             judged = asyncio.run(judge(instance, clips))
         finally:

@@ -32,7 +32,7 @@ def run(config: Config) -> int:
         ("vllm", _vllm(config)),
         ("vad", _vad(config)),
         ("asr", _asr(config)),
-        ("voice", _voice(config)),
+        ("tts", _tts(config)),
         ("model", _model(config)),
         ("port", _port(config)),
     ]
@@ -86,17 +86,17 @@ def _vad(config: Config) -> Finding:
 
 
 def _asr(config: Config) -> Finding:
-    if config.ears.kind is None and not config.reads_only:
+    if config.asr.kind is None and not config.reads_only:
         hears = config.engine.kind in ("vita", "remote")
         return True, "the model's own" if hears else "not needed by this configuration"
-    names = {"whisper": "whisper base", "openai": f"{config.ears.openai.model} at {config.ears.openai.url}"}
-    name = names.get(config.ears.kind or "", f"moonshine tiny-en {_version('moonshine-voice')}")
-    return _loads(lambda: load_asr(config.ears, needed=True), name)
+    names = {"whisper": "whisper base", "openai": f"{config.asr.openai.model} at {config.asr.openai.url}"}
+    name = names.get(config.asr.kind or "", f"moonshine tiny-en {_version('moonshine-voice')}")
+    return _loads(lambda: load_asr(config.asr, needed=True), name)
 
 
-def _voice(config: Config) -> Finding:
-    fallback = f", or else {config.voice.fallback}" if config.voice.fallback else ""
-    return _loads(lambda: load_voices(config), f"{config.voice.kind}{fallback} (`vita-duplex voices` lists all)")
+def _tts(config: Config) -> Finding:
+    fallback = f", or else {config.tts.fallback}" if config.tts.fallback else ""
+    return _loads(lambda: load_voices(config), f"{config.tts.kind}{fallback} (`vita-duplex voices` lists all)")
 
 
 def _model(config: Config) -> Finding:

@@ -512,7 +512,7 @@ class Session:
             if self.duplex.floor is None or self.duplex.floor.turn != number:
                 return  # from an interrupted reply
             if chunk.error:
-                self._client.tell(PartTrouble("voice", chunk.error))
+                self._client.tell(PartTrouble("tts", chunk.error))
             if len(chunk.samples) and turn.record.first_audio_sent is None:
                 turn.record.first_audio_sent = self._clock()
             turn.ledger.add(chunk.text, len(chunk.samples), chunk.piece_samples)

@@ -63,8 +63,8 @@ class Parts:
     turn_judge: EndOfTurn | None = None
     echo_executor: Executor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="echo guard"))
     """Where echo is taken out of the microphones of sessions that want it. Its thread begins with the first one."""
-    ears: Asr | None = None
-    """They find the words for clients where a model has none; None: nobody does."""
+    asr: Asr | None = None
+    """It finds the words for clients where a model has none; None: nobody does."""
     further_voices: Mapping[str, Synthesiser] = field(default_factory=dict)
     """Those beside `voice`, by name, all of its rate."""
 
@@ -81,9 +81,9 @@ class Parts:
         return model if model in self.pools else (None if model and self.further else self.config.model_name)
 
     def listener(self, numbers: Iterator[int], *, client_pauses: bool) -> MicrophoneListener:
-        guard = self.echo_guard(client_pauses=client_pauses) if self.config.vad.echo_guard else None
+        guard = self.echo_guard(client_pauses=client_pauses) if self.config.vad.echo.guard else None
         gate = LevelGate(self.config.vad.level_gate_db) if self.config.vad.level_gate_db is not None else None
-        return MicrophoneListener(self.detector, self.config.endpoint, numbers, self.turn_judge, guard, gate)
+        return MicrophoneListener(self.detector, self.config.vad.endpoint, numbers, self.turn_judge, guard, gate)
 
     def echo_guard(self, *, client_pauses: bool) -> EchoGuard:
         """Errors: `PartFailed` if the canceller is missing."""
@@ -91,7 +91,7 @@ class Parts:
 
     @property
     def voice_names(self) -> VoiceNames:
-        return VoiceNames(self.config.voice.name, tuple(self.further_voices))
+        return VoiceNames(self.config.tts.name, tuple(self.further_voices))
 
     def voice_of(self, name: str | None) -> Synthesiser:
         """One of `voice_names`; None: the default."""
@@ -101,7 +101,7 @@ class Parts:
         """`voice` is one of `voice_names`; None: the default."""
         return PacedSpeech(
             self.voice_of(voice),
-            self.config.speech,
+            self.config.tts,
             client_pauses=client_pauses,
             seats=self.seats,
             normalise=self.normaliser,
@@ -113,7 +113,7 @@ class Parts:
         return [instance for pool in self.pools.values() for instance in pool.instances]
 
     async def warm(self) -> None:
-        if self.config.voice.kind != "humming":  # which has no words
+        if self.config.tts.kind != "humming":  # which has no words
             await self.normaliser.warm()
         for pool in self.pools.values():
             await pool.warm()
@@ -137,23 +137,23 @@ class Parts:
 
 def load_parts(config: Config, progress: Progress) -> Parts:
     """Load everything; blocks for as long as the models take. Errors: `PartFailed`."""
-    progress(0.0, "loading the ears")
+    progress(0.0, "loading vad")
     session_logs = SessionLogs(config.server.session_logs) if config.server.session_logs else None
     vad = LevelVad() if config.vad.kind == "level" else Silero(amplify=config.vad.amplify)
     turn_judge = EndOfTurn(SmartTurn(), ThreadPoolExecutor(1, "end of turn")) if config.vad.turn_end else None
-    if config.vad.echo_guard:
+    if config.vad.echo.guard:
         Canceller()  # told now if its package is missing
-    progress(0.05, "loading the voice")
+    progress(0.05, "loading tts")
     voices, seats = load_voices(config)
-    voice = voices.pop(config.voice.name)
-    ears = load_asr(config.ears, needed=config.reads_only)
-    pool, *others = _pools(config, ears, _part(progress, 0.1, 0.85))
+    voice = voices.pop(config.tts.name)
+    asr = load_asr(config.asr, needed=config.reads_only)
+    pool, *others = _pools(config, asr, _part(progress, 0.1, 0.85))
     progress(0.95, "warming up")
     detector = Detector(vad, ThreadPoolExecutor(1, thread_name_prefix="vad"))
     further = dict(zip(config.models, others, strict=True))
     normaliser = Normaliser(ThreadPoolExecutor(1, thread_name_prefix="normaliser"))
-    if config.ears.kind is None:
-        ears = None  # they are the text models' alone
+    if config.asr.kind is None:
+        asr = None  # it is the text models' alone
     return Parts(
         config,
         pool,
@@ -164,7 +164,7 @@ def load_parts(config: Config, progress: Progress) -> Parts:
         further,
         session_logs,
         turn_judge,
-        ears=ears,
+        asr=asr,
         further_voices=voices,
     )
 
@@ -189,7 +189,7 @@ def settings_of(folder: Path) -> dict[str, Any] | None:
     return settings if isinstance(settings, dict) else None
 
 
-def _pools(config: Config, ears: Asr | None, progress: Progress) -> list[Pool]:
+def _pools(config: Config, asr: Asr | None, progress: Progress) -> list[Pool]:
     """The instances of each model; if one does not start, those before it are stopped. Errors: `PartFailed`."""
     models = {"": config.engine, **config.models}
     engines = sum(engine.count for engine in models.values())
@@ -199,7 +199,7 @@ def _pools(config: Config, ears: Asr | None, progress: Progress) -> list[Pool]:
         names = [f"{model} {chr(ord('a') + place)}".lstrip() for place in range(engine.count)]
         part = _part(progress, number / len(models), 1 / len(models))
         try:
-            pools.append(Pool(instances(engine, names, ears, part, engines=engines, first_gpu=gpus)))
+            pools.append(Pool(instances(engine, names, asr, part, engines=engines, first_gpu=gpus)))
         except PartFailed:
             for pool in pools:
                 pool.close()
@@ -209,7 +209,7 @@ def _pools(config: Config, ears: Asr | None, progress: Progress) -> list[Pool]:
 
 
 def instances(
-    engine: EngineConfig, names: Sequence[str], ears: Asr | None, progress: Progress, *, engines: int,
+    engine: EngineConfig, names: Sequence[str], asr: Asr | None, progress: Progress, *, engines: int,
     first_gpu: int = 0,
 ) -> list[Instance]:  # fmt: skip
     """As the settings of one model have them. `engines`: how many share this machine; `first_gpu`: how many GPUs
@@ -223,12 +223,12 @@ def instances(
             addressed = zip(names, engine.remote.urls, strict=True)
             return [RemoteInstance(name, address, engine.remote) for name, address in addressed]
         case "text":
-            assert ears is not None
-            return cascades(engine, names, ears, progress, engines=engines)
+            assert asr is not None
+            return cascades(engine, names, asr, progress, engines=engines)
 
 
 def cascades(
-    config: EngineConfig, names: Sequence[str], ears: Asr, progress: Progress, *, engines: int
+    config: EngineConfig, names: Sequence[str], asr: Asr, progress: Progress, *, engines: int
 ) -> list[Instance]:
     """`engines`: how many share this machine. Errors: `PartFailed`."""
     judge = Judge()
@@ -239,7 +239,7 @@ def cascades(
     )
 
     def load(place: int, progress: Progress) -> Instance:
-        return Cascade(names[place], ears, judge, VllmText.load(text, progress))
+        return Cascade(names[place], asr, judge, VllmText.load(text, progress))
 
     return _one_by_one(len(names), load, _part(progress, 0.3, 0.7))
 
@@ -279,7 +279,7 @@ def _one_by_one(count: int, load: Callable[[int, Progress], Instance], progress:
 
 
 def _engine_threads(engines: int) -> int:
-    """CPU threads per engine, so that one core is left to the ears, the voice and the sockets.
+    """CPU threads per engine, so that one core is left to VAD, ASR, TTS and the sockets.
 
     Threads wait for each other several hundred times per token. On two cores with other work on one of
     them, two threads were measured at 1 to 6 tokens/s, one thread at 7 to 14.

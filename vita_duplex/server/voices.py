@@ -35,17 +35,17 @@ LOCAL: frozenset[VoiceKind] = frozenset({"hibari", "kokoro", "command"})
 def load_voices(config: Config) -> tuple[dict[str, Synthesiser], Seats | None]:
     """The voices to choose from, by name, and their seats if they are on this machine. They share a model or a
     connection, and the fallback. Blocks for seconds. Errors: `PartFailed`."""
-    executor = ThreadPoolExecutor(config.voice.at_once, thread_name_prefix="voice")
-    voices = _load(config, config.voice.kind, executor)
-    if config.voice.fallback:
-        fallback = _one(config, config.voice.fallback, executor)
+    executor = ThreadPoolExecutor(config.tts.at_once, thread_name_prefix="voice")
+    voices = _load(config, config.tts.kind, executor)
+    if config.tts.fallback:
+        fallback = _one(config, config.tts.fallback, executor)
         voices = {name: WithFallback(voice, fallback) for name, voice in voices.items()}
-    return voices, Seats(config.voice.at_once) if config.voice.kind in LOCAL else None
+    return voices, Seats(config.tts.at_once) if config.tts.kind in LOCAL else None
 
 
 def _load(config: Config, kind: VoiceKind, executor: Executor) -> dict[str, Synthesiser]:
     """By name; that of the settings first."""
-    voice = config.voice
+    voice = config.tts
     match kind:
         case "hibari":
             return {"hibari": HibariVoice(executor)}
@@ -70,7 +70,7 @@ def _one(config: Config, kind: VoiceKind, executor: Executor) -> Synthesiser:
 
 
 def kokoro_folder(config: Config) -> Path:
-    return config.voice.kokoro.folder or config.engine.cache / "kokoro"
+    return config.tts.kokoro.folder or config.engine.cache / "kokoro"
 
 
 def run(config: Config, *, measure: bool) -> int:
@@ -78,9 +78,9 @@ def run(config: Config, *, measure: bool) -> int:
     if measure:
         return _measure(config)
     for kind, about in ABOUT.items():
-        chosen = "*" if kind == config.voice.kind else "+" if kind == config.voice.fallback else " "
+        chosen = "*" if kind == config.tts.kind else "+" if kind == config.tts.fallback else " "
         print(f"{chosen} {kind:<8} {about}: {_state(config, kind)}")
-    print("* speaks, + is the fallback; choose with --set voice.kind=… and voice.fallback=…")
+    print("* speaks, + is the fallback; choose with --set tts.kind=… and tts.fallback=…")
     return 0
 
 
@@ -91,7 +91,7 @@ REPLY = "The old lighthouse stands on the northern coast. Nobody has lived in it
 def _measure(config: Config) -> int:
     """Print the time to first audio of first clauses, median of five, and the real-time factor of a longer reply."""
     try:
-        voice = load_voices(config)[0][config.voice.name]
+        voice = load_voices(config)[0][config.tts.name]
     except PartFailed as failure:
         print(failure)
         return 1
@@ -120,7 +120,7 @@ async def _timed(voice: Synthesiser, text: str) -> tuple[float, float, float]:
 
 def _state(config: Config, kind: VoiceKind) -> str:
     """Whether a voice could be used, without loading it; and who speaks."""
-    voice = config.voice
+    voice = config.tts
     match kind:
         case "hibari":
             return "ready" if find_spec("hibari") else "hibari-tts is not installed"
@@ -142,12 +142,12 @@ def _state(config: Config, kind: VoiceKind) -> str:
             return (
                 f"voice {', '.join(map(str, dict.fromkeys((voice.tencent.voice_type, *voice.tencent.voices))))}"
                 if voice.tencent.secret_id
-                else "set voice.tencent.secret_id and secret_key"
+                else "set tts.tencent.secret_id and secret_key"
             )
         case "command":
             program = voice.command.program
             if not program:
-                return "set voice.command.program"
+                return "set tts.command.program"
             return " ".join(program) if shutil.which(program[0]) else f"{program[0]} is not installed"
         case "humming":
             return f"ready ({', '.join(PITCHES_HZ)})"

@@ -33,7 +33,7 @@ SETTINGS = [
     "duplex.first_limit_s=20",
     "duplex.stall_limit_s=20",
     "vad.kind=level",
-    "voice.kind=humming",
+    "tts.kind=humming",
 ]
 QUESTION = "a b c d"
 """Answered by the babble of a single engine with 3,661 characters, in five seconds on one idle core."""

@@ -394,7 +394,7 @@ async def test_a_wrong_key_is_told(server: VllmServer) -> None:
 def test_the_gateway_talks_over_two_addresses(server: VllmServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VITA_DUPLEX_ENGINE__REMOTE__API_KEY", "sesame")
     monkeypatch.setenv("VITA_DUPLEX_ENGINE__REMOTE__URLS", f"[{server.address}, {server.address}]")
-    settings = ("engine.remote.max_tokens=100", "duplex.verdict_threshold=0", "vad.kind=level", "voice.kind=humming")
+    settings = ("engine.remote.max_tokens=100", "duplex.verdict_threshold=0", "vad.kind=level", "tts.kind=humming")
     question, second = (read_recording(ROOT / "tests" / "data" / f"{name}.flac") for name in ("goforward", "something"))
     with served("vita-remote", *(word for setting in settings for word in ("--set", setting))) as port:
         url = f"ws://127.0.0.1:{port}/v1/realtime"

@@ -37,7 +37,7 @@ STATES = [3, 4, 5]
 def client(request: pytest.FixtureRequest) -> Iterator[OpenAI]:
     if request.param == "remote":
         with vllm_server() as remote:
-            settings = (f"engine.remote.urls=[{remote.address}]", "vad.kind=level", "voice.kind=humming")
+            settings = (f"engine.remote.urls=[{remote.address}]", "vad.kind=level", "tts.kind=humming")
             with served("vita-remote", *flags(*settings)) as port:
                 yield opened(port)
     else:

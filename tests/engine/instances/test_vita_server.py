@@ -27,7 +27,7 @@ SETTINGS = [
     "duplex.stall_limit_s=20",
     "duplex.verdict_deadline_ms=10000",  # two engines and everything else share two cores here
     "vad.kind=level",
-    "voice.kind=humming",
+    "tts.kind=humming",
 ]
 
 

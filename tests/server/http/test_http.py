@@ -245,7 +245,7 @@ def test_a_voice_that_fails_or_hangs_is_seen_and_so_is_its_recovery(monkeypatch:
         return lambda: monkeypatch.setattr(voice, "synthesise", synthesise)
 
     async def fail() -> None:
-        raise PartFailed("voice", "out of breath")
+        raise PartFailed("tts", "out of breath")
 
     async def hang() -> None:
         await asyncio.sleep(3600)
@@ -255,7 +255,7 @@ def test_a_voice_that_fails_or_hangs_is_seen_and_so_is_its_recovery(monkeypatch:
 
     def fall_back_on(second: Synthesiser) -> Callable[[], None]:
         async def synthesise(text: str) -> Any:
-            yield PartFailed("voice", "out of breath; another voice speaks")
+            yield PartFailed("tts", "out of breath; another voice speaks")
             async for piece in second.synthesise(text):
                 yield piece
 
@@ -263,7 +263,7 @@ def test_a_voice_that_fails_or_hangs_is_seen_and_so_is_its_recovery(monkeypatch:
 
     class Mute(HummingVoice):
         async def synthesise(self, text: str) -> Any:
-            raise PartFailed("voice", "it is lost")
+            raise PartFailed("tts", "it is lost")
             yield
 
     found = readiness(

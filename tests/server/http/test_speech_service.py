@@ -78,7 +78,7 @@ class BreakingVoice:
     async def synthesise(self, text: str) -> AsyncGenerator[Samples]:
         for _ in range(self.seconds):
             yield np.zeros(self.rate, np.float32)
-        raise PartFailed("voice", "it broke")
+        raise PartFailed("tts", "it broke")
 
 
 class EndlessVoice:
@@ -167,7 +167,7 @@ async def test_what_the_voice_cannot_do_is_refused_by_name(wishes: Any, param: s
 
 
 async def test_the_voices_are_listed_and_the_one_asked_for_speaks() -> None:
-    server = scripted_server(voice={"kind": "humming"})
+    server = scripted_server(tts={"kind": "humming"})
     assert server.parts is not None
     server.parts = replace(server.parts, further_voices={"low": ToneVoice()})
     async with client(server) as asked:

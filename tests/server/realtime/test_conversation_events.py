@@ -213,7 +213,7 @@ def own(socket: Socket) -> Json | None:
 
 def test_own_settings_are_shown_to_those_who_ask_for_them_and_to_nobody_else() -> None:
     async def script() -> None:
-        server = scripted_server(SHORT, duplex={"verdict_threshold": 0.4}, vad={"echo_guard": True})
+        server = scripted_server(SHORT, duplex={"verdict_threshold": 0.4}, vad={"echo": {"guard": True}})
         async with connected(server) as socket, connected(server, "") as stock:
             await socket.until("session.created")
             assert own(socket) == {"barge_in": "hold", "verdict_threshold": 0.4, "echo_guard": True}
@@ -309,7 +309,7 @@ def test_a_guard_that_is_not_installed_is_refused_and_nothing_else_of_the_update
     monkeypatch.setitem(sys.modules, "pywebrtc_audio", None)
 
     async def script() -> None:
-        async with connected(scripted_server(SHORT, vad={"echo_guard": False})) as socket:
+        async with connected(scripted_server(SHORT, vad={"echo": {"guard": False}})) as socket:
             socket.put(update(instructions="Be brief.", vita={"echo_guard": True, "barge_in": "off"}))
             error = (await socket.until("error"))["error"]
             assert (error["code"], error["param"]) == ("unsupported_value", "session.vita.echo_guard")
@@ -329,7 +329,7 @@ def test_a_guard_that_is_not_installed_is_refused_and_nothing_else_of_the_update
 
 def choir() -> Server:
     """A server whose voices are told apart by their pitch."""
-    server = scripted_server(LONG, SHORT, voice={"kind": "humming"})
+    server = scripted_server(LONG, SHORT, tts={"kind": "humming"})
     assert server.parts is not None
     further = {name: HummingVoice(pitch_hz=pitch) for name, pitch in PITCHES_HZ.items() if name != "humming"}
     server.parts = replace(server.parts, further_voices=further)

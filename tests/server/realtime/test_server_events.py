@@ -453,7 +453,7 @@ anything = st.one_of(
     st.builds(TurnEnded, turns, st.just("cancelled"), st.sampled_from(["turn_detected", "client_cancelled"])),
     st.builds(UtteranceAccepted, turns, st.none() | st.just("words"), st.none() | st.just(1.0)),
     st.builds(VerdictGiven, st.just((1,)), st.just(NOT_FOR_US), st.just(False), st.just("verdict")),
-    st.builds(PartTrouble, st.just("voice"), st.just("cannot say this")),
+    st.builds(PartTrouble, st.just("tts"), st.just("cannot say this")),
     st.sampled_from(OURS),
 )
 

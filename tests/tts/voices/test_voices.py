@@ -314,7 +314,7 @@ class Numbers:
         self.asked.append(text)
         for at in range(0, len(text), 2):
             if self.fails_after is not None and at >= self.fails_after:
-                raise PartFailed("voice", "scripted")
+                raise PartFailed("tts", "scripted")
             yield np.full(len(text[at : at + 2]), self.value, np.float32)
 
 
@@ -444,18 +444,18 @@ async def test_what_fails_is_said_by_the_fallback_and_told_once(kind: str, how: 
 
 def test_voices_are_listed_with_what_they_need(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "kokoro" / "voices").mkdir(parents=True)
-    config = load_config(None, {}, ["voice.fallback=command", f"engine.cache={tmp_path}"])
+    config = load_config(None, {}, ["tts.fallback=command", f"engine.cache={tmp_path}"])
     assert voices.run(config, measure=False) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line[:10].strip() for line in lines[:-1]] == [
         "* hibari", "kokoro", "openai", "tencent", "+ command", "humming",
     ]  # fmt: skip
-    assert lines[4].endswith("set voice.command.program")
+    assert lines[4].endswith("set tts.command.program")
     assert lines[5].endswith("ready (humming, humming-low, humming-high)")
 
 
 def test_further_voices_of_a_service_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
-    settings = ["voice.openai.voices=[alloy, nova]", "voice.tencent.secret_id=x", "voice.tencent.voices=[101001]"]
+    settings = ["tts.openai.voices=[alloy, nova]", "tts.tencent.secret_id=x", "tts.tencent.voices=[101001]"]
     assert voices.run(load_config(None, {}, settings), measure=False) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "alloy, nova of gpt-4o-mini-tts" in lines[2]
@@ -466,7 +466,7 @@ def test_further_voices_of_a_service_are_listed(capsys: pytest.CaptureFixture[st
 async def test_each_voice_of_a_service_is_asked_for_by_its_name_and_has_the_fallback() -> None:
     with serving(OpenAiHandler) as (url, asked):
         settings = {"url": f"{url}/v1", "voices": ["sage", "alloy", "nobody"]}
-        config = Config.model_validate({"voice": {"kind": "openai", "fallback": "humming", "openai": settings}})
+        config = Config.model_validate({"tts": {"kind": "openai", "fallback": "humming", "openai": settings}})
         by_name, _ = voices.load_voices(config)
         assert list(by_name) == ["alloy", "sage", "nobody"]
         for name in ("alloy", "sage"):
@@ -487,28 +487,28 @@ def test_a_voice_that_hums_has_two_others() -> None:
         samples = await all_of(voice, "Hello there.")
         return float(np.fft.rfftfreq(len(samples), 1 / voice.rate)[np.abs(np.fft.rfft(samples)).argmax()])
 
-    by_name, _ = voices.load_voices(load_config(None, {}, ["voice.kind=humming"]))
+    by_name, _ = voices.load_voices(load_config(None, {}, ["tts.kind=humming"]))
     peaks = {name: run_virtually(peak(voice)) for name, voice in by_name.items()}
     assert peaks == {name: pytest.approx(pitch, abs=2) for name, pitch in PITCHES_HZ.items()}
 
 
 def test_a_voice_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
-    assert voices.run(load_config(None, {}, ["voice.kind=humming"]), measure=True) == 0
+    assert voices.run(load_config(None, {}, ["tts.kind=humming"]), measure=True) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == len(voices.FIRST_CLAUSES) + 1
     assert "real-time factor" in lines[-1]
-    assert voices.run(load_config(None, {}, ["voice.kind=command"]), measure=True) == 1
+    assert voices.run(load_config(None, {}, ["tts.kind=command"]), measure=True) == 1
 
 
 def test_a_secret_is_not_printed() -> None:
-    config = load_config(None, {"VITA_DUPLEX_VOICE__OPENAI__API_KEY": "sk-123"})
-    assert config.voice.openai.api_key.get_secret_value() == "sk-123"
+    config = load_config(None, {"VITA_DUPLEX_TTS__OPENAI__API_KEY": "sk-123"})
+    assert config.tts.openai.api_key.get_secret_value() == "sk-123"
     assert "sk-123" not in repr(config)
 
 
 async def test_a_voice_of_the_settings_speaks_with_its_fallback() -> None:
     config = Config.model_validate(
-        {"voice": {"kind": "openai", "fallback": "humming", "openai": {"url": f"http://127.0.0.1:{free_port()}"}}}
+        {"tts": {"kind": "openai", "fallback": "humming", "openai": {"url": f"http://127.0.0.1:{free_port()}"}}}
     )
     by_name, seats = voices.load_voices(config)
     assert list(by_name) == ["alloy"]
@@ -521,12 +521,12 @@ async def test_a_voice_of_the_settings_speaks_with_its_fallback() -> None:
 
 
 def local(kind: str) -> Synthesiser:
-    config = load_config(None, os.environ, [f"voice.kind={kind}"])
+    config = load_config(None, os.environ, [f"tts.kind={kind}"])
     if kind == "kokoro" and not voices.kokoro.voices(voices.kokoro_folder(config)):
         pytest.skip("no Kokoro prepared by tools/make_kokoro.py")
     by_name, seats = voices.load_voices(config)
     assert seats is not None
-    return by_name[config.voice.name]
+    return by_name[config.tts.name]
 
 
 @pytest.mark.real
@@ -545,7 +545,7 @@ async def test_a_local_voice_speaks_stops_and_reads_anything(kind: str) -> None:
 
 @pytest.mark.real
 async def test_kokoro_speaks_with_each_voice_of_its_folder_in_that_ones_language() -> None:
-    config = load_config(None, os.environ, ["voice.kind=kokoro"])
+    config = load_config(None, os.environ, ["tts.kind=kokoro"])
     local("kokoro")
     by_name, _ = voices.load_voices(config)
     assert next(iter(by_name)) == "af_heart"
@@ -587,7 +587,7 @@ async def test_kokoro_stops_in_mid_sentence_for_the_next_who_speaks() -> None:
 def test_kokoro_without_its_files_or_voice_says_what_is_missing(tmp_path: Path) -> None:
     pytest.importorskip("misaki")
     with pytest.raises(PartFailed, match="no Kokoro in"):
-        voices.load_voices(load_config(None, {}, ["voice.kind=kokoro", f"voice.kokoro.folder={tmp_path}"]))
+        voices.load_voices(load_config(None, {}, ["tts.kind=kokoro", f"tts.kokoro.folder={tmp_path}"]))
     local("kokoro")
     with pytest.raises(PartFailed, match="no voice 'nobody'; there are af_alloy, "):
-        voices.load_voices(load_config(None, os.environ, ["voice.kind=kokoro", "voice.kokoro.voice=nobody"]))
+        voices.load_voices(load_config(None, os.environ, ["tts.kind=kokoro", "tts.kokoro.voice=nobody"]))

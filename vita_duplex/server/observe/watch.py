@@ -34,8 +34,8 @@ class SessionWatch:
                 self._metrics.failure(part)
                 log.warning("%s failed", part, extra={"part": part})
             case WordsFailed():
-                self._metrics.failure("ears")
-                log.warning("ears failed", extra={"part": "ears"})
+                self._metrics.failure("asr")
+                log.warning("asr failed", extra={"part": "asr"})
             case _:
                 pass
 

@@ -84,7 +84,7 @@ class Conversation:
         duplex = parts.config.duplex
         voices = parts.voice_names
         self._server_settings = self.settings = SessionSettings(
-            parts.config.endpoint, duplex, voices, voices.default, parts.config.vad.echo_guard
+            parts.config.vad.endpoint, duplex, voices, voices.default, parts.config.vad.echo.guard
         )
         self._resampler = Resampler(self.settings.wire_in.rate, INPUT_RATE)
         self._overflowing = False
@@ -107,7 +107,7 @@ class Conversation:
             lambda voice: parts.speech(voice, client_pauses=client_pauses),
             self,
             self._log.step if self._log else None,
-            parts.ears,
+            parts.asr,
         )
 
     def leave(self) -> None:
@@ -238,7 +238,7 @@ class Conversation:
 
     def _record(self, samples: Samples) -> bool:
         """Keep for the next commit; False if it were longer than an utterance may be."""
-        limit = int(self._parts.config.endpoint.max_utterance_s * INPUT_RATE)
+        limit = int(self._parts.config.vad.endpoint.max_utterance_s * INPUT_RATE)
         if self._recorded_samples + len(samples) > limit:
             return False
         self._recorded.append(samples)
@@ -329,7 +329,7 @@ class Conversation:
         if recordings and item.text:
             message = "A message holds either text or audio; send two."
             raise ClientError("unsupported_value", message, param="item.content", event_id=event_id)
-        limit = self._parts.config.endpoint.max_utterance_s
+        limit = self._parts.config.vad.endpoint.max_utterance_s
         if sum(map(len, recordings)) > limit * INPUT_RATE:
             message = f"more than {limit:g} s of audio in a message"
             raise ClientError("audio_too_long", message, param="item.content", event_id=event_id)

@@ -132,7 +132,7 @@ class ServerEvents:
                         "conversation.item.input_audio_transcription.failed",
                         item_id=self.items.name(("said", utterance)),
                         content_index=0,
-                        error={"type": "server_error", "code": "ears_failed", "message": message, "param": None},
+                        error={"type": "server_error", "code": "asr_failed", "message": message, "param": None},
                     )
             case TurnStarted():
                 self._response = self._turn_response(notice)

@@ -32,16 +32,16 @@ class CommandVoice:
     def __init__(self, config: CommandConfig) -> None:
         """Say a word to learn the rate. Errors: `PartFailed` if that does not work."""
         if not any("{text}" in argument for argument in config.program[1:]):
-            raise PartFailed("voice", "voice.command.program: program and arguments, with {text} in one of them")
+            raise PartFailed("tts", "tts.command.program: program and arguments, with {text} in one of them")
         self._program = config.program
         wav = Wav()
         try:
             said = subprocess.run(self._filled("Ready."), capture_output=True, timeout=TIMEOUT_S, check=True)
             wav.push(said.stdout)
         except (OSError, subprocess.SubprocessError, ValueError) as error:
-            raise PartFailed("voice", f"{config.program[0]} does not speak: {_why(error)}") from error
+            raise PartFailed("tts", f"{config.program[0]} does not speak: {_why(error)}") from error
         if wav.rate is None:
-            raise PartFailed("voice", f"{config.program[0]} does not speak: no WAV comes out of it")
+            raise PartFailed("tts", f"{config.program[0]} does not speak: no WAV comes out of it")
         self.rate = wav.rate
 
     async def synthesise(self, text: str) -> AsyncGenerator[Samples]:
@@ -52,7 +52,7 @@ class CommandVoice:
                 *self._filled(text), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL
             )
         except OSError as error:
-            raise PartFailed("voice", f"{self._program[0]} does not start: {_why(error)}") from error
+            raise PartFailed("tts", f"{self._program[0]} does not start: {_why(error)}") from error
         try:
             async with aclosing(self._samples(process)) as voice:
                 async for samples in voice:
@@ -75,9 +75,9 @@ class CommandVoice:
                     yield samples
             code = await asyncio.wait_for(process.wait(), TIMEOUT_S)
         except (ValueError, TimeoutError) as error:
-            raise PartFailed("voice", f"{self._program[0]} does not speak: {_why(error)}") from error
+            raise PartFailed("tts", f"{self._program[0]} does not speak: {_why(error)}") from error
         if code != 0 or wav.rate is None:
-            raise PartFailed("voice", f"{self._program[0]} ended with code {code}")
+            raise PartFailed("tts", f"{self._program[0]} ended with code {code}")
 
     def _filled(self, text: str) -> list[str]:
         # The program must not take the words of a reply for an option.

@@ -45,7 +45,7 @@ class WithFallback:
                 log.warning("%s; the fallback voice speaks for %.0f s", failure, REST_S)
                 if begun:
                     raise
-        yield PartFailed("voice", f"{self._failure.message}; another voice speaks")
+        yield PartFailed("tts", f"{self._failure.message}; another voice speaks")
         async with aclosing(self._at_my_rate(text)) as voice:
             async for samples in voice:
                 yield samples

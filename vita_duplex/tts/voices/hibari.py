@@ -24,7 +24,7 @@ class HibariVoice:
             self._voice: Any = Hibari(threads=1)
             self._voice("Ready.")  # its dictionaries load with the first sentence
         except (ImportError, OSError, ValueError) as error:
-            raise PartFailed("voice", f"hibari-tts does not load ({error}); run `make install`") from error
+            raise PartFailed("tts", f"hibari-tts does not load ({error}); run `make install`") from error
         self._executor = executor
 
     async def synthesise(self, text: str) -> AsyncGenerator[Samples]:
@@ -40,5 +40,5 @@ class HibariVoice:
         try:
             samples = next(sentences, None)
         except Exception as error:  # a foreign package, odd text: this sentence fails, not the server
-            raise PartFailed("voice", f"hibari cannot say this: {type(error).__name__}") from error
+            raise PartFailed("tts", f"hibari cannot say this: {type(error).__name__}") from error
         return None if samples is None else np.asarray(samples, np.float32)

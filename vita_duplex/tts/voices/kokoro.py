@@ -68,10 +68,10 @@ class KokoroVoice:
                 folder / "model.onnx", options, providers=["CPUExecutionProvider"]
             )
         except ImportError as error:
-            raise PartFailed("voice", f"Kokoro needs a package ({error}); install the extra [kokoro]") from error
+            raise PartFailed("tts", f"Kokoro needs a package ({error}); install the extra [kokoro]") from error
         except Exception as error:  # onnxruntime has a class per status and none in common
             raise PartFailed(
-                "voice", f"no Kokoro in {folder} ({type(error).__name__}); see tools/make_kokoro.py"
+                "tts", f"no Kokoro in {folder} ({type(error).__name__}); see tools/make_kokoro.py"
             ) from error
         self._folder, self._name = folder, config.voice
         self._styles: dict[Language, Any] = {
@@ -108,7 +108,7 @@ class KokoroVoice:
         try:
             return [[self._vocabulary[one] for one in part] for part in parts(self._phonemes(text))]
         except Exception as error:  # foreign packages, odd text: this piece fails, not the server
-            raise PartFailed("voice", f"Kokoro cannot read this: {type(error).__name__}") from error
+            raise PartFailed("tts", f"Kokoro cannot read this: {type(error).__name__}") from error
 
     def _phonemes(self, text: str) -> str:
         said, at = [], 0
@@ -127,7 +127,7 @@ class KokoroVoice:
         try:
             (audio,) = self._session.run(None, feed, options)
         except Exception as error:  # onnxruntime has a class per status and none in common
-            raise PartFailed("voice", f"Kokoro cannot say this: {type(error).__name__}") from error
+            raise PartFailed("tts", f"Kokoro cannot say this: {type(error).__name__}") from error
         return np.asarray(audio, np.float32).reshape(-1)
 
 
@@ -158,8 +158,8 @@ def readable(names: list[str]) -> list[str]:
 def _style(folder: Path, voice: str) -> NDArray[np.float32]:
     """A voice's table, [510, 1, 256]. Errors: `PartFailed` if there is none."""
     if voice not in voices(folder):
-        raise PartFailed("voice", f"Kokoro has no voice {voice!r}; there are {', '.join(voices(folder)) or 'none'}")
+        raise PartFailed("tts", f"Kokoro has no voice {voice!r}; there are {', '.join(voices(folder)) or 'none'}")
     try:  # mapped, not read: there are fifty
         return np.memmap(folder / "voices" / f"{voice}.bin", np.float32, "r", shape=(LONGEST_TOKENS, 1, 256))
     except (OSError, ValueError) as error:
-        raise PartFailed("voice", f"Kokoro's voice {voice!r} is damaged ({type(error).__name__})") from error
+        raise PartFailed("tts", f"Kokoro's voice {voice!r} is damaged ({type(error).__name__})") from error

@@ -63,13 +63,13 @@ class OpenAiSpeech:
             async with self._client.stream("POST", "/audio/speech", json=wish) as answer:
                 if answer.status_code != 200:
                     reason = _reason(answer.status_code, await answer.aread())
-                    raise PartFailed("voice", f"the speech server refuses: {reason}")
+                    raise PartFailed("tts", f"the speech server refuses: {reason}")
                 async for portion in answer.aiter_bytes():
                     samples = decoder.push(portion)
                     if len(samples):
                         yield samples
         except self._failures as error:
-            raise PartFailed("voice", f"the speech server failed: {type(error).__name__}") from error
+            raise PartFailed("tts", f"the speech server failed: {type(error).__name__}") from error
 
 
 def _reason(status: int, body: bytes) -> str:

@@ -58,10 +58,10 @@ class TencentVoice:
             from tencentcloud.tts.v20190823.tts_client import TtsClient
         except ImportError as error:
             raise PartFailed(
-                "voice", "tencentcloud-sdk-python-tts is not installed; install the extra [tencent]"
+                "tts", "tencentcloud-sdk-python-tts is not installed; install the extra [tencent]"
             ) from error
         if not config.secret_id or not config.secret_key.get_secret_value():
-            raise PartFailed("voice", "voice.tencent.secret_id and secret_key are needed")
+            raise PartFailed("tts", "tts.tencent.secret_id and secret_key are needed")
         scheme, _, host = config.endpoint.rpartition("://")
         http = HttpProfile(protocol=scheme or "https", endpoint=host, reqTimeout=TIMEOUT_S)
         credential = Credential(config.secret_id, config.secret_key.get_secret_value())
@@ -98,7 +98,7 @@ class TencentVoice:
             audio = base64.b64decode(self._client.TextToVoice(request).Audio or "", validate=True)
         except TencentCloudSDKException as error:
             # The code, not the message, which may quote what was to be said.
-            raise PartFailed("voice", f"Tencent Cloud refuses: {error.get_code()}") from error
+            raise PartFailed("tts", f"Tencent Cloud refuses: {error.get_code()}") from error
         except (binascii.Error, ValueError) as error:
-            raise PartFailed("voice", "Tencent Cloud sent audio that is none") from error
+            raise PartFailed("tts", "Tencent Cloud sent audio that is none") from error
         return Pcm16().push(audio)
