@@ -185,7 +185,7 @@ def unreadable() -> dict[str, tuple[str, str]]:
     header = json.loads(lines[0])
     return {
         "empty": ("", "not one whole line"),
-        "another format": (json.dumps({**header, "format": 2}) + "\n", "format 2, this version reads format 1"),
+        "another format": (json.dumps({**header, "format": 1}) + "\n", "format 1, this version reads format 2"),
         "a newer setting": (json.dumps({**header, "duplex": {"mood": "good"}}) + "\n", "of this version: duplex.mood"),
         "no header": (lines[1] + "\n", "is no session log"),
         "no JSON": ("hello\n", "first line is no header"),

@@ -108,7 +108,7 @@ def test_the_reference_lists_every_route_and_body_and_loads_nothing_from_elsewhe
     for name in ("ChatRequest", "SpeechRequest", "SecretRequest", "InputAudioPart"):
         assert f'<a href="#{name}">' in text
         assert f'<h3 id="{name}">' in text
-    assert "Base64 of a sound file" in text
+    assert "Base64 of an audio file" in text
     assert all(link.startswith("/") for link in re.findall(r'(?:src|href)="([^"#]+)"', text))
     assert "<script" not in text
     assert "style=" not in text
