@@ -28,7 +28,8 @@ from vita_duplex.engine.instances.scripted import ScriptedInstance, ScriptedRepl
 from vita_duplex.engine.messages import Query, Verdict
 from vita_duplex.engine.notices import Notice, TurnEnded, TurnRecorded
 from vita_duplex.engine.pool import Pool
-from vita_duplex.engine.session import Heard, Session
+from vita_duplex.engine.ports import Heard
+from vita_duplex.engine.session import Session
 from vita_duplex.server.realtime.server_events import ServerEvents
 from vita_duplex.server.server import settle
 from vita_duplex.tts.speech import PacedSpeech, SpeechConfig

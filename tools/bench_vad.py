@@ -22,8 +22,7 @@ import soundfile
 
 from tests.support.paths import DATA
 from vita_duplex.engine.audio import INPUT_RATE, Samples
-from vita_duplex.engine.ports import Probabilities, Vad, VadState, Windows
-from vita_duplex.engine.session import Heard
+from vita_duplex.engine.ports import Heard, Probabilities, Vad, VadState, Windows
 from vita_duplex.vad.detector import Detector
 from vita_duplex.vad.endpoint import WINDOW, EndpointConfig
 from vita_duplex.vad.listener import MicrophoneListener

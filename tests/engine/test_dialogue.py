@@ -18,7 +18,7 @@ def dialogue(*script: str | tuple[int, str, bool]) -> Dialogue:
         else:
             turn, text, cut = entry
             talk.begin_reply(turn)
-            talk.heard(turn, text, cut=cut)
+            talk.note_heard(turn, text, cut=cut)
     return talk
 
 
@@ -54,7 +54,7 @@ def test_a_reply_of_which_nothing_was_heard_leaves_no_trace() -> None:
 
 def test_a_reply_keeps_its_place_when_it_is_heard_after_the_next_query() -> None:
     talk = dialogue("One.", (1, "Begun", True), "Two.")
-    talk.heard(1, "Begun to", cut=True)
+    talk.note_heard(1, "Begun to", cut=True)
     talk.begin_reply(2)
     assert talk.history() == (UserMessage("One."), AssistantMessage("Begun to", cut=True), UserMessage("Two."))
 
@@ -62,14 +62,14 @@ def test_a_reply_keeps_its_place_when_it_is_heard_after_the_next_query() -> None
 def test_a_running_reply_counts_as_cut_until_it_is_complete() -> None:
     talk = dialogue("One.", (1, "Begun", True))
     assert talk.history()[-1] == AssistantMessage("Begun", cut=True)
-    talk.heard(1, "Begun and done.", cut=False)
+    talk.note_heard(1, "Begun and done.", cut=False)
     assert talk.history()[-1] == AssistantMessage("Begun and done.", cut=False)
 
 
 def test_a_history_once_given_does_not_change() -> None:
     talk = dialogue("One.", (1, "Begun", True))
     before = talk.history()
-    talk.heard(1, "Begun and done.", cut=False)
+    talk.note_heard(1, "Begun and done.", cut=False)
     assert before == (UserMessage("One."), AssistantMessage("Begun", cut=True))
 
 
@@ -82,7 +82,7 @@ def test_a_query_without_words_keeps_its_audio() -> None:
 
 def test_an_unknown_turn_changes_nothing() -> None:
     talk = dialogue("One.", (1, "Begun", True))
-    talk.heard(7, "Nobody said this.", cut=False)
+    talk.note_heard(7, "Nobody said this.", cut=False)
     assert talk.history() == (UserMessage("One."), AssistantMessage("Begun", cut=True))
 
 

@@ -72,8 +72,9 @@ from vita_duplex.engine.notices import (
     VerdictGiven,
 )
 from vita_duplex.engine.pool import Pool, Seat
-from vita_duplex.engine.ports import PartFailed
-from vita_duplex.engine.session import ABORT_LIMIT_S, STALL_LIMIT_S, Heard, Session, SpeechEvent
+from vita_duplex.engine.ports import Heard, PartFailed, SpeechEvent
+from vita_duplex.engine.session import ABORT_LIMIT_S, STALL_LIMIT_S, Session
+from vita_duplex.engine.settings import Configure
 from vita_duplex.tts.speech import PacedSpeech, SpeechConfig
 
 HOLD_LIMIT_S = 12.0
@@ -623,6 +624,8 @@ class World:
         while True:
             yield await self._heard.get()
 
+    def note(self, notice: Notice) -> None: ...
+
     # ── what happens ───────────────────────────────────────────────────────────────────
 
     def time_passes(self, seconds: float) -> None:
@@ -990,7 +993,7 @@ class SessionMachine(RuleBasedStateMachine):
 
     @rule(barge_in=BARGE_INS, threshold=THRESHOLDS, seconds=TIMES)
     def the_client_wants_it_decided_otherwise(self, barge_in: BargeIn, threshold: float, seconds: float) -> None:
-        self.world.do(self.world.session.change_settings(barge_in, threshold))
+        self.world.do(self.world.session.configure(Configure(decisions=SettingsChanged(barge_in, threshold))))
         self.world.time_passes(seconds)
 
     @precondition(lambda self: self.world.playbacks)

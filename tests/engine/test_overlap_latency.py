@@ -17,8 +17,7 @@ from vita_duplex.engine.audio import INPUT_RATE, Samples
 from vita_duplex.engine.events import SpeechPaused, SpeechResumed
 from vita_duplex.engine.instances.scripted import ScriptedReply
 from vita_duplex.engine.notices import Notice, TurnAudio, TurnEnded, TurnHeld, TurnRecorded, TurnResumed, VerdictGiven
-from vita_duplex.engine.ports import Probabilities, VadState, Windows
-from vita_duplex.engine.session import Heard
+from vita_duplex.engine.ports import Heard, Probabilities, VadState, Windows
 from vita_duplex.vad.listener import MicrophoneListener
 
 NETWORK_S = 0.02

@@ -31,8 +31,8 @@ from vita_duplex.engine.notices import (
     VerdictGiven,
     VoiceActivity,
 )
-from vita_duplex.engine.ports import PartFailed
-from vita_duplex.engine.session import Heard
+from vita_duplex.engine.ports import Heard, PartFailed
+from vita_duplex.engine.settings import Configure
 from vita_duplex.tts.text.normalise import normalise
 from vita_duplex.tts.voices.fallback import WithFallback
 from vita_duplex.tts.voices.scripted import HummingVoice
@@ -711,7 +711,7 @@ class ForgetfulEars(MicrophoneListener):
 def test_what_the_ears_say_again_of_an_older_utterance_changes_nothing(judged: bool) -> None:
     async def script(ears: type[MicrophoneListener]) -> tuple[list[str], list[str | int]]:
         async with conversation(NOISE, QUERY, ears=ears) as talk:
-            talk.session.answers_speech = judged
+            await talk.session.configure(Configure(answers_speech=judged))
             await ask(talk)
             await ask(talk)
             await talk.be_silent(8.0)

@@ -31,6 +31,7 @@ from vita_duplex.engine.instances.scripted import ScriptedReply
 from vita_duplex.engine.notices import TurnAudio, TurnRecorded
 from vita_duplex.engine.ports import PartFailed
 from vita_duplex.engine.session_log import LogError, SessionLog, decide, read, replay
+from vita_duplex.engine.settings import Configure
 from vita_duplex.server.http.app import Server
 from vita_duplex.server.observe.session_logs import SessionLogs, SessionWriter
 from vita_duplex.server.parts import load_parts
@@ -66,7 +67,8 @@ def talk_at_random(seed: int) -> list[str]:
             for _ in range(8):
                 if dice.random() < 0.3:
                     wanted: BargeIn = dice.choice(("hold", "verdict", "off"))
-                    await talk.session.change_settings(wanted, dice.choice([0.3, 0.5, 0.6]))
+                    decisions = SettingsChanged(wanted, dice.choice([0.3, 0.5, 0.6]))
+                    await talk.session.configure(Configure(decisions=decisions))
                 match dice.randrange(5):
                     case 0:
                         await talk.session.ask(next(talk.numbers), "hush")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.support.virtual_time import InlineExecutor, run
 from vita_duplex.engine.audio import INPUT_RATE, Samples
 from vita_duplex.engine.events import SpeechEnded, SpeechPaused, SpeechResumed, SpeechStarted, SpeechSustained
-from vita_duplex.engine.session import Heard
+from vita_duplex.engine.ports import Heard
 from vita_duplex.vad.detector import Detector
 from vita_duplex.vad.endpoint import WINDOW, EndpointConfig
 from vita_duplex.vad.listener import WAITING_LIMIT, MicrophoneListener

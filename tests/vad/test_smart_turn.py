@@ -21,7 +21,7 @@ from vita_duplex.engine.cascade.judge import Judge
 from vita_duplex.engine.duplex import DuplexConfig
 from vita_duplex.engine.events import SpeechEnded, SpeechPaused
 from vita_duplex.engine.notices import UserStopped
-from vita_duplex.engine.session import Heard
+from vita_duplex.engine.ports import Heard
 from vita_duplex.server.realtime.client_events import SessionUpdateFields
 from vita_duplex.server.realtime.session_settings import SessionSettings
 from vita_duplex.server.voice_names import VoiceNames

@@ -14,12 +14,20 @@ AUDIO_LIMIT_S = 180
 
 
 @dataclass(slots=True)
-class Said:
+class UserEntry:
     """What the user said or typed; `waiting` until it is asked about, if that takes a request of the client."""
 
     message: UserMessage
     numbers: tuple[int, ...] = ()
     waiting: bool = False
+
+
+@dataclass(slots=True)
+class AssistantEntry:
+    """A reply of an earlier conversation, which the client added."""
+
+    message: AssistantMessage
+    number: int
 
 
 @dataclass(slots=True)
@@ -35,7 +43,7 @@ class Dialogue:
     """What was said and heard, in the order of speaking. A `<2>` utterance never gets here."""
 
     def __init__(self) -> None:
-        self._entries: deque[Said | Reply | AssistantMessage] = deque(maxlen=HISTORY_LIMIT)
+        self._entries: deque[UserEntry | AssistantEntry | Reply] = deque(maxlen=HISTORY_LIMIT)
 
     def accept(self, message: UserMessage, numbers: tuple[int, ...] = (), *, waiting: bool = False) -> None:
         """Enter what the user said; `numbers` are those of its utterances.
@@ -44,25 +52,25 @@ class Dialogue:
         """
         if not waiting:
             for entry in self._entries:
-                if isinstance(entry, Said):
+                if isinstance(entry, UserEntry):
                     entry.waiting = False
-        self._entries.append(Said(message, numbers, waiting))
+        self._entries.append(UserEntry(message, numbers, waiting))
         while len(self._entries) > 1 and self._audio_s() > AUDIO_LIMIT_S:
             self._entries.popleft()
 
-    def bring(self, message: AssistantMessage) -> None:
-        """Enter a reply of an earlier conversation."""
-        self._entries.append(message)
+    def add_assistant_message(self, number: int, message: AssistantMessage) -> None:
+        """Enter a reply of an earlier conversation; `number` is one of the utterances' numbers."""
+        self._entries.append(AssistantEntry(message, number))
 
     @property
     def waiting(self) -> int:
         """How much waits for an answer."""
-        return sum(isinstance(entry, Said) and entry.waiting for entry in self._entries)
+        return sum(isinstance(entry, UserEntry) and entry.waiting for entry in self._entries)
 
-    def take_waiting(self) -> list[Said]:
+    def take_waiting(self) -> list[UserEntry]:
         """Remove and return what was said last and waits for an answer, oldest first."""
-        taken: list[Said] = []
-        while self._entries and isinstance(entry := self._entries[-1], Said) and entry.waiting:
+        taken: list[UserEntry] = []
+        while self._entries and isinstance(entry := self._entries[-1], UserEntry) and entry.waiting:
             taken.insert(0, entry)
             self._entries.pop()
         return taken
@@ -70,28 +78,33 @@ class Dialogue:
     def put_words(self, numbers: tuple[int, ...], text: str) -> None:
         """The words of utterances are known now; their sound is not needed any more."""
         for entry in self._entries:
-            if isinstance(entry, Said) and entry.numbers == numbers:
+            if isinstance(entry, UserEntry) and entry.numbers == numbers:
                 entry.message = UserMessage(text)
 
-    def remove_said(self, number: int) -> None:
-        """Forget an utterance. What was judged together is one message; it goes with its last utterance."""
-        for entry in [entry for entry in self._entries if isinstance(entry, Said) and number in entry.numbers]:
-            entry.numbers = tuple(one for one in entry.numbers if one != number)
-            if not entry.numbers:
-                self._entries.remove(entry)
+    def remove_message(self, number: int) -> None:
+        """Forget an utterance, or an assistant message that was added. Utterances that were judged together are one
+        message, which goes with the last of them."""
+        for entry in list(self._entries):
+            match entry:
+                case UserEntry(numbers=numbers) if number in numbers:
+                    entry.numbers = tuple(one for one in numbers if one != number)
+                    if not entry.numbers:
+                        self._entries.remove(entry)
+                case AssistantEntry(number=added) if added == number:
+                    self._entries.remove(entry)
 
     def remove_reply(self, turn: int) -> None:
         for entry in [entry for entry in self._entries if isinstance(entry, Reply) and entry.turn == turn]:
             self._entries.remove(entry)
 
     def _audio_s(self) -> float:
-        kept = [one for entry in self._entries if isinstance(entry, Said) for one in entry.message.utterances]
+        kept = [one for entry in self._entries if isinstance(entry, UserEntry) for one in entry.message.utterances]
         return sum(len(one.samples) for one in kept if one.samples is not None) / INPUT_RATE
 
     def begin_reply(self, turn: int) -> None:
         self._entries.append(Reply(turn))
 
-    def heard(self, turn: int, text: str, *, cut: bool) -> None:
+    def note_heard(self, turn: int, text: str, *, cut: bool) -> None:
         """Note what was heard so far of a reply."""
         for entry in self._entries:
             if isinstance(entry, Reply) and entry.turn == turn:
@@ -102,11 +115,5 @@ class Dialogue:
         return tuple(_message(entry) for entry in self._entries if not isinstance(entry, Reply) or entry.heard)
 
 
-def _message(entry: Said | Reply | AssistantMessage) -> Message:
-    match entry:
-        case Said(message):
-            return message
-        case Reply():
-            return AssistantMessage(entry.heard, entry.cut)
-        case _:
-            return entry
+def _message(entry: UserEntry | AssistantEntry | Reply) -> Message:
+    return AssistantMessage(entry.heard, entry.cut) if isinstance(entry, Reply) else entry.message

@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vita_duplex.engine.audio import Samples
+from vita_duplex.engine.events import SpeechEnded, SpeechPaused, SpeechResumed, SpeechStarted, SpeechSustained
 from vita_duplex.engine.messages import Chat, Finished, Query, Usage, Verdict
+from vita_duplex.engine.notices import Notice
 
 Progress = Callable[[float, str], None]
 """Told of a share done in [0, 1] and what is being done."""
@@ -80,6 +82,48 @@ class Vad(Protocol):
 
     def probabilities(self, windows: Windows, states: VadState) -> tuple[Probabilities, VadState]:
         """Hear the next window of each of n sessions: [n, 512] and [n, s] to [n] and [n, s]. Blocks."""
+        ...
+
+
+SpeechEvent = SpeechStarted | SpeechSustained | SpeechPaused | SpeechResumed | SpeechEnded
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What a listener noticed: the event, and where in the received audio (samples at 16 kHz)."""
+
+    event: SpeechEvent
+    start: int
+    """First sample of the utterance's speech."""
+    end: int
+    """Sample after its last speech so far."""
+    now: int
+    """Samples received by then."""
+    samples: Samples | None = None
+    """The utterance up to here, on a pause and at the end."""
+
+
+class Listener(Protocol):
+    """The microphone of one session: samples in, utterances out. Its own settings are its maker's business."""
+
+    def hear(self, samples: Samples) -> bool:
+        """Take in samples at 16 kHz; False if too many are waiting and these were dropped."""
+        ...
+
+    def forget(self) -> None:
+        """Drop the samples that were received and not yet listened to."""
+        ...
+
+    def run(self) -> AsyncGenerator[Heard]:
+        """Yield what is noticed, as long as the session lives."""
+        ...
+
+    def hint(self, samples: Samples, finished: float) -> None:
+        """An instance holds that the speaker of `samples`, yielded on a pause, has finished with this probability."""
+        ...
+
+    def note(self, notice: Notice) -> None:
+        """Know what the client is told: replies that may come back as echo, utterances that were accepted."""
         ...
 
 

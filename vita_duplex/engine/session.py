@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol, assert_never
@@ -13,7 +13,6 @@ from vita_duplex.engine.duplex import Duplex, DuplexConfig
 from vita_duplex.engine.events import (
     Abort,
     Accept,
-    BargeIn,
     Begin,
     CancelAsked,
     Command,
@@ -39,7 +38,7 @@ from vita_duplex.engine.events import (
     Warm,
 )
 from vita_duplex.engine.ledger import Ledger
-from vita_duplex.engine.messages import AssistantMessage, Message, Pixels, Query, Usage, UserMessage, Utterance, Verdict
+from vita_duplex.engine.messages import AssistantMessage, Message, Query, Usage, UserMessage, Utterance, Verdict
 from vita_duplex.engine.notices import (
     AsideEnded,
     AsideStarted,
@@ -63,7 +62,8 @@ from vita_duplex.engine.notices import (
     WordsKnown,
 )
 from vita_duplex.engine.pool import Seat
-from vita_duplex.engine.ports import Asr, Chunk, Instance, PartFailed, Speech
+from vita_duplex.engine.ports import Asr, Chunk, Heard, Instance, Listener, PartFailed, Speech
+from vita_duplex.engine.settings import Configure, ReplySettings
 from vita_duplex.engine.text_reply import TextReply
 from vita_duplex.engine.turn_record import Ending, TurnRecord
 
@@ -95,35 +95,6 @@ _ASIDE_CAUSE: dict[str, Literal["client_cancelled", "instance_failed", "max_outp
     "incomplete": "max_output_tokens",
 }
 
-SpeechEvent = SpeechStarted | SpeechSustained | SpeechPaused | SpeechResumed | SpeechEnded
-
-
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """Something the ears noticed: the event, and where in the received audio (samples at 16 kHz)."""
-
-    event: SpeechEvent
-    start: int
-    """First sample of the utterance's speech."""
-    end: int
-    """Sample after its last speech so far."""
-    now: int
-    """Samples received by then."""
-    samples: Samples | None = None
-    """The utterance up to here, on a pause and at the end."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wishes:
-    """How a reply should be made."""
-
-    instructions: str = ""
-    spoken: bool = True
-    max_tokens: int | None = None
-    """Text deltas, each of which is a token or a little more; None: the instance's own limit."""
-    voice: str | None = None
-    """By name; None: the default."""
-
 
 class NothingToAnswer(Exception):
     """Nothing waits for an answer."""
@@ -133,16 +104,6 @@ class Client(Protocol):
     """Where a session's notices go. Must not block; a client that cannot keep up is closed by its owner."""
 
     def tell(self, notice: Notice) -> None: ...
-
-
-class Listener(Protocol):
-    """The ears of one session."""
-
-    def run(self) -> AsyncGenerator[Heard]: ...
-
-    def hint(self, samples: Samples, finished: float) -> None:
-        """An instance holds that whoever said these, as heard on a pause, has finished with this probability."""
-        ...
 
 
 @dataclass(slots=True)
@@ -163,7 +124,7 @@ class Turn:
     ledger: Ledger = field(default_factory=Ledger)
     verdict: Verdict | None = None
     speaking: asyncio.Task[None] | None = None
-    wishes: Wishes = Wishes()
+    settings: ReplySettings = field(default_factory=ReplySettings)
     usage: Usage | None = None
     limited: bool = False
     """It ended because it was long enough."""
@@ -204,15 +165,7 @@ class Session:
         was accepted, for the client, where the instances have none."""
         self.duplex = Duplex(config)
         self.dialogue = Dialogue()
-        self.wishes = Wishes()
-        self.answers_speech = True
-        """False: speech enters the dialogue without a verdict, and waits for `ask`."""
-        self.frames: tuple[Pixels, ...] = ()
-        """What is seen now; every request is shown it."""
-        self.transcribes = True
-        """Whether the client wants the words of what was accepted."""
-        self.language: str | None = None
-        """What the user speaks (ISO 639-1), if that is known."""
+        self._settings = Configure()
         self.swaps = 0
         self._seat = seat
         self._listener = listener
@@ -221,7 +174,7 @@ class Session:
         self._watch = watch
         self._asr = ears
         self._transcribing = 0
-        self._events: asyncio.Queue[Event | Heard | Utterance] = asyncio.Queue(EVENT_LIMIT)
+        self._events: asyncio.Queue[Event | Heard | Utterance | Configure] = asyncio.Queue(EVENT_LIMIT)
         self._turns: dict[int, Turn] = {}
         self._utterances: dict[int, Utterance] = {}
         self._spans: dict[int, Span] = {}
@@ -229,7 +182,7 @@ class Session:
         self._past: dict[int, tuple[Ledger, int]] = {}  # of replies that are over, with the pacing clock at their end
         self._warming: asyncio.Task[None] | None = None
         self._roles: Roles | None = None  # as last told
-        self._wanted: dict[int, Wishes] = {}  # of queries that were asked, by utterance
+        self._wanted: dict[int, ReplySettings] = {}  # of queries that were asked, by utterance
         self._newest_speech = 0
         self._unjudged_speech: int | None = None  # the utterance whose events do not go to the core
         self._asides: dict[int, asyncio.Task[None]] = {}
@@ -247,26 +200,38 @@ class Session:
 
     # ── what the client asks for ───────────────────────────────────────────────────────
 
-    def say(self, utterance: Utterance) -> None:
-        """Enter an utterance or a text into the dialogue, where it waits for `ask`."""
+    async def configure(self, settings: Configure) -> None:
+        """Replace all settings; what was received so far is decided by the old ones."""
+        await self._events.put(settings)
+
+    def hear(self, samples: Samples) -> bool:
+        """Take in samples of the microphone at 16 kHz; False if too many are waiting and these were dropped."""
+        return self._listener.hear(samples)
+
+    def forget_audio(self) -> None:
+        """Drop the samples that were received and not yet listened to."""
+        self._listener.forget()
+
+    def add_user_message(self, utterance: Utterance) -> None:
+        """Enter an utterance or a text into the dialogue, where it waits for `answer_waiting`."""
         message = UserMessage(utterance.text) if utterance.text is not None else UserMessage(None, (utterance,))
         self.dialogue.accept(message, (utterance.number,), waiting=True)
 
-    def bring(self, text: str) -> None:
-        """Enter a reply that the client knows from elsewhere."""
-        self.dialogue.bring(AssistantMessage(text))
+    def add_assistant_message(self, number: int, text: str) -> None:
+        """Enter a reply that the client knows from elsewhere; `number` is the next of the utterances' numbers."""
+        self.dialogue.add_assistant_message(number, AssistantMessage(text))
 
-    async def answer_waiting(self, wishes: Wishes) -> int:
+    async def answer_waiting(self, settings: ReplySettings) -> int:
         """Answer what waits in the dialogue; return the number of its last utterance. Errors: `NothingToAnswer`."""
         utterance = self._take_question()
-        self._wanted[utterance.number] = wishes
+        self._wanted[utterance.number] = settings
         await self._events.put(utterance)
         return utterance.number
 
-    async def ask(self, number: int, text: str, wishes: Wishes | None = None) -> None:
-        """Put a typed query; `number` is the next of the utterances' numbers."""
-        if wishes:
-            self._wanted[number] = wishes
+    async def ask(self, number: int, text: str, settings: ReplySettings | None = None) -> None:
+        """Put a typed query; `number` is the next of the utterances' numbers. None: the session's own settings."""
+        if settings:
+            self._wanted[number] = settings
         await self._events.put(Utterance(number, text=text))
 
     def _take_question(self) -> Utterance:
@@ -284,11 +249,11 @@ class Session:
             return newest.message.utterances[0]
         return Utterance(newest.numbers[-1], text="\n".join(said.message.text or "" for said in waiting[first:]))
 
-    def aside(self, number: int, query: Query, wishes: Wishes) -> bool:
+    def start_aside(self, number: int, query: Query, max_tokens: int | None) -> bool:
         """Answer beside the conversation, as text. False: too many are under way."""
         if len(self._asides) >= ASIDE_LIMIT:
             return False
-        self._asides[number] = self._tasks.create_task(self._answer_aside(number, query, wishes), name="aside")
+        self._asides[number] = self._tasks.create_task(self._answer_aside(number, query, max_tokens), name="aside")
         return True
 
     def cancel_aside(self, number: int) -> bool:
@@ -309,10 +274,6 @@ class Session:
 
     async def cancel_reply(self, turn: int) -> None:
         await self._events.put(CancelAsked(turn))
-
-    async def change_settings(self, barge_in: BargeIn, verdict_threshold: float) -> None:
-        """Decide like this about what comes after what was received so far."""
-        await self._events.put(SettingsChanged(barge_in, verdict_threshold))
 
     def acknowledge(self, number: int, samples: int) -> None:
         """The client has played so much of a turn."""
@@ -346,25 +307,21 @@ class Session:
                     continue  # late or repeated
                 if starts:
                     self._newest_speech = number
-                    self._unjudged_speech = None if self.answers_speech else number
-                if number == self._unjudged_speech:
-                    self._commit(heard)
-                else:
-                    await self._events.put(heard)
+                await self._events.put(heard)
 
     def _commit(self, heard: Heard) -> None:
         """Speech that nobody judges: it is told at once, and waits in the dialogue when it is over."""
         number = heard.event.utterance
         match heard.event:
             case SpeechStarted():
-                self._client.tell(VoiceActivity(True))
-                self._client.tell(UserStarted(number, _ms(heard.start)))
+                self._tell(VoiceActivity(True))
+                self._tell(UserStarted(number, _ms(heard.start)))
             case SpeechEnded():
-                self._client.tell(VoiceActivity(False))
-                self._client.tell(UserStopped(number, _ms(heard.end)))
+                self._tell(VoiceActivity(False))
+                self._tell(UserStopped(number, _ms(heard.end)))
                 self._unjudged_speech = None
-                self.say(Utterance(number, heard.samples))
-                self._client.tell(UtteranceCommitted(number))
+                self.add_user_message(Utterance(number, heard.samples))
+                self._tell(UtteranceCommitted(number))
             case _:
                 pass
 
@@ -380,7 +337,7 @@ class Session:
                 tried.add(turn.instance.name)
             successor = self._seat.stand_in(turn.slot, tried)
             if successor is None:
-                self._client.tell(PartTrouble(failure.part, failure.message))
+                self._tell(PartTrouble(failure.part, failure.message))
                 await self._events.put(ReplyFailed(number))
                 break
             log.warning("%s; instance %s goes on in the place of %s", failure, successor.name, turn.instance.name)
@@ -413,7 +370,7 @@ class Session:
                             await self._note_verdict(number, turn, item)
                         case Usage():
                             turn.usage = item
-                        case _ if turn.deltas == turn.wishes.max_tokens:
+                        case _ if turn.deltas == turn.settings.max_tokens:
                             turn.limited = True
                             break
                         case _:
@@ -454,15 +411,15 @@ class Session:
         self.dialogue.put_words(turn.record.utterances, " ".join(transcripts))
         for utterance, transcript in zip(turn.utterances, transcripts, strict=True):
             seconds = len(utterance.samples) / INPUT_RATE if utterance.samples is not None else 0.0
-            self._client.tell(WordsKnown(utterance.number, transcript, seconds))
+            self._tell(WordsKnown(utterance.number, transcript, seconds))
 
     def _find_words(self, utterances: Iterable[Utterance]) -> None:
         """Have the ears hear what was accepted. Nobody waits for it, and the dialogue keeps the sound."""
         for utterance in utterances:
-            if self._asr is None or not self.transcribes or utterance.samples is None:
+            if self._asr is None or not self._settings.transcribes or utterance.samples is None:
                 continue
             if self._transcribing == TRANSCRIBING_LIMIT:
-                self._client.tell(WordsFailed(utterance.number, "the ears have too much to do"))
+                self._tell(WordsFailed(utterance.number, "the ears have too much to do"))
                 continue
             self._transcribing += 1
             work = self._transcribe(self._asr, utterance.number, utterance.samples)
@@ -470,18 +427,18 @@ class Session:
 
     async def _transcribe(self, ears: Asr, number: int, samples: Samples) -> None:
         try:
-            transcript = await ears.hear(samples, self.language)
+            transcript = await ears.hear(samples, self._settings.language)
         except PartFailed as failure:
-            self._client.tell(WordsFailed(number, failure.message))
+            self._tell(WordsFailed(number, failure.message))
         else:
-            self._client.tell(WordsKnown(number, transcript.text, len(samples) / INPUT_RATE))
+            self._tell(WordsKnown(number, transcript.text, len(samples) / INPUT_RATE))
         finally:
             self._transcribing -= 1
 
-    async def _answer_aside(self, number: int, query: Query, wishes: Wishes) -> None:
+    async def _answer_aside(self, number: int, query: Query, max_tokens: int | None) -> None:
         status: Literal["completed", "cancelled", "failed", "incomplete"] = "completed"
         usage, deltas = None, 0
-        self._client.tell(AsideStarted(number))
+        self._tell(AsideStarted(number))
         instance = self._seat.serving(self.duplex.monitor)
         try:
             async with aclosing(instance.answer(query)) as stream, asyncio.timeout(STALL_LIMIT_S) as patience:
@@ -490,14 +447,14 @@ class Session:
                     if isinstance(item, Usage):
                         usage = item
                     elif isinstance(item, str):
-                        if deltas == wishes.max_tokens:
+                        if deltas == max_tokens:
                             status = "incomplete"
                             break
                         deltas += 1
-                        self._client.tell(AsideText(number, item))
+                        self._tell(AsideText(number, item))
         except PartFailed as failure:
             status = "failed"
-            self._client.tell(PartTrouble(failure.part, failure.message))
+            self._tell(PartTrouble(failure.part, failure.message))
         except TimeoutError:
             status = "failed"
         except asyncio.CancelledError:
@@ -505,19 +462,19 @@ class Session:
             raise
         finally:
             del self._asides[number]
-            self._client.tell(AsideEnded(number, status, _ASIDE_CAUSE[status], usage))
+            self._tell(AsideEnded(number, status, _ASIDE_CAUSE[status], usage))
 
     async def _speak(self, number: int, turn: Turn) -> None:
         def send(chunk: Chunk) -> None:
             if self.duplex.floor is None or self.duplex.floor.turn != number:
                 return  # from an interrupted reply
             if chunk.error:
-                self._client.tell(PartTrouble("tts", chunk.error))
+                self._tell(PartTrouble("tts", chunk.error))
             if len(chunk.samples) and turn.record.first_audio_sent is None:
                 turn.record.first_audio_sent = self._clock()
             turn.ledger.add(chunk.text, len(chunk.samples), chunk.piece_samples)
             if len(chunk.samples) or chunk.text is not None:
-                self._client.tell(TurnAudio(number, chunk.samples, chunk.text))
+                self._tell(TurnAudio(number, chunk.samples, chunk.text))
 
         await turn.speech.play(send)
         await self._events.put(Played(number))
@@ -534,6 +491,8 @@ class Session:
                 commands = self.duplex.tick(now)
             else:
                 event, now = self._note(item), self._loop_time()
+                if event is None:
+                    continue
                 commands = self.duplex.receive(event, now)
             if self._watch:
                 self._watch(now, event, commands)
@@ -557,7 +516,7 @@ class Session:
                 if reason == "deadline" and turn.verdict is None:
                     self._seat.stalled(turn.instance)
                 wordless = replace(turn.verdict, transcripts=()) if turn.verdict else None
-                self._client.tell(VerdictGiven(numbers, wordless, False, reason))
+                self._tell(VerdictGiven(numbers, wordless, False, reason))
                 self._record(turn, "rejected", reason)
             case Swap(generator):
                 self.swaps += 1
@@ -567,7 +526,7 @@ class Session:
                 turn, self._floor = self._turns[number], number
                 turn.record.floor = self._clock()
                 self.dialogue.begin_reply(number)
-                self._client.tell(TurnStarted(number, turn.record.utterances[-1], turn.wishes.spoken))
+                self._tell(TurnStarted(number, turn.record.utterances[-1], turn.settings.spoken))
                 if self._away:
                     turn.speech.hold()
                 turn.speaking = self._tasks.create_task(self._speak(number, turn), name=f"speak {number}")
@@ -575,13 +534,13 @@ class Session:
                 turn = self._turns[number]
                 turn.speech.hold()
                 turn.record.holds.append((self._clock(), None))
-                self._client.tell(TurnHeld(number))
+                self._tell(TurnHeld(number))
             case Resume(number):
                 turn = self._turns[number]
                 if not self._away:
                     turn.speech.resume()
                 self._end_hold(turn)
-                self._client.tell(TurnResumed(number))
+                self._tell(TurnResumed(number))
             case Finish():
                 self._finish(command)
             case _:
@@ -589,7 +548,7 @@ class Session:
 
     def _warm(self, slot: Slot) -> None:
         self._stop_warming()
-        query = Query(self._history(), (), self.wishes.instructions, self.frames)
+        query = Query(self._history(), (), self._settings.reply.instructions, self._settings.frames)
         self._warming = self._tasks.create_task(self._compute(self._seat.serving(slot), query), name="warm")
 
     async def _compute(self, instance: Instance, query: Query) -> None:
@@ -619,10 +578,14 @@ class Session:
         utterances = tuple(self._utterances[number] for number in command.utterances)
         record = TurnRecord(command.turn, command.utterances, command.slot, instance.name, self._clock())
         record.abstained = command.abstained
-        wishes = self._wanted.pop(command.utterances[-1], self.wishes)
-        query = Query(self._history(), utterances, wishes.instructions, self.frames, language=self.language)
-        speech = self._open_speech(wishes.voice) if wishes.spoken else TextReply()
-        turn = Turn(speech, record, utterances, command.slot, instance, ledger=Ledger(wishes.spoken), wishes=wishes)
+        settings = self._wanted.pop(command.utterances[-1], self._settings.reply)
+        query = Query(
+            self._history(), utterances, settings.instructions, self._settings.frames, language=self._settings.language
+        )
+        speech = self._open_speech(settings.voice) if settings.spoken else TextReply()
+        turn = Turn(
+            speech, record, utterances, command.slot, instance, ledger=Ledger(settings.spoken), settings=settings
+        )
         self._turns[command.turn] = turn
         turn.answering = self._tasks.create_task(self._answer(command.turn, turn, query), name=f"answer {command.turn}")
 
@@ -639,12 +602,12 @@ class Session:
         verdict = turn.verdict or typed
         if verdict.transcripts:
             words = list(verdict.transcripts)
-        self._client.tell(VerdictGiven(numbers, verdict, True, "verdict"))
+        self._tell(VerdictGiven(numbers, verdict, True, "verdict"))
         for utterance, transcript in zip(turn.utterances, words, strict=True):
             self._tell_speech(utterance.number, ended=True)
             span = self._spans.get(utterance.number)
             seconds = span.ended - span.started if span else None
-            self._client.tell(UtteranceAccepted(utterance.number, transcript, seconds))
+            self._tell(UtteranceAccepted(utterance.number, transcript, seconds))
         known = [text for text in words if text is not None]
         if len(known) == len(words):
             self.dialogue.accept(UserMessage(" ".join(known)), numbers)
@@ -665,19 +628,30 @@ class Session:
             del self._past[next(iter(self._past))]
         self._end_hold(turn)
         if turn.limited and command.status == "completed":
-            self._client.tell(TurnEnded(command.turn, "incomplete", "max_output_tokens", heard, turn.usage))
+            self._tell(TurnEnded(command.turn, "incomplete", "max_output_tokens", heard, turn.usage))
         else:
-            self._client.tell(TurnEnded(command.turn, command.status, command.cause, heard, turn.usage))
+            self._tell(TurnEnded(command.turn, command.status, command.cause, heard, turn.usage))
         self._record(turn, command.status, command.cause)
 
     # ── notes ──────────────────────────────────────────────────────────────────────────
 
-    def _note(self, item: Event | Heard | Utterance) -> Event:
-        """Keep what comes beside an event for the core, and return that event."""
+    def _note(self, item: Event | Heard | Utterance | Configure) -> Event | None:
+        """Keep what comes beside an event for the core, and return that event, if there is one."""
         match item:
-            case Heard():
+            case Configure(decisions=decisions):
+                self._settings = item
+                decided = SettingsChanged(self.duplex.config.barge_in, self.duplex.config.verdict_threshold)
+                return decisions if decisions != decided else None
+            case Heard(SpeechStarted(number)) if not self._settings.answers_speech:
+                self._unjudged_speech = number
+                self._commit(item)
+                return None
+            case Heard(event) if event.utterance == self._unjudged_speech:
+                self._commit(item)
+                return None
+            case Heard(event):
                 self._note_speech(item)
-                return item.event
+                return event
             case Utterance(number):
                 self._utterances[number] = item
                 return QueryTyped(number)
@@ -690,13 +664,13 @@ class Session:
             case SpeechStarted():
                 started = clock - (heard.now - heard.start) / INPUT_RATE
                 self._spans[number] = Span(_ms(heard.start), _ms(heard.end), started, clock)
-                self._client.tell(VoiceActivity(True))
+                self._tell(VoiceActivity(True))
                 if self.duplex.floor is None:
                     self._tell_speech(number, ended=False)
             case SpeechPaused() | SpeechEnded():
                 ended = isinstance(heard.event, SpeechEnded)
                 if ended:
-                    self._client.tell(VoiceActivity(False))
+                    self._tell(VoiceActivity(False))
                 span = self._spans.get(number)
                 if span is None:
                     return  # ignored from its start: speech during a reply with `barge_in: off`
@@ -717,10 +691,10 @@ class Session:
             return  # typed
         if not span.told_start:
             span.told_start = True
-            self._client.tell(UserStarted(number, span.start_ms))
+            self._tell(UserStarted(number, span.start_ms))
         if ended and not span.told_end:
             span.told_end = True
-            self._client.tell(UserStopped(number, span.end_ms))
+            self._tell(UserStopped(number, span.end_ms))
 
     def _note_heard(self, number: int, turn: Turn, *, completed: bool) -> str:
         """Bring record and dialogue up to what was heard by now; return its text."""
@@ -729,14 +703,14 @@ class Session:
             ledger.acknowledge(ledger.sent, clock)  # nothing stops what a slow client still has to play
         counts.synthesised, counts.sent, counts.heard = turn.speech.synthesised, ledger.sent, ledger.heard(clock)
         text = ledger.heard_text(counts.heard)
-        self.dialogue.heard(number, text, cut=not completed or counts.heard < ledger.sent)
+        self.dialogue.note_heard(number, text, cut=not completed or counts.heard < ledger.sent)
         return text
 
     def _correct(self, number: int) -> None:
         """Bring the dialogue up to what a client says late about a reply that is over."""
         ledger, clock = self._past[number]
         heard = ledger.heard(clock)
-        self.dialogue.heard(number, ledger.heard_text(heard), cut=heard < ledger.sent)
+        self.dialogue.note_heard(number, ledger.heard_text(heard), cut=heard < ledger.sent)
 
     def _note_span(self, turn: Turn) -> None:
         spans = [self._spans[u.number] for u in turn.utterances if u.number in self._spans]
@@ -764,7 +738,7 @@ class Session:
             record.first_synthesised = turn.speech.first_synthesised - self._began
         record.underruns = turn.speech.underruns
         record.status, record.reason, record.finished = status, cause, self._clock()
-        self._client.tell(TurnRecorded(record))
+        self._tell(TurnRecorded(record))
 
     def _forget_withdrawn(self) -> None:
         """A new request begins: the one it replaces was aborted and has no ending to tell."""
@@ -783,7 +757,11 @@ class Session:
         roles = Roles(serving[0].name, serving[1].name, self.swaps)
         if roles != self._roles:
             self._roles = roles
-            self._client.tell(roles)
+            self._tell(roles)
+
+    def _tell(self, notice: Notice) -> None:
+        self._listener.note(notice)
+        self._client.tell(notice)
 
     def _clock(self) -> float:
         """Seconds since the session began."""

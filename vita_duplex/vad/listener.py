@@ -1,4 +1,4 @@
-"""The ears of one session: microphone samples in, what was heard out."""
+"""The listener of one session: microphone samples in, utterances out."""
 
 import asyncio
 import logging
@@ -18,8 +18,7 @@ from vita_duplex.engine.events import (
     SpeechSustained,
 )
 from vita_duplex.engine.notices import Notice, TurnEnded, TurnStarted, UtteranceCommitted, VerdictGiven
-from vita_duplex.engine.ports import Windows
-from vita_duplex.engine.session import Heard, SpeechEvent
+from vita_duplex.engine.ports import Heard, SpeechEvent, Windows
 from vita_duplex.vad.demo_endpoint import DemoEndpoint
 from vita_duplex.vad.detector import Detector
 from vita_duplex.vad.echo import EchoGuard

@@ -12,10 +12,12 @@ from typing import assert_never
 import numpy as np
 
 from vita_duplex.engine.audio import INPUT_RATE, Samples
+from vita_duplex.engine.events import SettingsChanged
 from vita_duplex.engine.messages import AssistantMessage, Message, Pixels, Query, UserMessage, Utterance
 from vita_duplex.engine.notices import Notice
 from vita_duplex.engine.ports import PartFailed
-from vita_duplex.engine.session import NothingToAnswer, Session, Wishes
+from vita_duplex.engine.session import NothingToAnswer, Session
+from vita_duplex.engine.settings import Configure, ReplySettings
 from vita_duplex.server.access.shedding import shown
 from vita_duplex.server.audio.resample import Resampler
 from vita_duplex.server.parts import Parts
@@ -92,6 +94,7 @@ class Conversation:
         self._recorded_samples = 0
         self._system: dict[int, str] = {}
         self._silence = Silence()
+        self._frames: tuple[Pixels, ...] = ()  # what is seen now
         self._pictured: int | None = None  # the item that holds what is seen now
         self._numbers = count(1)  # of utterances, spoken and typed, and of everything else a client brings
         self._client_pauses = client_pauses
@@ -118,7 +121,6 @@ class Conversation:
         """What the session says, on its way to the client."""
         self._terms.watch.see(notice)
         self._silence.note(notice)
-        self._listener.note(notice)
         if self._log:
             self._log.note(notice)
         self._send_all(self.events.translate(notice))
@@ -138,7 +140,7 @@ class Conversation:
             case AudioCommit(event_id=event_id):
                 self._commit(event_id)
             case AudioClear():
-                self._listener.forget()
+                self.session.forget_audio()
                 self._forget_recording()
                 self._send(self.events.cleared())
             case ItemCreate():
@@ -146,7 +148,7 @@ class Conversation:
             case ItemRetrieve(event_id=event_id, item_id=item_id):
                 self._send(self.events.retrieved(self._item(item_id, event_id)))
             case ItemDelete():
-                self._delete_item(event)
+                await self._delete_item(event)
             case ItemTruncate():
                 await self._truncate(event)
             case PlaybackAck(event_id=event_id, item_id=item_id, played_ms=played_ms):
@@ -180,16 +182,11 @@ class Conversation:
             self._listener.configure(new.endpoint)
         if new.turn_detection is None and old.turn_detection is not None:
             quiet = (new.endpoint.silence_ms + 100) * INPUT_RATE // 1000
-            self._listener.hear(np.zeros(quiet, np.float32))  # who was speaking has finished
+            self.session.hear(np.zeros(quiet, np.float32))  # who was speaking has finished
         if new.turn_detection is not None:
             self._forget_recording()
-        decides = new.barge_in, new.duplex.verdict_threshold
-        if decides != (old.barge_in, old.duplex.verdict_threshold):
-            await self.session.change_settings(*decides)
-        self.session.answers_speech = new.answers_speech
-        self.session.transcribes = self.events.transcribes = new.transcription is not None
-        self.session.language = new.language
-        self._apply_wishes()
+        self.events.transcribes = new.transcription is not None
+        await self._configure()
 
     def _echo_guard(self, event_id: str | None) -> EchoGuard:
         try:
@@ -198,8 +195,22 @@ class Conversation:
             param = "session.vita.echo_guard"
             raise ClientError("unsupported_value", failure.message, param=param, event_id=event_id) from failure
 
-    def _apply_wishes(self) -> None:
-        self.session.wishes = replace(self.settings.wishes, instructions=self._instructions(None))
+    async def _configure(self) -> None:
+        """Give the session all settings anew."""
+        settings = self.settings
+        await self.session.configure(
+            Configure(
+                self._reply_settings(None),
+                self._frames,
+                settings.answers_speech,
+                settings.transcription is not None,
+                settings.language,
+                SettingsChanged(settings.barge_in, settings.duplex.verdict_threshold),
+            )
+        )
+
+    def _reply_settings(self, instructions: str | None) -> ReplySettings:
+        return replace(self.settings.reply, instructions=self._instructions(instructions))
 
     def _instructions(self, own: str | None) -> str:
         """The session's or a response's own, and what system messages added."""
@@ -211,7 +222,7 @@ class Conversation:
         """Audio in the session's input format. Errors: `ClientError`."""
         heard = self._resampler.push(self._decode(data, event_id))
         fits = self._terms.audio.take(len(heard) / INPUT_RATE, self._clock())
-        fits = fits and (self._record(heard) if self.settings.turn_detection is None else self._listener.hear(heard))
+        fits = fits and (self._record(heard) if self.settings.turn_detection is None else self.session.hear(heard))
         if not fits and not self._overflowing:  # told once per overflow, not once per frame
             message = "Audio came far faster than real time, or more than can be kept; it is dropped."
             self._send(self.events.server_error("input_audio_overflow", message))
@@ -256,7 +267,7 @@ class Conversation:
             message = f"Less than {MIN_COMMIT_MS} ms of audio were appended since the last commit."
             raise ClientError("input_audio_buffer_commit_empty", message, event_id=event_id)
         number = self._next_waiting(event_id)
-        self.session.say(Utterance(number, np.concatenate([*self._recorded, self._resampler.finish()])))
+        self.session.add_user_message(Utterance(number, np.concatenate([*self._recorded, self._resampler.finish()])))
         self._resampler = Resampler(self.settings.wire_in.rate, INPUT_RATE)
         self._forget_recording()
         self._send_all(self.events.committed(number))
@@ -281,11 +292,12 @@ class Conversation:
             case UserItem():
                 await self._create_user_item(item, event.event_id)
             case SystemItem():
-                number = self._add_system(item.text, event.event_id)
+                number = await self._add_system(item.text, event.event_id)
                 self._created(("brought", number), item, _shown(item))
             case AssistantItem():
-                self.session.bring(item.text)
-                self._created(("brought", next(self._numbers)), item, _shown(item))
+                number = next(self._numbers)
+                self.session.add_assistant_message(number, item.text)
+                self._created(("brought", number), item, _shown(item))
             case _:
                 assert_never(item)
 
@@ -294,17 +306,18 @@ class Conversation:
         recordings = self._recordings(item, event_id)
         number = self._next_waiting(event_id)
         if frames:
-            self._show(frames, number)
+            await self._show(frames, number)
         if recordings:
-            self.session.say(Utterance(number, np.concatenate(recordings)))
+            self.session.add_user_message(Utterance(number, np.concatenate(recordings)))
         elif item.text:
-            self.session.say(Utterance(number, text=item.text))
+            self.session.add_user_message(Utterance(number, text=item.text))
         self._created(("said", number), item, _shown(item))
 
-    def _show(self, frames: tuple[Pixels, ...], number: int) -> None:
+    async def _show(self, frames: tuple[Pixels, ...], number: int) -> None:
         """From now on these are what is seen, as far as the server's load allows."""
         left = shown(frames, self._terms.shedding())
-        self.session.frames, self._pictured = left, number
+        self._frames, self._pictured = left, number
+        await self._configure()
         if len(left) < len(frames):
             self._terms.watch.shed(len(frames) - len(left))
             self._send_all(self.events.shed(("said", number), len(left), len(frames)))
@@ -335,13 +348,13 @@ class Conversation:
             raise ClientError("audio_too_long", message, param="item.content", event_id=event_id)
         return recordings
 
-    def _add_system(self, text: str, event_id: str | None) -> int:
+    async def _add_system(self, text: str, event_id: str | None) -> int:
         if len(self._system) >= SYSTEM_LIMIT:
             message = f"{SYSTEM_LIMIT} system messages are kept; delete one."
             raise ClientError("too_many_items", message, event_id=event_id)
         number = next(self._numbers)
         self._system[number] = text
-        self._apply_wishes()
+        await self._configure()
         return number
 
     def _created(self, place: Place, item: Item, content: list[Json]) -> None:
@@ -354,17 +367,18 @@ class Conversation:
             raise ClientError("item_not_found", message, param="item_id", event_id=event_id)
         return item
 
-    def _delete_item(self, event: ItemDelete) -> None:
+    async def _delete_item(self, event: ItemDelete) -> None:
         self._item(event.item_id, event.event_id)
         kind, number = self.events.items.place(event.item_id) or ("brought", 0)
         if kind == "reply":
             self.session.dialogue.remove_reply(number)
         elif kind == "said":
-            self.session.dialogue.remove_said(number)
+            self.session.dialogue.remove_message(number)
         elif self._system.pop(number, None) is not None:
-            self._apply_wishes()
+            await self._configure()
         if number == self._pictured and kind == "said":
-            self.session.frames, self._pictured = (), None
+            self._frames, self._pictured = (), None
+            await self._configure()
         self._send(self.events.deleted(event.item_id))
 
     async def _truncate(self, event: ItemTruncate) -> None:
@@ -389,36 +403,36 @@ class Conversation:
     async def _create_response(self, event: ResponseCreate) -> None:
         wanted = event.response or ResponseFields()
         refuse_what_nobody_can(wanted, "response", event.event_id)
-        wishes = replace(self.session.wishes, instructions=self._instructions(wanted.instructions))
+        reply = self._reply_settings(wanted.instructions)
         if wanted.output_modalities is not None:
-            wishes = replace(wishes, spoken="audio" in wanted.output_modalities)
+            reply = replace(reply, spoken="audio" in wanted.output_modalities)
         if wanted.max_output_tokens is not None:
             limit = wanted.max_output_tokens
-            wishes = replace(wishes, max_tokens=None if isinstance(limit, str) else limit)
+            reply = replace(reply, max_tokens=None if isinstance(limit, str) else limit)
         if wanted.audio and wanted.audio.output and wanted.audio.output.voice is not None:
             name, param = wanted.audio.output.voice, "response.audio.output.voice"
-            wishes = replace(wishes, voice=self.settings.voices.chosen(name, param, event.event_id))
+            reply = replace(reply, voice=self.settings.voices.chosen(name, param, event.event_id))
         asked = Asked(wanted.metadata, wanted.max_output_tokens or self.settings.max_output_tokens)
         if wanted.conversation == "none":
-            self._answer_aside(wanted, replace(wishes, spoken=False), asked, event.event_id)
+            self._answer_aside(wanted, replace(reply, spoken=False), asked, event.event_id)
         elif wanted.input is not None:
             message = "`input` is for `conversation: none`; add items with conversation.item.create."
             raise ClientError("unsupported_value", message, param="response.input", event_id=event.event_id)
         else:
-            await self._answer(wanted, wishes, asked, event.event_id)
+            await self._answer(wanted, reply, asked, event.event_id)
 
-    async def _answer(self, wanted: ResponseFields, wishes: Wishes, asked: Asked, event_id: str | None) -> None:
+    async def _answer(self, wanted: ResponseFields, reply: ReplySettings, asked: Asked, event_id: str | None) -> None:
         try:
-            number = await self.session.answer_waiting(wishes)
+            number = await self.session.answer_waiting(reply)
         except NothingToAnswer:
             if not wanted.instructions:
                 message = "Nothing to answer: add a user message first, or say in `instructions` what to do."
                 raise ClientError("nothing_to_answer", message, event_id=event_id) from None
             number = next(self._numbers)
-            await self.session.ask(number, wanted.instructions, wishes)
+            await self.session.ask(number, wanted.instructions, reply)
         self.events.asked[number] = asked
 
-    def _answer_aside(self, wanted: ResponseFields, wishes: Wishes, asked: Asked, event_id: str | None) -> None:
+    def _answer_aside(self, wanted: ResponseFields, reply: ReplySettings, asked: Asked, event_id: str | None) -> None:
         """Beside the conversation. There is one voice, and it belongs to the conversation: the answer is text."""
         if "audio" in (wanted.output_modalities or ()):
             message = 'A response beside the conversation is text: output_modalities must be ["text"] or left out.'
@@ -431,9 +445,9 @@ class Conversation:
         if not isinstance(last, UserMessage) or last.text is None:
             history_before, last = [*history], UserMessage(wanted.instructions or "")
         question = Utterance(number, text=last.text)
-        query = Query(tuple(history_before), (question,), wishes.instructions, self.session.frames)
+        query = Query(tuple(history_before), (question,), reply.instructions, self._frames)
         self.events.asked[number] = asked
-        if not self.session.aside(number, query, wishes):
+        if not self.session.start_aside(number, query, reply.max_tokens):
             del self.events.asked[number]
             raise ClientError("too_many_responses", "Too many responses are under way.", event_id=event_id)
 

@@ -5,7 +5,7 @@ from typing import Self
 
 from vita_duplex.engine.duplex import DuplexConfig
 from vita_duplex.engine.events import BargeIn
-from vita_duplex.engine.session import Wishes
+from vita_duplex.engine.settings import ReplySettings
 from vita_duplex.server.audio.formats import DEFAULT, PCM_RATES, PCMA, PCMU, AudioFormat, pcm
 from vita_duplex.server.realtime.client_events import (
     ClientError,
@@ -102,9 +102,9 @@ class SessionSettings:
         return replace(self, turn_detection=wanted, endpoint=endpoint.model_copy(update=given))
 
     @property
-    def wishes(self) -> Wishes:
+    def reply(self) -> ReplySettings:
         limit = self.max_output_tokens
-        return Wishes(self.instructions, self.spoken, None if isinstance(limit, str) else limit, self.voice)
+        return ReplySettings(self.instructions, self.spoken, None if isinstance(limit, str) else limit, self.voice)
 
     @property
     def language(self) -> str | None:

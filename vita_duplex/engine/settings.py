@@ -1,0 +1,35 @@
+"""What a client sets for its session."""
+
+from dataclasses import dataclass
+
+from vita_duplex.engine.events import SettingsChanged
+from vita_duplex.engine.messages import Pixels
+
+
+@dataclass(frozen=True, slots=True)
+class ReplySettings:
+    """How a reply is made."""
+
+    instructions: str = ""
+    spoken: bool = True
+    max_tokens: int | None = None
+    """Text deltas, each of which is a token or a little more; None: the instance's own limit."""
+    voice: str | None = None
+    """By name; None: the default."""
+
+
+@dataclass(frozen=True, slots=True)
+class Configure:
+    """All settings of a session; they count for whatever enters its queue after them."""
+
+    reply: ReplySettings = ReplySettings()
+    frames: tuple[Pixels, ...] = ()
+    """The images that every request is shown."""
+    answers_speech: bool = True
+    """False: speech enters the dialogue without a verdict, and waits for `answer_waiting`."""
+    transcribes: bool = True
+    """Whether the client wants the words of accepted utterances."""
+    language: str | None = None
+    """The user's language (ISO 639-1), if the client has named it."""
+    decisions: SettingsChanged | None = None
+    """What the core decides by; None: the core keeps its own."""
