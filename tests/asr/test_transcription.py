@@ -28,7 +28,7 @@ from vita_duplex.config import AsrConfig, Config
 from vita_duplex.engine.audio import INPUT_RATE, Samples
 from vita_duplex.engine.instances.scripted import ScriptedReply
 from vita_duplex.engine.ports import Asr, PartFailed, Transcript
-from vita_duplex.engine.session import TRANSCRIBING_LIMIT
+from vita_duplex.engine.transcripts import TRANSCRIBING_LIMIT
 from vita_duplex.server.asr import load_asr
 
 COMPLETED = "conversation.item.input_audio_transcription.completed"

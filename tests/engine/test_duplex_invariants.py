@@ -73,7 +73,8 @@ from vita_duplex.engine.notices import (
 )
 from vita_duplex.engine.pool import Pool, Seat
 from vita_duplex.engine.ports import Heard, PartFailed, SpeechEvent
-from vita_duplex.engine.session import ABORT_LIMIT_S, STALL_LIMIT_S, Session
+from vita_duplex.engine.requests import STALL_LIMIT_S
+from vita_duplex.engine.session import ABORT_LIMIT_S, Session
 from vita_duplex.engine.settings import Configure
 from vita_duplex.tts.speech import PacedSpeech, SpeechConfig
 
@@ -696,7 +697,7 @@ class World:
     def request_begun(self, engine: Engine, request: Request) -> None:
         turn = self.session._turns[request.turn]
         self.asked.setdefault(request.turn, set()).add(engine.name)
-        said = self.said.get(request.turn) or ("" if turn.verdict else None)
+        said = self.said.get(request.turn) or ("" if turn.request.verdict else None)
         assert request.query.answer_so_far == said, "invariant 8: it does not go on where the other one stopped"
         if any(begun.turn == request.turn for begun in self.begun):
             assert engine.healthy, "invariant 8: moved to a dead one"
@@ -704,7 +705,7 @@ class World:
         healthy, expected = self._began[id(turn.speech)]
         assert isinstance(turn.speech, PacedSpeech)
         self.speeches[request.turn] = turn.speech
-        self.begun.append(Begun(request.turn, engine.name, turn.record.slot, healthy, request.query.history, expected))
+        self.begun.append(Begun(request.turn, engine.name, turn.request.slot, healthy, request.query.history, expected))
 
     def expected(self) -> "Expected":
         return [
@@ -856,7 +857,7 @@ def session_7_noise_is_kept_nowhere(world: World) -> None:
     for secret in secrets:
         assert secret not in notices
         assert secret not in histories
-    kept = set(world.session._utterances) | set(world.session._spans)
+    kept = set(world.session._utterances._kept) | set(world.session._utterances.spans)
     assert not rejected & kept
 
 

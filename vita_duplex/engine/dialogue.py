@@ -4,7 +4,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from vita_duplex.engine.audio import INPUT_RATE
-from vita_duplex.engine.messages import AssistantMessage, Message, UserMessage
+from vita_duplex.engine.messages import AssistantMessage, Message, UserMessage, Utterance
 
 HISTORY_LIMIT = 64
 """Messages kept. Older ones go first; an instance takes what fits its own budget."""
@@ -74,6 +74,22 @@ class Dialogue:
             taken.insert(0, entry)
             self._entries.pop()
         return taken
+
+    def take_question(self) -> Utterance | None:
+        """Take out what waits, as one utterance: texts in a row are one question; before and between recordings they
+        are messages of their own."""
+        waiting = self.take_waiting()
+        if not waiting:
+            return None
+        newest = waiting[-1]
+        first = len(waiting) - 1
+        while newest.message.text is not None and first > 0 and waiting[first - 1].message.text is not None:
+            first -= 1
+        for entry in waiting[:first]:
+            self.accept(entry.message, entry.numbers)
+        if newest.message.text is None:
+            return newest.message.utterances[0]
+        return Utterance(newest.numbers[-1], text="\n".join(entry.message.text or "" for entry in waiting[first:]))
 
     def put_words(self, numbers: tuple[int, ...], text: str) -> None:
         """The words of utterances are known now; their sound is not needed any more."""

@@ -25,7 +25,7 @@ class Ledger:
     def __init__(self, spoken: bool = True) -> None:
         """Of a reply that is `spoken` the pieces are said one by one; the others are deltas of one text."""
         self.pieces: list[Piece] = []
-        self._spoken = spoken
+        self.spoken = spoken
         self._played = 0  # what the client said last …
         self._lag = 0  # … and how far the pacing clock was ahead of it
         self._end: int | None = None
@@ -71,4 +71,4 @@ class Ledger:
             elif heard > start:
                 words.append(head(piece.text, (heard - start) / piece.samples))
             start += piece.sent
-        return joined(words) if self._spoken else "".join(words)
+        return joined(words) if self.spoken else "".join(words)

@@ -67,6 +67,8 @@ class Query:
     situation: Situation = Situation()
     language: str | None = None
     """What the user speaks (ISO 639-1, for example "zh"), where the client has said it."""
+    max_tokens: int | None = None
+    """The answer is cut after so many; None: after as many as the instance allows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,8 @@ class Usage:
 
     input_tokens: int
     output_tokens: int
+    cut: bool = False
+    """The answer ended because no more tokens were allowed."""
 
 
 @dataclass(frozen=True, slots=True)

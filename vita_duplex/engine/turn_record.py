@@ -23,7 +23,7 @@ class TurnRecord:
     utterances: tuple[int, ...]
     slot: int
     instance: str
-    """The first that was asked."""
+    """The first that was asked; empty until the turn is over."""
     begun: float
     """The request went to the instance (before `endpoint` where the early start was used)."""
     status: Ending | None = None
@@ -49,6 +49,8 @@ class TurnRecord:
     moves: list[tuple[float, str]] = field(default_factory=list)
     """When another instance went on in the place of one that failed, and which."""
     holds: list[tuple[float, float | None]] = field(default_factory=list)
+    cut_in_hold: bool = False
+    """The turn ended in its last hold; every other hold ended with a resume."""
     aborted: float | None = None
     generated: float | None = None
     """The model's last token."""

@@ -96,9 +96,8 @@ class Metrics:
         if record.state is not None:
             self._verdicts.labels(record.state, str(record.status != "rejected").lower()).inc()
         self._abstained.inc(record.abstained)
-        for _, end in record.holds:
-            ended_it = record.reason is not None and end == record.finished
-            self._holds.labels("cancelled" if ended_it else "resumed").inc()
+        self._holds.labels("resumed").inc(len(record.holds) - record.cut_in_hold)
+        self._holds.labels("cancelled").inc(record.cut_in_hold)
 
     def interruption(self, reply: TurnRecord, other: TurnRecord) -> None:
         for stage, seconds in interruption(reply, other).items():

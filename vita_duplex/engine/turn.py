@@ -1,0 +1,28 @@
+"""One turn, as the shell keeps it while it is judged or spoken."""
+
+import asyncio
+from dataclasses import dataclass
+
+from vita_duplex.engine.ledger import Ledger
+from vita_duplex.engine.messages import Utterance
+from vita_duplex.engine.ports import Speech
+from vita_duplex.engine.requests import Request
+
+
+@dataclass(slots=True)
+class Turn:
+    number: int
+    utterances: tuple[Utterance, ...]
+    """What it answers."""
+    request: Request
+    speech: Speech
+    ledger: Ledger
+    answering: asyncio.Task[None] | None = None
+    speaking: asyncio.Task[None] | None = None
+    heard: int = 0
+    """Samples of it that were heard, once it is over."""
+
+    @property
+    def typed(self) -> bool:
+        """Whether the newest of its utterances was typed: then it was accepted without a verdict."""
+        return self.utterances[-1].text is not None

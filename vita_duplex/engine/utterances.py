@@ -1,0 +1,135 @@
+"""The utterances of a session: their audio, where they lie, and what the client was told of them."""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from vita_duplex.engine.audio import INPUT_RATE
+from vita_duplex.engine.events import SpeechEnded, SpeechPaused, SpeechStarted
+from vita_duplex.engine.messages import Utterance
+from vita_duplex.engine.notices import Notice, UserStarted, UserStopped, VoiceActivity
+from vita_duplex.engine.ports import Heard
+
+
+@dataclass(slots=True)
+class Span:
+    """Where an utterance lies, and whether the client was told of its start and end."""
+
+    start_ms: int
+    """In received audio, like `end_ms`."""
+    end_ms: int
+    started: float
+    """In the seconds of `now`, like `ended` and `endpoint`."""
+    ended: float
+    endpoint: float | None = None
+    """When the listener declared it over."""
+    told_start: bool = False
+    told_end: bool = False
+
+
+class Utterances:
+    """Keeps what the core has not decided about. Pure; `now` is an argument."""
+
+    def __init__(self, tell: Callable[[Notice], None]) -> None:
+        self.spans: dict[int, Span] = {}
+        """Of those that were spoken."""
+        self._tell = tell
+        self._kept: dict[int, Utterance] = {}
+        self._newest_speech = 0
+        self._unjudged: int | None = None  # speech that the core is not told of
+
+    def are_news(self, heard: Heard) -> bool:
+        """False for what the listener says late or twice."""
+        number, starts = heard.event.utterance, isinstance(heard.event, SpeechStarted)
+        if number < self._newest_speech or (starts and number == self._newest_speech):
+            return False
+        if starts:
+            self._newest_speech = number
+        return True
+
+    def get(self, numbers: Collection[int]) -> tuple[Utterance, ...]:
+        return tuple(self._kept[number] for number in numbers)
+
+    def keep(self, utterance: Utterance) -> None:
+        self._kept[utterance.number] = utterance
+
+    def forget_all_but(self, wanted: Collection[int]) -> None:
+        """Drop the audio of utterances that nobody will ask about any more."""
+        for kept in (self._kept, self.spans):
+            for number in [number for number in kept if number not in wanted]:
+                del kept[number]
+
+    # ── speech that is judged ──────────────────────────────────────────────────────────
+
+    def note(self, heard: Heard, now: float, *, replying: bool) -> None:
+        """Take in speech. Its start is told at once, but not while the server is `replying`: it may be noise."""
+        number = heard.event.utterance
+        match heard.event:
+            case SpeechStarted():
+                started = now - (heard.now - heard.start) / INPUT_RATE
+                self.spans[number] = Span(_ms(heard.start), _ms(heard.end), started, now)
+                self._tell(VoiceActivity(True))
+                if not replying:
+                    self.tell(number)
+            case SpeechPaused() | SpeechEnded():
+                ended = isinstance(heard.event, SpeechEnded)
+                if ended:
+                    self._tell(VoiceActivity(False))
+                if number in self.spans:  # else ignored from its start: speech during a reply with `barge_in: off`
+                    self._note_end(heard, now, ended=ended)
+            case _:
+                pass
+
+    def _note_end(self, heard: Heard, now: float, *, ended: bool) -> None:
+        number, span = heard.event.utterance, self.spans[heard.event.utterance]
+        span.end_ms = _ms(heard.end)
+        span.ended = now - (heard.now - heard.end) / INPUT_RATE
+        self.keep(Utterance(number, heard.samples))
+        if ended:
+            span.endpoint = now
+            if span.told_start:
+                self.tell(number, ended=True)
+
+    def tell(self, number: int, *, ended: bool = False) -> None:
+        """Tell the client of an utterance's start and end, each once."""
+        span = self.spans.get(number)
+        if span is None:
+            return  # typed
+        if not span.told_start:
+            span.told_start = True
+            self._tell(UserStarted(number, span.start_ms))
+        if ended and not span.told_end:
+            span.told_end = True
+            self._tell(UserStopped(number, span.end_ms))
+
+    def seconds(self, number: int) -> float | None:
+        """Length of its speech; None if it was typed."""
+        span = self.spans.get(number)
+        return span.ended - span.started if span else None
+
+    # ── speech that nobody judges ──────────────────────────────────────────────────────
+
+    def is_unjudged(self, heard: Heard, *, judging: bool) -> bool:
+        """Whether this belongs to speech that began while no speech was judged."""
+        if isinstance(heard.event, SpeechStarted) and not judging:
+            self._unjudged = heard.event.utterance
+        return heard.event.utterance == self._unjudged
+
+    def commit(self, heard: Heard) -> Utterance | None:
+        """Tell of speech that nobody judges; return it when it is over."""
+        number = heard.event.utterance
+        match heard.event:
+            case SpeechStarted():
+                self._tell(VoiceActivity(True))
+                self._tell(UserStarted(number, _ms(heard.start)))
+            case SpeechEnded():
+                self._tell(VoiceActivity(False))
+                self._tell(UserStopped(number, _ms(heard.end)))
+                self._unjudged = None
+                return Utterance(number, heard.samples)
+            case _:
+                pass
+        return None
+
+
+def _ms(samples: int) -> int:
+    return samples * 1000 // INPUT_RATE
