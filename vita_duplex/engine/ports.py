@@ -127,6 +127,12 @@ class Listener(Protocol):
         ...
 
 
+class Client(Protocol):
+    """Where a session's notices go. Must not block; a client that cannot keep up is closed by its owner."""
+
+    def tell(self, notice: Notice) -> None: ...
+
+
 class Synthesiser(Protocol):
     """A voice."""
 

@@ -4,21 +4,22 @@ import asyncio
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Protocol, assert_never
+from typing import assert_never
 
 from vita_duplex.engine import events as ev
-from vita_duplex.engine import notices as tell
+from vita_duplex.engine import notices
 from vita_duplex.engine.asides import Asides
 from vita_duplex.engine.audio import Samples
 from vita_duplex.engine.dialogue import Dialogue
 from vita_duplex.engine.duplex import Duplex, DuplexConfig
 from vita_duplex.engine.ledger import Ledger
-from vita_duplex.engine.messages import AssistantMessage, Message, Query, UserMessage, Utterance, Verdict
+from vita_duplex.engine.messages import AssistantMessage, Query, UserMessage, Utterance, Verdict
 from vita_duplex.engine.playback import Playback
 from vita_duplex.engine.pool import Seat
-from vita_duplex.engine.ports import Asr, Chunk, Heard, Listener, Speech
+from vita_duplex.engine.ports import Asr, Chunk, Client, Heard, Listener, Speech
 from vita_duplex.engine.recorder import Recorder
 from vita_duplex.engine.requests import Request, WarmUp
+from vita_duplex.engine.roles import RoleTeller
 from vita_duplex.engine.settings import Configure, ReplySettings
 from vita_duplex.engine.text_reply import TextReply
 from vita_duplex.engine.transcripts import Transcripts
@@ -37,12 +38,6 @@ Watch = Callable[[float, ev.Event | None, list[ev.Command]], None]
 
 class NothingToAnswer(Exception):
     """Nothing waits for an answer."""
-
-
-class Client(Protocol):
-    """Where a session's notices go. Must not block; a client that cannot keep up is closed by its owner."""
-
-    def tell(self, notice: tell.Notice) -> None: ...
 
 
 class Session:
@@ -68,7 +63,6 @@ class Session:
         self.dialogue = Dialogue()
         self._settings = Configure()
         self._reply_settings: dict[int, ReplySettings] = {}  # of queries that were asked, by utterance
-        self._limits = config
         self._seat = seat
         self._listener = listener
         self._open_speech = open_speech
@@ -84,14 +78,13 @@ class Session:
         self._turns: dict[int, Turn] = {}
         self._playback = Playback(self.dialogue)
         self._warm_up = WarmUp(self._tasks)
-        self._roles: tell.Roles | None = None  # as last told
-        self._swaps = 0
+        self._roles = RoleTeller(self.duplex, seat, self._tell)
 
     async def run(self) -> None:
         """Converse until cancelled. Any other exception here is a bug of ours."""
-        self._tell_roles()
+        self._roles.tell()
         async with self._tasks:
-            self._tasks.create_task(self._follow_seat(), name="follow seat")
+            self._tasks.create_task(self._roles.run(), name="follow seat")
             self._tasks.create_task(self._listen(), name="listen")
             self._tasks.create_task(self._decide(), name="decide")
 
@@ -137,7 +130,7 @@ class Session:
         """Answer beside the conversation, as text. False: too many are under way."""
         if self._asides.full:
             return False
-        self._asides.start(number, Request(query, self.duplex.monitor, self._seat, self._limits))
+        self._asides.start(number, Request(query, self.duplex.monitor, self._seat, self.duplex.config))
         return True
 
     def cancel_aside(self, number: int) -> bool:
@@ -174,12 +167,6 @@ class Session:
                 if self._utterances.are_news(heard):
                     await self._events.put(heard)
 
-    async def _follow_seat(self) -> None:
-        while True:
-            await self._seat.changed.wait()
-            self._seat.changed.clear()
-            self._tell_roles()
-
     async def _answer(self, turn: Turn) -> None:
         async def judge(verdict: Verdict) -> None:
             spoken = turn.utterances[-1].samples
@@ -187,28 +174,24 @@ class Session:
                 self._listener.hint(spoken, verdict.finished)
             await self._events.put(ev.VerdictReached(turn.number, verdict.p1, verdict.p2, verdict.p3))
             if turn is self._playback.turn and not turn.typed and not self._transcripts.take(turn.utterances, verdict):
-                self._find_words(turn)
+                self._transcripts.find(turn.utterances, self._settings)
 
         if failure := await turn.request.run(judge, turn.speech.write):
-            self._tell(tell.PartTrouble(failure.part, failure.message))
+            self._tell(notices.PartTrouble(failure.part, failure.message))
             await self._events.put(ev.ReplyFailed(turn.number))
         else:
             await self._events.put(ev.ReplyEnded(turn.number))
         turn.speech.finish()
-
-    def _find_words(self, turn: Turn) -> None:
-        if self._settings.transcribes:
-            self._transcripts.find(turn.utterances, self._settings.language)
 
     async def _speak(self, turn: Turn) -> None:
         def send(chunk: Chunk) -> None:
             if self.duplex.floor is None or self.duplex.floor.turn != turn.number:
                 return  # from an interrupted reply
             if chunk.error:
-                self._tell(tell.PartTrouble("tts", chunk.error))
+                self._tell(notices.PartTrouble("tts", chunk.error))
             turn.ledger.add(chunk.text, len(chunk.samples), chunk.piece_samples)
             if len(chunk.samples) or chunk.text is not None:
-                self._tell(tell.TurnAudio(turn.number, chunk.samples, chunk.text))
+                self._tell(notices.TurnAudio(turn.number, chunk.samples, chunk.text))
 
         await turn.speech.play(send)
         await self._events.put(ev.Played(turn.number))
@@ -248,7 +231,7 @@ class Session:
             case Heard() if self._utterances.is_unjudged(item, judging=self._settings.answers_speech):
                 if utterance := self._utterances.commit(item):
                     self.add_user_message(utterance)
-                    self._tell(tell.UtteranceCommitted(utterance.number))
+                    self._tell(notices.UtteranceCommitted(utterance.number))
                 return None
             case Heard(event):
                 self._utterances.note(item, now, replying=self.duplex.floor is not None)
@@ -262,7 +245,7 @@ class Session:
     async def _perform(self, command: ev.Command) -> None:
         match command:
             case ev.Warm(slot):
-                self._warm(slot)
+                self._warm_up.begin(self._seat.serving(slot), self._query((), self._settings.reply))
             case ev.Begin():
                 self._begin(command)
             case ev.Abort(_, number):
@@ -271,35 +254,31 @@ class Session:
                 self._accept(self._turns[number], numbers)
             case ev.Reject():
                 self._reject(command)
-            case ev.Swap(generator):
-                self._swaps += 1
-                self._seat.update(generator, idle=False)
-                self._tell_roles()
+            case ev.Swap():
+                self._roles.swap()
             case ev.GiveFloor(number):
                 self._give_floor(self._turns[number])
             case ev.Hold(number):
                 self._playback.hold()
-                self._tell(tell.TurnHeld(number))
+                self._tell(notices.TurnHeld(number))
             case ev.Resume(number):
                 self._playback.resume()
-                self._tell(tell.TurnResumed(number))
+                self._tell(notices.TurnResumed(number))
             case ev.Finish():
                 self._finish(command)
             case _:
                 assert_never(command)
 
-    def _warm(self, slot: ev.Slot) -> None:
-        query = Query(self._history(), (), self._settings.reply.instructions, self._settings.frames)
-        self._warm_up.begin(self._seat.serving(slot), query)
+    def _query(self, utterances: tuple[Utterance, ...], reply: ReplySettings) -> Query:
+        """A request that begins now: of the reply that is being spoken, its dialogue has what was heard by now.
 
-    def _history(self) -> tuple[Message, ...]:
-        """The dialogue for a request that begins now: of the reply that is being spoken, what was heard by now.
-
-        If it goes on being heard until the verdict (`barge_in: verdict`), that came after the question, and the
-        request does not know of it; the dialogue does, once the reply is cut, and so the next request.
+        If the reply goes on being heard until the verdict (`barge_in: verdict`), that came after the question, and
+        the request does not know of it; the dialogue does, once the reply is cut, and so the next request.
         """
         self._playback.bring_dialogue_up()
-        return self.dialogue.history()
+        frames, language = self._settings.frames, self._settings.language
+        history, limit = self.dialogue.history(), reply.max_tokens
+        return Query(history, utterances, reply.instructions, frames, language=language, max_tokens=limit)
 
     def _begin(self, command: ev.Begin) -> None:
         self._warm_up.stop()
@@ -307,15 +286,7 @@ class Session:
         self._turns = {floor.number: floor} if floor else {}  # the request that this one replaces was aborted
         utterances = self._utterances.get(command.utterances)
         settings = self._reply_settings.pop(command.utterances[-1], self._settings.reply)
-        query = Query(
-            self._history(),
-            utterances,
-            settings.instructions,
-            self._settings.frames,
-            language=self._settings.language,
-            max_tokens=settings.max_tokens,
-        )
-        request = Request(query, command.slot, self._seat, self._limits)
+        request = Request(self._query(utterances, settings), command.slot, self._seat, self.duplex.config)
         speech = self._open_speech(settings.voice) if settings.spoken else TextReply()
         turn = Turn(command.turn, utterances, request, speech, Ledger(settings.spoken))
         self._turns[command.turn] = turn
@@ -328,23 +299,19 @@ class Session:
         await asyncio.wait([turn.answering], timeout=ABORT_LIMIT_S)
 
     def _accept(self, turn: Turn, numbers: tuple[int, ...]) -> None:
-        words = [utterance.text for utterance in turn.utterances]
-        typed = Verdict(0.0, 0.0, 1.0, tuple(text for text in words if text is not None))
-        verdict = turn.request.verdict or typed
-        if verdict.transcripts:
-            words = list(verdict.transcripts)
-        self._tell(tell.VerdictGiven(numbers, verdict, True, "verdict"))
-        for utterance, transcript in zip(turn.utterances, words, strict=True):
+        verdict, words = turn.verdict, turn.words
+        self._tell(notices.VerdictGiven(numbers, verdict, True, "verdict"))
+        for utterance, text in zip(turn.utterances, words, strict=True):
             self._utterances.tell(utterance.number, ended=True)
             seconds = self._utterances.seconds(utterance.number)
-            self._tell(tell.UtteranceAccepted(utterance.number, transcript, seconds))
+            self._tell(notices.UtteranceAccepted(utterance.number, text, seconds))
         known = [text for text in words if text is not None]
         if len(known) == len(words):
             self.dialogue.accept(UserMessage(" ".join(known)), numbers)
         else:
             self.dialogue.accept(UserMessage(None, turn.utterances), numbers)
             if turn.request.verdict:  # else it was asked about, and may bring the words yet
-                self._find_words(turn)
+                self._transcripts.find(turn.utterances, self._settings)
 
     def _reject(self, command: ev.Reject) -> None:
         turn = self._turns.pop(command.turn)
@@ -352,12 +319,12 @@ class Session:
         if command.reason == "deadline" and verdict is None:
             self._seat.stalled(turn.request.instances[-1])
         wordless = replace(verdict, transcripts=()) if verdict else None
-        self._tell(tell.VerdictGiven(command.utterances, wordless, False, command.reason))
-        self._tell(tell.TurnRecorded(self._recorder.close(turn)))
+        self._tell(notices.VerdictGiven(command.utterances, wordless, False, command.reason))
+        self._tell(notices.TurnRecorded(self._recorder.close(turn)))
 
     def _give_floor(self, turn: Turn) -> None:
         self._playback.begin(turn)
-        self._tell(tell.TurnStarted(turn.number, turn.utterances[-1].number, turn.ledger.spoken))
+        self._tell(notices.TurnStarted(turn.number, turn.utterances[-1].number, turn.ledger.spoken))
         turn.speaking = self._tasks.create_task(self._speak(turn), name=f"speak {turn.number}")
 
     def _finish(self, command: ev.Finish) -> None:
@@ -365,23 +332,15 @@ class Session:
         assert turn.speaking is not None
         turn.speaking.cancel()
         heard = self._playback.end(completed=command.status == "completed")
-        ended = tell.TurnEnded(turn.number, command.status, command.cause, heard, turn.request.usage)
+        ended = notices.TurnEnded(turn.number, command.status, command.cause, heard, turn.request.usage)
         if turn.request.limited and command.status == "completed":
             ended = replace(ended, status="incomplete", cause="max_output_tokens")
         self._tell(ended)
-        self._tell(tell.TurnRecorded(self._recorder.close(turn)))
+        self._tell(notices.TurnRecorded(self._recorder.close(turn)))
 
     # ── what is told ───────────────────────────────────────────────────────────────────
 
-    def _tell(self, notice: tell.Notice) -> None:
+    def _tell(self, notice: notices.Notice) -> None:
         self._recorder.note(notice, self._now())
         self._listener.note(notice)
         self._client.tell(notice)
-
-    def _tell_roles(self) -> None:
-        """Say who serves the slots, if that is news."""
-        serving = self._seat.serving(self.duplex.generator), self._seat.serving(self.duplex.monitor)
-        roles = tell.Roles(serving[0].name, serving[1].name, self._swaps)
-        if roles != self._roles:
-            self._roles = roles
-            self._tell(roles)

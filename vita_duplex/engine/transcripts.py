@@ -8,6 +8,7 @@ from vita_duplex.engine.dialogue import Dialogue
 from vita_duplex.engine.messages import Utterance, Verdict
 from vita_duplex.engine.notices import Notice, WordsFailed, WordsKnown
 from vita_duplex.engine.ports import Asr, PartFailed
+from vita_duplex.engine.settings import Configure
 
 TRANSCRIBING_LIMIT = 4
 """Utterances whose words are being found at a time; further ones stay without, and the client is told."""
@@ -33,16 +34,16 @@ class Transcripts:
             self._tell(WordsKnown(utterance.number, transcript, seconds))
         return True
 
-    def find(self, utterances: Iterable[Utterance], language: str | None) -> None:
+    def find(self, utterances: Iterable[Utterance], settings: Configure) -> None:
         """Have the ASR find words. Nobody waits for them, and the dialogue keeps the sound."""
         for utterance in utterances:
-            if self._asr is None or utterance.samples is None:
+            if self._asr is None or not settings.transcribes or utterance.samples is None:
                 continue
             if self._running == TRANSCRIBING_LIMIT:
                 self._tell(WordsFailed(utterance.number, "the ears have too much to do"))
                 continue
             self._running += 1
-            work = self._transcribe(self._asr, utterance.number, utterance.samples, language)
+            work = self._transcribe(self._asr, utterance.number, utterance.samples, settings.language)
             self._tasks.create_task(work, name=f"transcribe {utterance.number}")
 
     async def _transcribe(self, asr: Asr, number: int, samples: Samples, language: str | None) -> None:
