@@ -307,7 +307,26 @@ def core_9_whatever_is_held_or_judged_has_a_deadline(steps: Steps) -> None:
     assert not steps[-1].waiting, "something waits although every deadline has passed"
 
 
+TOLD = (Accept, Reject, Hold, Resume, Finish, GiveFloor)
+OF_A_TURN = (Begin, Accept, GiveFloor, Hold, Resume, Finish)
+OF_TWO_TURNS = (Finish, Swap, GiveFloor)
+
+
+def core_commands_come_in_the_order_that_the_shell_relies_on(steps: Steps) -> None:
+    for step in steps:
+        kinds = [type(command) for command in step.commands]
+        aborts = [place for place, kind in enumerate(kinds) if kind is Abort]
+        told = [place for place, kind in enumerate(kinds) if kind in TOLD]
+        assert not aborts or not told or max(aborts) < min(told), "told before the engine was"
+        for turn in {command.turn for command in step.commands if isinstance(command, OF_A_TURN)}:
+            own = [type(one) for one in step.commands if isinstance(one, OF_A_TURN) and one.turn == turn]
+            assert own == sorted(own, key=OF_A_TURN.index)
+        between = [kind for kind in kinds if kind in OF_TWO_TURNS]
+        assert between == sorted(between, key=OF_TWO_TURNS.index)
+
+
 CORE_CHECKS = [
+    core_commands_come_in_the_order_that_the_shell_relies_on,
     core_1_at_most_one_turn_is_audible,
     core_3_a_rejected_utterance_changes_nothing_but_the_hold,
     core_4_a_request_is_aborted_before_its_end_is_told_and_each_slot_has_one,
@@ -316,6 +335,24 @@ CORE_CHECKS = [
     core_7_what_is_rejected_is_never_heard_of_again_and_only_what_the_verdict_allows_is_accepted,
     core_9_whatever_is_held_or_judged_has_a_deadline,
 ]
+
+
+def core_state_is_in_the_table(duplex: Duplex) -> None:
+    """The table in the docstring of `Duplex`."""
+    ended, pending, floor = duplex._ended, duplex.pending, duplex.floor
+    if ended:
+        assert pending, "over, and nobody asks about it"
+        if pending.utterances == ended:
+            assert pending.verdict is None, "a verdict that is not used"
+        else:
+            assert pending.early
+            assert pending.utterances[:-1] == ended
+    elif pending:
+        assert pending.early
+        assert len(pending.utterances) == 1
+    assert not pending or pending.generating or pending.verdict
+    assert not duplex._sustained or duplex._talking is not None
+    assert not floor or not (floor.generating and floor.failed)
 
 
 class CoreMachine(RuleBasedStateMachine):
@@ -337,6 +374,7 @@ class CoreMachine(RuleBasedStateMachine):
         duplex = self.duplex
         waiting = duplex.held or duplex.pending is not None or bool(duplex._ended)
         self.steps.append(Step(self.now, event, commands, waiting, duplex.deadline, duplex.config))
+        core_state_is_in_the_table(duplex)
         for command in commands:
             match command:
                 case Begin(_, turn):

@@ -142,16 +142,16 @@ def altered(lines: list[str], change: str) -> list[str]:
     steps = [(number, json.loads(line)) for number, line in enumerate(lines) if "event" in line]
     for number, step in steps:
         match change, step:
-            case "event lost", {"event": ["SpeechEnded", *_]}:
+            case "event lost", {"event": {"SpeechEnded": _}}:
                 return lines[:number] + lines[number + 1 :]
             case "event repeated", {"commands": [_, *_]}:
                 return [*lines[: number + 1], lines[number], *lines[number + 1 :]]
-            case "verdict turned", {"event": ["VerdictReached", turn, p1, p2, p3]}:
-                step["event"] = ["VerdictReached", turn, p2, p1, p3]
+            case "verdict turned", {"event": {"VerdictReached": fields}}:
+                step["event"] = {"VerdictReached": {**fields, "p1": fields["p2"], "p2": fields["p1"]}}
             case "command added", {"commands": []}:
-                step["commands"] = [["Warm", 0]]
-            case "command changed", {"commands": [["Begin", slot, *rest], *others]}:
-                step["commands"] = [["Begin", 1 - slot, *rest], *others]
+                step["commands"] = [{"Warm": {"slot": 0}}]
+            case "command changed", {"commands": [{"Begin": fields}, *others]}:
+                step["commands"] = [{"Begin": {**fields, "slot": 1 - fields["slot"]}}, *others]
             case _:
                 continue
         return [*lines[:number], json.dumps(step, separators=(",", ":")), *lines[number + 1 :]]
@@ -192,9 +192,15 @@ def unreadable() -> dict[str, tuple[str, str]]:
         "no header": (lines[1] + "\n", "is no session log"),
         "no JSON": ("hello\n", "first line is no header"),
         "a list": ("[]\n", "is no session log"),
-        "an unknown event": (f'{lines[0]}\n{{"now":1.0,"event":["Sneezed",1],"commands":[]}}\n', "line 2"),
+        "an unknown event": (
+            f'{lines[0]}\n{{"now":1.0,"event":{{"Sneezed":{{"utterance":1}}}},"commands":[]}}\n',
+            "line 2",
+        ),
         "a broken line": (f"{lines[0]}\n{lines[1][:-5]}\n{lines[2]}\n", "line 2"),
-        "too many fields": (f'{lines[0]}\n{{"now":1.0,"event":["Played",1,2],"commands":[]}}\n', "line 2"),
+        "an unknown field": (
+            f'{lines[0]}\n{{"now":1.0,"event":{{"Played":{{"turn":1,"utterance":2}}}},"commands":[]}}\n',
+            "line 2",
+        ),
     }
 
 

@@ -9,37 +9,7 @@ from typing import assert_never
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from vita_duplex.engine.events import (
-    Abort,
-    Accept,
-    BargeIn,
-    Begin,
-    CancelAsked,
-    Cause,
-    Command,
-    Event,
-    Finish,
-    GiveFloor,
-    Hold,
-    Played,
-    QueryTyped,
-    Reason,
-    Reject,
-    ReplyEnded,
-    ReplyFailed,
-    Resume,
-    SettingsChanged,
-    Slot,
-    SpeechEnded,
-    SpeechPaused,
-    SpeechResumed,
-    SpeechStarted,
-    SpeechSustained,
-    Status,
-    Swap,
-    VerdictReached,
-    Warm,
-)
+from vita_duplex.engine import events as ev
 
 UNDECIDED_LIMIT = 8
 """Utterances judged together. Each puts the deadline off; when so many have no verdict they count as `<2>`: somebody
@@ -51,7 +21,7 @@ class DuplexConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    barge_in: BargeIn = "hold"
+    barge_in: ev.BargeIn = "hold"
     """`hold`: pause on speech, decide on the verdict · `verdict`: keep talking until the verdict · `off`:
     what is said during a reply is ignored."""
     verdict_threshold: float = Field(0.5, ge=0, le=1)
@@ -76,12 +46,14 @@ class PendingVerdict:
     """A request whose verdict is awaited, or is there but may not be used before the speech ends."""
 
     turn: int
-    slot: Slot
+    slot: ev.Slot
     utterances: tuple[int, ...]
     deadline: float
+    """What it means follows from the utterances. If some of them are over: those are rejected then, for want of a
+    verdict. If all are still being spoken: the request is withdrawn then, for the listener must have died."""
     early: bool
     """Begun before the last of the utterances was over."""
-    verdict: VerdictReached | None = None
+    verdict: ev.VerdictReached | None = None
     generating: bool = True
 
 
@@ -90,7 +62,7 @@ class Speaking:
     """The turn that has the floor."""
 
     turn: int
-    slot: Slot
+    slot: ev.Slot
     generating: bool
     failed: bool = False
     held_until: float | None = None
@@ -107,11 +79,29 @@ class Duplex:
     during a reply. Whoever wins the floor is the generator from then on: if that was the monitor, the
     slots swap roles. A typed query takes the floor at once, in the generator slot; speech that waits for
     its verdict at that moment is judged by the monitor, as what is said into the new reply.
+
+    After each step the state is a row of this table and one of the next (u: the utterance being spoken):
+
+        _talking  _ended  pending
+        -         -       -                                  silence
+        -         (1, 2)  (1, 2), no verdict yet             their verdict is awaited
+        u         -       -                                  speech, no pause so far
+        u         -       (u,), early                        speech that paused, perhaps with its verdict
+        u         (1, 2)  (1, 2), no verdict yet             speech while a verdict is awaited
+        u         (1, 2)  (1, 2, u), early                   the same after a pause, perhaps with its verdict
+
+        floor     generating  failed  held_until
+        -                                                    nobody is heard
+        turn      True        False   - or a time            the reply is being generated, or held
+        turn      False       either  - or a time            what there is of it is being played, or held
+
+    `_sustained` is only True while somebody talks. A pending request that is not generating has its verdict. An
+    early request may be about an utterance whose end the listener lost; it is withdrawn at its deadline.
     """
 
     def __init__(self, config: DuplexConfig) -> None:
         self.config = config
-        self.generator: Slot = 0
+        self.generator: ev.Slot = 0
         self.floor: Speaking | None = None
         self.pending: PendingVerdict | None = None
         self.turns = 0
@@ -122,7 +112,7 @@ class Duplex:
         self._ended: tuple[int, ...] = ()  # what is over and not decided about; a request about it is under way
 
     @property
-    def monitor(self) -> Slot:
+    def monitor(self) -> ev.Slot:
         return 1 if self.generator == 0 else 0
 
     @property
@@ -148,41 +138,41 @@ class Duplex:
         """Nobody speaks and no verdict is awaited."""
         return self.floor is None and self.pending is None and not self.undecided
 
-    def receive(self, event: Event, now: float) -> list[Command]:
+    def receive(self, event: ev.Event, now: float) -> list[ev.Command]:
         """Take in one event. Late, repeated and unknown ones change nothing."""
         match event:
-            case SpeechStarted(utterance):
+            case ev.SpeechStarted(utterance):
                 return self._speech_started(utterance)
-            case SpeechSustained(utterance):
+            case ev.SpeechSustained(utterance):
                 if utterance != self._talking:
                     return []
                 self._sustained = True
                 return self._hold(now)
-            case SpeechPaused(utterance):
+            case ev.SpeechPaused(utterance):
                 return self._speech_paused(utterance, now) if utterance == self._talking else []
-            case SpeechResumed(utterance):
+            case ev.SpeechResumed(utterance):
                 return self._speech_resumed(now) if utterance == self._talking else []
-            case SpeechEnded(utterance):
+            case ev.SpeechEnded(utterance):
                 return self._speech_ended(utterance, now) if utterance == self._talking else []
-            case QueryTyped(utterance):
+            case ev.QueryTyped(utterance):
                 return self._query_typed(utterance, now)
-            case VerdictReached():
+            case ev.VerdictReached():
                 return self._judged(event, now)
-            case ReplyEnded(turn) | ReplyFailed(turn):
-                return self._reply_over(turn, now, failed=isinstance(event, ReplyFailed))
-            case Played(turn):
+            case ev.ReplyEnded(turn) | ev.ReplyFailed(turn):
+                return self._reply_over(turn, now, failed=isinstance(event, ev.ReplyFailed))
+            case ev.Played(turn):
                 return self._played(turn)
-            case CancelAsked(turn):
+            case ev.CancelAsked(turn):
                 speaking = self.floor is not None and self.floor.turn == turn
                 return self._finish("cancelled", "client_cancelled") if speaking else []
-            case SettingsChanged():
+            case ev.SettingsChanged():
                 return self._change_settings(event)
             case _:
                 assert_never(event)
 
-    def tick(self, now: float) -> list[Command]:
+    def tick(self, now: float) -> list[ev.Command]:
         """Act on the deadlines that have passed."""
-        commands: list[Command] = []
+        commands: list[ev.Command] = []
         if self.pending and now >= self.pending.deadline:
             commands += self._reject("deadline") if self._ended else self._abort_judging()
         if self.floor and self.floor.held_until is not None and now >= self.floor.held_until:
@@ -190,7 +180,7 @@ class Duplex:
             commands += self._resume()
         return commands
 
-    def _change_settings(self, wanted: SettingsChanged) -> list[Command]:
+    def _change_settings(self, wanted: ev.SettingsChanged) -> list[ev.Command]:
         """What has begun stays: a held reply waits for its verdict, and who is being heard is judged, even with
         `off`. A verdict is compared with the threshold once, when it is used."""
         changes = {"barge_in": wanted.barge_in, "verdict_threshold": wanted.verdict_threshold}
@@ -199,7 +189,7 @@ class Duplex:
 
     # ── speech ─────────────────────────────────────────────────────────────────────────
 
-    def _speech_started(self, utterance: int) -> list[Command]:
+    def _speech_started(self, utterance: int) -> list[ev.Command]:
         if utterance <= self._newest_spoken:
             return []
         self._newest_spoken = utterance
@@ -207,16 +197,15 @@ class Duplex:
         self._talking, self._sustained = None if ignored else utterance, False
         if ignored or self.pending:
             return []  # a request that is under way has computed the dialogue already
-        return [Warm(self._judge_slot)]
+        return [ev.Warm(self._judge_slot)]
 
-    def _speech_paused(self, utterance: int, now: float) -> list[Command]:
+    def _speech_paused(self, utterance: int, now: float) -> list[ev.Command]:
         utterances = (*self._ended, utterance)
         if len(utterances) > UNDECIDED_LIMIT or (self.pending and self.pending.utterances == utterances):
             return []
-        limit = self._verdict_limit if self._ended else self.config.hold_limit_s
-        return self._judge(utterances, now + limit, early=True)
+        return self._judge(utterances, self._deadline(now), early=True)
 
-    def _speech_resumed(self, now: float) -> list[Command]:
+    def _speech_resumed(self, now: float) -> list[ev.Command]:
         """Withdraw the early request; what was said before this utterance still wants its verdict."""
         if not self._ended:
             return self._abort_judging()
@@ -224,13 +213,13 @@ class Duplex:
             return []
         return self._judge_ended(now)
 
-    def _speech_ended(self, utterance: int, now: float) -> list[Command]:
+    def _speech_ended(self, utterance: int, now: float) -> list[ev.Command]:
         self._talking, self._sustained = None, False
         commands = self._reject("deadline") if len(self._ended) >= UNDECIDED_LIMIT else []
         self._ended = (*self._ended, utterance)
         return commands + self._judge_ended(now) + self._decide(now)
 
-    def _query_typed(self, utterance: int, now: float) -> list[Command]:
+    def _query_typed(self, utterance: int, now: float) -> list[ev.Command]:
         """Answer at once: nobody types to somebody else. What was said and not yet decided about is judged anew,
         by itself and with the query in its dialogue."""
         if utterance in self._typed:
@@ -239,8 +228,8 @@ class Duplex:
         commands = self._abort_judging() + self._finish("cancelled", "turn_detected")
         self.turns += 1
         self.floor = Speaking(self.turns, self.generator, generating=True)
-        commands.append(Begin(self.generator, self.turns, (utterance,)))
-        commands += [Accept(self.turns, (utterance,)), GiveFloor(self.turns)]
+        commands.append(ev.Begin(self.generator, self.turns, (utterance,)))
+        commands += [ev.Accept(self.turns, (utterance,)), ev.GiveFloor(self.turns)]
         if self._ended:
             commands += self._judge_ended(now)
         return commands + self._hold(now)
@@ -248,43 +237,42 @@ class Duplex:
     # ── judging ────────────────────────────────────────────────────────────────────────
 
     @property
-    def _judge_slot(self) -> Slot:
+    def _judge_slot(self) -> ev.Slot:
         return self.monitor if self.floor else self.generator
 
-    @property
-    def _verdict_limit(self) -> float:
-        return self.config.verdict_deadline_ms / 1000
+    def _deadline(self, now: float) -> float:
+        """Of a request that begins now, or whose last utterance ends now."""
+        return now + (self.config.verdict_deadline_ms / 1000 if self._ended else self.config.hold_limit_s)
 
     def _judge(
         self, utterances: tuple[int, ...], deadline: float, *, early: bool = False, abstained: bool = False
-    ) -> list[Command]:
+    ) -> list[ev.Command]:
         commands = self._abort_judging()
         self.turns += 1
         self.pending = PendingVerdict(self.turns, self._judge_slot, utterances, deadline, early)
-        return [*commands, Begin(self._judge_slot, self.turns, utterances, abstained)]
+        return [*commands, ev.Begin(self._judge_slot, self.turns, utterances, abstained)]
 
-    def _judge_ended(self, now: float) -> list[Command]:
+    def _judge_ended(self, now: float) -> list[ev.Command]:
         """See that what is over is judged, and by when; a request that is about just that goes on."""
-        deadline = now + self._verdict_limit
         if self.pending is None or self.pending.utterances != self._ended:
-            return self._judge(self._ended, deadline)
-        self.pending.deadline = deadline
+            return self._judge(self._ended, self._deadline(now))
+        self.pending.deadline = self._deadline(now)
         return []
 
-    def _abort_judging(self) -> list[Command]:
+    def _abort_judging(self) -> list[ev.Command]:
         """End the pending request, if there is one; its utterances stay undecided."""
         judging, self.pending = self.pending, None
         if judging is None or not judging.generating:
             return []
-        return [Abort(judging.slot, judging.turn)]
+        return [ev.Abort(judging.slot, judging.turn)]
 
-    def _judged(self, verdict: VerdictReached, now: float) -> list[Command]:
+    def _judged(self, verdict: ev.VerdictReached, now: float) -> list[ev.Command]:
         if self.pending is None or verdict.turn != self.pending.turn or self.pending.verdict:
             return []  # too late: something newer replaced it; or repeated
         self.pending.verdict = verdict
         return self._decide(now)
 
-    def _decide(self, now: float) -> list[Command]:
+    def _decide(self, now: float) -> list[ev.Command]:
         """Use the verdict as soon as it is there and the speech it is about is over."""
         judging = self.pending
         if judging is None or judging.verdict is None or judging.utterances != self._ended:
@@ -294,44 +282,44 @@ class Duplex:
             return self._judge(self._ended, judging.deadline, abstained=True)
         return self._take_floor(judging, now) if over >= 0 else self._reject("verdict")
 
-    def _take_floor(self, judging: PendingVerdict, now: float) -> list[Command]:
+    def _take_floor(self, judging: PendingVerdict, now: float) -> list[ev.Command]:
         commands = self._abort_floor()
-        commands.append(Accept(judging.turn, judging.utterances))
+        commands.append(ev.Accept(judging.turn, judging.utterances))
         commands += self._finish("cancelled", "turn_detected")
         if judging.slot != self.generator:
             self.generator = judging.slot
-            commands.append(Swap(self.generator, self.monitor))
-        commands.append(GiveFloor(judging.turn))
+            commands.append(ev.Swap(self.generator, self.monitor))
+        commands.append(ev.GiveFloor(judging.turn))
         self.pending, self._ended = None, ()
         self.floor = Speaking(judging.turn, judging.slot, judging.generating)
         # The user may be speaking again already.
         return commands + self._hold(now)
 
-    def _reject(self, reason: Reason) -> list[Command]:
+    def _reject(self, reason: ev.Reason) -> list[ev.Command]:
         """Turn down what is over; what is being said is still to be judged."""
         judging, rejected = self.pending, self._ended
         assert judging is not None
         commands = self._abort_judging()
         self._ended = ()
-        commands.append(Reject(judging.turn, rejected, reason))
+        commands.append(ev.Reject(judging.turn, rejected, reason))
         return commands if self._sustained else commands + self._resume()
 
     # ── the floor ──────────────────────────────────────────────────────────────────────
 
-    def _hold(self, now: float) -> list[Command]:
+    def _hold(self, now: float) -> list[ev.Command]:
         wanted = self._sustained and self.config.barge_in == "hold"
         if not wanted or self.floor is None or self.held:
             return []
         self.floor.held_until = now + self.config.hold_limit_s
-        return [Hold(self.floor.turn)]
+        return [ev.Hold(self.floor.turn)]
 
-    def _resume(self) -> list[Command]:
+    def _resume(self) -> list[ev.Command]:
         if self.floor is None or self.floor.held_until is None:
             return []
         self.floor.held_until = None
-        return [Resume(self.floor.turn)]
+        return [ev.Resume(self.floor.turn)]
 
-    def _reply_over(self, turn: int, now: float, *, failed: bool) -> list[Command]:
+    def _reply_over(self, turn: int, now: float, *, failed: bool) -> list[ev.Command]:
         if self.floor and turn == self.floor.turn:
             self.floor.generating = False
             self.floor.failed = failed
@@ -341,7 +329,7 @@ class Duplex:
                 return self._judging_failed(now)
         return []
 
-    def _judging_failed(self, now: float) -> list[Command]:
+    def _judging_failed(self, now: float) -> list[ev.Command]:
         judging = self.pending
         assert judging is not None
         if judging.utterances == self._ended:
@@ -349,20 +337,20 @@ class Duplex:
         self.pending = None  # speech is going on; its end begins a new request about it
         return self._judge_ended(now) if self._ended else []
 
-    def _played(self, turn: int) -> list[Command]:
+    def _played(self, turn: int) -> list[ev.Command]:
         if self.floor is None or turn != self.floor.turn or self.floor.generating:
             return []
         # Held at the very end: the client may have a little left to play and must not keep it for ever.
         commands, failed = self._resume(), self.floor.failed
         return commands + (self._finish("failed", "instance_failed") if failed else self._finish("completed"))
 
-    def _finish(self, status: Status, cause: Cause | None = None) -> list[Command]:
+    def _finish(self, status: ev.Status, cause: ev.Cause | None = None) -> list[ev.Command]:
         commands = self._abort_floor()
         floor, self.floor = self.floor, None
-        return [*commands, Finish(floor.turn, status, cause)] if floor else []
+        return [*commands, ev.Finish(floor.turn, status, cause)] if floor else []
 
-    def _abort_floor(self) -> list[Command]:
+    def _abort_floor(self) -> list[ev.Command]:
         if self.floor is None or not self.floor.generating:
             return []
         self.floor.generating = False
-        return [Abort(self.floor.slot, self.floor.turn)]
+        return [ev.Abort(self.floor.slot, self.floor.turn)]

@@ -207,3 +207,13 @@ class Finish:
 
 
 Command = Warm | Begin | Abort | Accept | Reject | Swap | GiveFloor | Hold | Resume | Finish
+"""The shell carries out the commands of a step in their order, and relies on it:
+
+- Abort comes before everything that the client is told (Accept, Reject, Hold, Resume, Finish, GiveFloor), so that the
+  engine ends first.
+- Of one turn: Begin, Accept, GiveFloor, Hold, Resume, Finish, as far as they are in the step.
+- Of two turns: the Finish of the old one, then Swap, then GiveFloor to the new one. So the floor is free, and the
+  client knows who serves it, before the next reply begins.
+- A verdict that takes the floor: Abort, Accept, Finish, Swap, GiveFloor, Hold. A typed query: Abort, Finish, Begin,
+  Accept, GiveFloor, Hold.
+"""

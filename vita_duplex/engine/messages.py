@@ -1,6 +1,6 @@
 """What is said: utterances, messages of a dialogue, requests to an instance and the verdict that comes back."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -34,7 +34,7 @@ class AssistantMessage:
     """What the user heard of a reply; `cut` if that is not all of it."""
 
     text: str
-    cut: bool = False
+    cut: bool = field(default=False, compare=False)
 
 
 Message = UserMessage | AssistantMessage
@@ -97,7 +97,7 @@ class Usage:
 
     input_tokens: int
     output_tokens: int
-    cut: bool = False
+    cut: bool = field(default=False, compare=False)
     """The answer ended because no more tokens were allowed."""
 
 

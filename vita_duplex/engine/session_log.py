@@ -2,9 +2,11 @@
 
 JSON lines. The first is a header, each further one has one of three forms:
 
-    {"now": 12.5, "event": ["SpeechEnded", 3], "commands": [["Begin", 1, 4, [3]]]}     a tick's event is null
-    {"at": 0.01, "roles": ["a", "b", 0]}                                  generator, monitor, swaps so far
-    {"record": {"turn": 1, …}}                                            a `TurnRecord`
+    {"now": 12.5, "event": {"SpeechEnded": {"utterance": 3}}, "commands": [{"Begin": {"slot": 1, …}}]}
+    {"at": 0.01, "roles": {"generator": "a", "monitor": "b", "swaps": 0}}
+    {"record": {"turn": 1, …}}
+
+Events, commands, `Roles` and `TurnRecord` have the names and fields of their classes; a tick's event is null.
 
 `now` is what the core was given, `at` and the records' moments are seconds since the session `began`. Of an utterance
 that was not meant for us there are the moments, the probabilities, and that it was rejected.
@@ -12,7 +14,7 @@ that was not meant for us there are the moments, the probabilities, and that it 
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, astuple, dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
@@ -93,15 +95,15 @@ def step_line(now: float, event: Event | None, commands: Sequence[Command]) -> s
 
 
 def roles_line(at: float, roles: Roles) -> str:
-    return _line({"at": at, "roles": astuple(roles)})
+    return _line({"at": at, "roles": asdict(roles)})
 
 
 def record_line(record: TurnRecord) -> str:
     return _line({"record": asdict(record)})
 
 
-def _named(one: Event | Command) -> list[Any]:
-    return [type(one).__name__, *astuple(one)]
+def _named(one: Event | Command) -> dict[str, Any]:
+    return {type(one).__name__: asdict(one)}
 
 
 def _line(content: dict[str, Any]) -> str:
@@ -146,10 +148,11 @@ def _take(log: SessionLog, number: int, line: str) -> None:
     match json.loads(line):
         case {"now": float() | int() as now, "event": None, "commands": list()}:
             log.steps.append(Step(number, line, now, None))
-        case {"now": float() | int() as now, "event": [str(kind), *fields], "commands": list()}:
-            log.steps.append(Step(number, line, now, _KINDS[kind](*fields)))
-        case {"at": float() | int() as at, "roles": [str(generator), str(monitor), int(swaps)]}:
-            log.roles.append((at, Roles(generator, monitor, swaps)))
+        case {"now": float() | int() as now, "event": dict(event), "commands": list()}:
+            [(kind, fields)] = event.items()
+            log.steps.append(Step(number, line, now, _KINDS[kind](**fields)))
+        case {"at": float() | int() as at, "roles": dict(roles)}:
+            log.roles.append((at, Roles(**roles)))
         case {"record": dict(record)}:
             log.records.append(record)
         case _:

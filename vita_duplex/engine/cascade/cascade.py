@@ -55,7 +55,9 @@ class Cascade:
         if query.answer_so_far is None:
             yield self._verdict(query.utterances, transcripts, now() - asked)
         question = " ".join(transcript.text for transcript in transcripts)
-        async with aclosing(self._text.reply(dialogue(query, question), query.answer_so_far or "")) as items:
+        begun, most = query.answer_so_far or "", self._text.config.max_tokens
+        most = min(most, query.max_tokens or most)
+        async with aclosing(self._text.reply(dialogue(query, question), begun, most)) as items:
             async for item in items:
                 yield item
 

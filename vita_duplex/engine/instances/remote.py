@@ -135,7 +135,7 @@ class RemoteInstance:
         state = opening(query, prompt)
         begun = "" if state is None else self._manner.wording.states[state]
         of_state = 0 if state is None else len(served.states.ids[state])
-        async with aclosing(self._continue(prompt, begun, so_far or "", of_state)) as items:
+        async with aclosing(self._continue(prompt, begun, so_far or "", of_state, query.max_tokens)) as items:
             async for item in items:
                 yield item
 
@@ -198,20 +198,23 @@ class RemoteInstance:
                 for item in reading.push(choice["delta"].get("content") or "", rows):
                     yield item
 
-    async def _continue(self, prompt: Prompt, state: str, so_far: str, opening: int) -> AsyncGenerator[str | Usage]:
+    async def _continue(
+        self, prompt: Prompt, state: str, so_far: str, opening: int, max_tokens: int | None
+    ) -> AsyncGenerator[str | Usage]:
         """Yield what comes behind the prompt, the state token of its answer and the beginning of that; then what it
         cost. `opening`: the tokens of the state.
         """
         text = Unmarked(self._manner.wording, so_far)
         # Its tokens are counted on the server only: a few more at the end of an answer that was moved.
-        asked = STREAMED | {"max_completion_tokens": self._config.max_tokens}
-        response = await self._ask(prompt, state + so_far, **asked)
+        most = min(self._config.max_tokens, max_tokens or self._config.max_tokens)
+        response = await self._ask(prompt, state + so_far, **STREAMED, max_completion_tokens=most)
         async with aclosing(self._streamed(response)) as choices:
             async for choice in choices:
                 if isinstance(choice, Finished):
                     if delta := text.finish():
                         yield delta
-                    yield Usage(choice.usage.input_tokens - opening, choice.usage.output_tokens + opening)
+                    cost, cut = choice.usage, choice.reason == "length"
+                    yield Usage(cost.input_tokens - opening, cost.output_tokens + opening, cut)
                 elif delta := text.push(choice["delta"].get("content") or ""):
                     yield delta
 

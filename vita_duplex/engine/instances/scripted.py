@@ -58,11 +58,14 @@ class ScriptedInstance:
                 await self._go_wrong(reply, 0)
                 yield self._judge(query, reply)
             words = reply.text.split(" ")
-            for number, word in enumerate(words[said:], said + 1):
+            given = words[: query.max_tokens]
+            for number, word in enumerate(given[said:], said + 1):
                 await self._work(reply.token_s)
                 await self._go_wrong(reply, number)
                 yield word if number == 1 else f" {word}"
-            yield Usage(sum(map(_words, query.history)) + _words(self._heard(query, reply)), len(words))
+            yield Usage(
+                sum(map(_words, query.history)) + _words(self._heard(query, reply)), len(given), len(given) < len(words)
+            )
         finally:
             self.running -= 1
 

@@ -169,7 +169,9 @@ class VitaInstance:
         if so_far is None:
             yield await self._judge(prompt) if is_spoken(query) else TYPED
         state = opening(query, prompt)
-        async with aclosing(self._speak(prompt, self._states.ids[state] if state else (), so_far or "")) as deltas:
+        async with aclosing(
+            self._speak(prompt, self._states.ids[state] if state else (), so_far or "", query.max_tokens)
+        ) as deltas:
             async for delta in deltas:
                 yield delta
 
@@ -194,11 +196,13 @@ class VitaInstance:
                 rows += output.outputs[0].logprobs
         return self._judgement(rows[0])
 
-    async def _speak(self, prompt: Prompt, state: Sequence[int], so_far: str) -> AsyncGenerator[str | Usage, None]:
+    async def _speak(
+        self, prompt: Prompt, state: Sequence[int], so_far: str, max_tokens: int | None
+    ) -> AsyncGenerator[str | Usage, None]:
         """The answer that goes on from its state token and its beginning, in pieces."""
         text = Unmarked(self._manner.wording, so_far)
         begun = self._tokenizer.encode(so_far, add_special_tokens=False) if so_far else []
-        if (left := self._config.max_tokens - len(begun)) <= 0:
+        if (left := min(self._config.max_tokens, max_tokens or self._config.max_tokens) - len(begun)) <= 0:
             return
         opening = [*state, *begun]
         count = TokenCount(opening)

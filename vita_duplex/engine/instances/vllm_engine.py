@@ -224,14 +224,16 @@ class TokenCount:
         """`opening`: what of the answer went along with the prompt."""
         self._opening = len(opening)
         self._read = self._written = 0
+        self._cut = False
 
     def push(self, output: Any) -> None:
         self._read = len(output.prompt_token_ids)
         self._written += len(output.outputs[0].token_ids)
+        self._cut = output.outputs[0].finish_reason == "length"
 
     @property
     def usage(self) -> Usage:
-        return Usage(self._read - self._opening, self._opening + self._written)
+        return Usage(self._read - self._opening, self._opening + self._written, self._cut)
 
 
 def wishes(sampling: Sampling) -> dict[str, Any]:

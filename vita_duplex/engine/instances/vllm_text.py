@@ -54,22 +54,23 @@ class VllmText:
         return cls(config, VllmEngine.load(PART, config, {}, progress))
 
     async def reply(
-        self, messages: Sequence[TemplateMessage], begun: str = "", *, max_tokens: int | None = None
+        self, messages: Sequence[TemplateMessage], begun: str = "", max_tokens: int | None = None
     ) -> AsyncGenerator[str | Usage, None]:
         """Yield the assistant's next message, or what follows its beginning, in pieces, then what it cost; closing
         the iterator aborts the request.
 
         Errors: `PartFailed` when the engine has died or cannot take the request.
         """
-        budget = max_tokens or self.config.max_tokens
         limit = SentenceLimit(self.config.max_sentences)
         limit.push(begun)
         opening = list(self._tokenizer.encode(begun, add_special_tokens=False)) if begun else []
-        left = budget - len(opening)
+        left = (max_tokens or self.config.max_tokens) - len(opening)
         if limit.left == 0 or left <= 0:
             return
         count = TokenCount(opening)
-        async with aclosing(self._generate([*self._prompt(messages, budget), *opening], left)) as outputs:
+        async with aclosing(
+            self._generate([*self._prompt(messages, self.config.max_tokens), *opening], left)
+        ) as outputs:
             async for output in outputs:
                 count.push(output)
                 if text := limit.push(output.outputs[0].text):
