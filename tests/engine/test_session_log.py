@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.conversations import NOISE, QUERY, conversation
+from tests.support.seed import SEED
 from tests.support.sockets import connected, scripted_server
 from tests.support.virtual_time import VirtualLoop, run
 from vita_duplex.cli import replay as command
@@ -80,11 +81,11 @@ def talk_at_random(seed: int) -> list[str]:
     return run(script())
 
 
-@pytest.mark.parametrize("sessions", [10, pytest.param(200, marks=pytest.mark.real)])
+@pytest.mark.parametrize("sessions", [10, pytest.param(200, marks=pytest.mark.long)])
 def test_random_sessions_are_replayed_byte_for_byte(tmp_path: Path, sessions: int) -> None:
     seen: set[str] = set()
     abstained = 0
-    for seed in range(sessions):
+    for seed in range(SEED, SEED + sessions):
         log = read(write(tmp_path / "log.jsonl", talk_at_random(seed)))
         assert replay(log) is None
         for step, commands in decide(log.header.duplex, log.steps):

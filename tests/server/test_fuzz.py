@@ -16,6 +16,7 @@ import pytest
 from websockets.asyncio.client import connect
 
 from tests.support.hostile import Hostile
+from tests.support.seed import SEED
 from tests.support.serving import serving
 from tests.support.sockets import Json, Socket, connected, scripted_server
 from tests.support.virtual_time import run
@@ -175,7 +176,7 @@ def without_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asyncio, "to_thread", inline)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(SEED, SEED + 4))
 def test_hostile_messages_are_answered_once_each_and_the_session_goes_on(
     seed: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -187,7 +188,7 @@ def test_hostile_messages_are_answered_once_each_and_the_session_goes_on(
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
-@pytest.mark.real
+@pytest.mark.long
 def test_a_hundred_thousand_hostile_messages_leave_the_server_as_it_was(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -196,7 +197,7 @@ def test_a_hundred_thousand_hostile_messages_leave_the_server_as_it_was(
 
     async def script() -> None:
         server = scripted_server(SHORT, NOISE)
-        for seed in range(100_000 // SESSION):
+        for seed in range(SEED, SEED + 100_000 // SESSION):
             fates.update(await attack(server, seed, SESSION))
             gc.collect()
             ctypes.CDLL(None).malloc_trim(0)  # what is free, the allocator may keep
@@ -282,7 +283,7 @@ async def question(port: int) -> None:
             pass
 
 
-@pytest.mark.parametrize("rounds", [1, pytest.param(20, marks=pytest.mark.real)])
+@pytest.mark.parametrize("rounds", [1, pytest.param(20, marks=pytest.mark.long)])
 async def test_broken_frames_end_their_own_connection_only(rounds: int, caplog: pytest.LogCaptureFixture) -> None:
     server, process = scripted_server(SHORT, NOISE), psutil.Process()
     async with serving(server) as port:
@@ -292,7 +293,7 @@ async def test_broken_frames_end_their_own_connection_only(rounds: int, caplog: 
             for name, (data, code) in FRAMES.items():
                 assert await close_code(port, data) == code, name
             await question(port)
-            dice = random.Random(number)
+            dice = random.Random(SEED + number)
             for _ in range(100):
                 data = b"".join(data for data, _ in dice.choices(list(FRAMES.values()), k=3) if len(data) < 2000)
                 writer = (await asyncio.open_connection("127.0.0.1", port))[1]
@@ -305,9 +306,9 @@ async def test_broken_frames_end_their_own_connection_only(rounds: int, caplog: 
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
-@pytest.mark.real
+@pytest.mark.long
 async def test_hostile_messages_over_a_real_socket_are_answered_as_in_the_process() -> None:
-    hostile = Hostile(7)
+    hostile = Hostile(SEED)
     async with serving(scripted_server(SHORT, NOISE)) as port:
         async with connect(f"ws://127.0.0.1:{port}/v1/realtime?vita_events=true", max_size=None) as client:
             for number in range(2000):

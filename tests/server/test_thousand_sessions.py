@@ -65,7 +65,7 @@ async def visits(port: int, count: int) -> None:
             tasks.create_task(one(number))
 
 
-@pytest.mark.real
+@pytest.mark.long
 async def test_a_thousand_sessions_leave_no_task_no_descriptor_and_no_memory() -> None:
     process = psutil.Process()
     server = scripted_server(QUICK, server={"max_sessions": AT_ONCE})
