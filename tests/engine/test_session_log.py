@@ -31,7 +31,7 @@ from vita_duplex.engine.events import (
 from vita_duplex.engine.instances.scripted import ScriptedReply
 from vita_duplex.engine.notices import TurnAudio, TurnRecorded
 from vita_duplex.engine.ports import PartFailed
-from vita_duplex.engine.session_log import LogError, SessionLog, decide, read, replay
+from vita_duplex.engine.session_log import FORMAT, LogError, SessionLog, decide, read, replay
 from vita_duplex.server.http.app import Server
 from vita_duplex.server.observe.session_logs import SessionLogs, SessionWriter
 from vita_duplex.server.parts import load_parts
@@ -186,7 +186,7 @@ def unreadable() -> dict[str, tuple[str, str]]:
     header = json.loads(lines[0])
     return {
         "empty": ("", "not one whole line"),
-        "another format": (json.dumps({**header, "format": 1}) + "\n", "format 1, this version reads format 2"),
+        "another format": (json.dumps({**header, "format": FORMAT + 1}) + "\n", f"this version reads format {FORMAT}"),
         "a newer setting": (json.dumps({**header, "duplex": {"mood": "good"}}) + "\n", "of this version: duplex.mood"),
         "no header": (lines[1] + "\n", "is no session log"),
         "no JSON": ("hello\n", "first line is no header"),
