@@ -59,12 +59,17 @@ def shards(tier: str, more: Sequence[str]) -> Iterator[Shard]:
     cores = ("-n", "logical", "--maxprocesses", "8", "--dist", "worksteal")
     yield Shard("quick tests", (*pytest, *cores, "-m", "not real and not long"), alone=True)
     wanted = {"smoke"} if tier == "test" else {"real", "long"}
+    chosen = (*pytest, "-m", " or ".join(sorted(wanted)))
+    together = []
     for file in sorted(ROOT.glob("tests/**/test_*.py")):
         name, marks = str(file.relative_to(ROOT)), set(re.findall(r"\bmark\.(\w+)", file.read_text("utf-8")))
         if name == STOCK and tier == "all":
             yield Shard("make stock", ("make", "stock"))  # in an environment of its own
+        elif marks & wanted and "vllm" in marks:
+            together.append(name)
         elif marks & wanted:
-            yield Shard(name, (*pytest, "-m", " or ".join(sorted(wanted)), name), alone="alone" in marks)
+            yield Shard(name, (*chosen, name), alone="alone" in marks)
+    yield Shard("vLLM in one process", (*chosen, *together))
 
 
 def run(shard: Shard) -> Outcome:
