@@ -54,6 +54,10 @@ class Outcome:
         return [line for line in self.output.splitlines() if line.startswith(kinds)]
 
 
+def marks(file: Path) -> set[str]:
+    return set(re.findall(r"pytest\.mark\.(real|long|smoke|vllm|alone)\b", file.read_text("utf-8")))
+
+
 def shards(tier: str, more: Sequence[str]) -> Iterator[Shard]:
     pytest = (sys.executable, "-m", "pytest", "-q", "--durations=5", "--durations-min=5", *more)
     cores = ("-n", "logical", "--maxprocesses", "8", "--dist", "worksteal")
@@ -62,13 +66,13 @@ def shards(tier: str, more: Sequence[str]) -> Iterator[Shard]:
     chosen = (*pytest, "-m", " or ".join(sorted(wanted)))
     together = []
     for file in sorted(ROOT.glob("tests/**/test_*.py")):
-        name, marks = str(file.relative_to(ROOT)), set(re.findall(r"\bmark\.(\w+)", file.read_text("utf-8")))
+        name, has = str(file.relative_to(ROOT)), marks(file)
         if name == STOCK and tier == "all":
             yield Shard("make stock", ("make", "stock"))  # in an environment of its own
-        elif marks & wanted and "vllm" in marks:
+        elif has & wanted and "vllm" in has:
             together.append(name)
-        elif marks & wanted:
-            yield Shard(name, (*chosen, name), alone="alone" in marks)
+        elif has & wanted:
+            yield Shard(name, (*chosen, name), alone="alone" in has)
     yield Shard("vLLM in one process", (*chosen, *together))
 
 
