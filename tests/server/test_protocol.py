@@ -133,7 +133,7 @@ async def a_typed_one_that_is_stopped() -> list[Json]:
 async def silence_and_a_deaf_asr() -> list[Json]:
     server = scripted_server(QUERY_ONLY.model_copy(update={"transcript": None}))
     assert server.parts is not None
-    server.parts = replace(server.parts, ears=Deaf())
+    server.parts = replace(server.parts, asr=Deaf())
     async with connected(server) as socket:
         detection = {"type": "server_vad", "idle_timeout_ms": 1000}
         session = {"type": "realtime", "audio": {"input": {"turn_detection": detection}}}
