@@ -6,7 +6,7 @@ CONFIG ?= configs/cpu.yaml
 ARGS ?=
 BIN := $(VENV)/bin
 
-.PHONY: serve prepare test page-tools screenshots stock chinese lint types bench bench-vita overlaps eval lock install clean
+.PHONY: serve prepare test test-all page-tools screenshots stock chinese lint types bench bench-vita overlaps eval lock install clean
 
 serve: install prepare  ## talk: http://127.0.0.1:8000 (ARGS="--port 9000" for another port)
 	@$(BIN)/vita-duplex serve --config $(CONFIG) $(ARGS)
@@ -14,10 +14,11 @@ serve: install prepare  ## talk: http://127.0.0.1:8000 (ARGS="--port 9000" for a
 prepare: install        ## unpack the small default models into the user's cache, once
 	@$(BIN)/vita-duplex prepare --config $(CONFIG)
 
-test: install           ## every test that needs no GPU: first the quick ones, then those with real models
-	@$(BIN)/pytest -n logical --maxprocesses 8 --dist worksteal -m "not real and not gpu" $(ARGS)
-	@set -e; for file in $$(grep -rl --include="test_*.py" "mark.real" tests); do \
-	    echo "$$file"; $(BIN)/pytest -q -m "real and not gpu" $$file $(ARGS); done  # apart: engines in one process share state
+test: install           ## the quick tests, and of those with real models a few of each kind: minutes (SEED=... repeats one)
+	@$(BIN)/python -m tests.support.tiers test $(ARGS)
+
+test-all: install page-tools  ## every test that needs no GPU; goes on where it was interrupted (FRESH=1 begins anew, SEED=...)
+	@$(BIN)/python -m tests.support.tiers all $(ARGS)
 
 page-tools: tests/page/node_modules/.package-lock.json  ## what tests of the page in a browser need besides Chromium
 

@@ -293,7 +293,7 @@ async def test_a_server_that_hangs_is_given_up_or_left(monkeypatch: pytest.Monke
         while not asked.requests:  # noqa: ASYNC110 - another thread
             await asyncio.sleep(0.01)
         task.cancel()
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(60):
             await asyncio.gather(task, return_exceptions=True)
         assert task.cancelled()
         monkeypatch.setattr("vita_duplex.asr.openai.TIMEOUT_S", 0.1)

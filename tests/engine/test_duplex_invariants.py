@@ -1254,7 +1254,7 @@ def test_a_pool_keeps_its_invariants() -> None:
     play(PoolMachine, 40, 30)
 
 
-@pytest.mark.real
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("machine", "interleavings"), [(CoreMachine, 7900), (SessionMachine, 2000), (PoolMachine, 100)]
 )

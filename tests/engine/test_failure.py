@@ -177,7 +177,7 @@ def test_without_any_engine_the_client_is_told_and_the_session_lives_on() -> Non
             for instance in instances:
                 instance.crash()
             await talk.silent_until(TurnEnded)
-            assert talk.endings() == [(1, "completed", None)] or talk.endings() == [(1, "failed", "instance_failed")]
+            assert talk.endings() == [(1, "completed", None)], "all of it was generated before"
             await ask(talk)
             await talk.silent_until(VerdictGiven, 2)
             assert [(n.accepted, n.reason) for n in talk.all(VerdictGiven)] == [(True, "verdict"), (False, "failed")]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.support.conversations import Conversation, conversation
+from tests.support.seed import SEED
 from tests.support.virtual_time import run
 from vita_duplex.engine.audio import Samples
 from vita_duplex.engine.instances.scripted import ScriptedInstance, ScriptedReply
@@ -75,11 +76,11 @@ def check_client(talk: Conversation) -> Counter[str]:
 
 
 @pytest.mark.parametrize(
-    ("sessions", "seconds"), [pytest.param(8, 12, id="few"), pytest.param(64, 60, id="many", marks=pytest.mark.real)]
+    ("sessions", "seconds"), [pytest.param(8, 12, id="few"), pytest.param(64, 60, id="many", marks=pytest.mark.long)]
 )
 def test_every_client_gets_every_sample_once_and_in_order(sessions: int, seconds: int) -> None:
     async def user(pool: Pool, number: int) -> Counter[str]:
-        moods = random.Random(number)
+        moods = random.Random(SEED + number)
         loop = asyncio.get_running_loop()
         async with conversation(pool=pool, voice=NumberedVoice()) as talk:
             ends = loop.time() + seconds

@@ -117,6 +117,7 @@ def test_a_prompt_in_parts_becomes_the_originals_text_and_tokens(case: dict[str,
 
 
 @pytest.mark.real
+@pytest.mark.vllm
 def test_vllm_hands_the_parts_of_a_message_over() -> None:
     hf = pytest.importorskip("vllm.renderers.hf")
     assert hf._detect_content_format(path("vita-1.0").read_text(encoding="utf-8"), default="string") == "openai"

@@ -115,7 +115,8 @@ def test_the_release_has_its_sizes() -> None:
     assert len(shapes) + len(UNUSED) == 1815
 
 
-@pytest.mark.real  # for the time it takes to import the models
+@pytest.mark.real
+@pytest.mark.vllm
 @pytest.mark.parametrize(
     ("kind", "settings"),
     [
@@ -242,6 +243,7 @@ def test_the_folder_of_another_model_is_not_looked_at(tmp_path: Path) -> None:
 
 
 @pytest.mark.real
+@pytest.mark.vllm
 def test_every_tensor_of_the_release_fills_its_part_of_the_real_model(tmp_path: Path) -> None:
     shapes = expected_shapes(RELEASED) | dict.fromkeys(UNUSED, (80,))
     with unfilled_model(tmp_path, json.loads((GOLDEN / "released_config.json").read_text())) as model:

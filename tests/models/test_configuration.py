@@ -118,6 +118,7 @@ def test_the_tokenizer_of_the_checkpoint_loads_by_itself() -> None:
 
 
 @pytest.mark.real
+@pytest.mark.vllm
 def test_importing_the_plugin_loads_nothing_and_registering_loads_no_model() -> None:
     script = """
 import sys, vita_duplex.models.plugin as plugin

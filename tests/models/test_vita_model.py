@@ -12,7 +12,7 @@ import torch
 
 from tests.support.tiny_vita import CASES, TOLERANCE, Case, Watch, check, check_everywhere, engine, greedy, logits
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.vllm]
 
 cases = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
@@ -42,6 +42,7 @@ def forget(llm: Any) -> None:
     llm.llm_engine.reset_encoder_cache()
 
 
+@pytest.mark.smoke
 @cases
 def test_logits_and_tokens_are_the_recorded_ones(llm: Any, case: Case) -> None:
     [output] = llm.generate(case.request(), greedy(all_logits=True), use_tqdm=False)

@@ -1,27 +1,31 @@
 """The page in a real browser, against real servers: `tests/page/browser`, driven by playwright-core from npm."""
 
 import json
+import os
 from pathlib import Path
 
 import jiwer
 import pytest
 import soundfile
 
-from tests.server.test_spoken_conversation import heard_words, words
 from tests.support.browsing import PAGE, node, what_is_missing
+from tests.support.hearing import heard_words, words
 from tests.support.served import TINY_VITA
 from tests.support.sounds import RATE, cough, speech
 
-pytestmark = [
-    pytest.mark.real,
-    pytest.mark.skipif(what_is_missing() is not None, reason=str(what_is_missing())),
-]
+pytestmark = [pytest.mark.real, pytest.mark.alone]
 TESTS = PAGE / "browser"
 
 
+@pytest.fixture(autouse=True)
+def tools() -> None:
+    """A machine that checks the code for everybody must have them."""
+    if missing := what_is_missing():
+        pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
+
+
 def passes(file: Path, **environment: str) -> bool:
-    """In one of two attempts: a browser, a server and a microphone in real time on two cores are late now and then."""
-    return any(node("--test", "--test-reporter=spec", str(file), **environment) == 0 for _ in range(2))
+    return node("--test", "--test-reporter=spec", str(file), **environment) == 0
 
 
 @pytest.mark.parametrize("name", sorted(file.name for file in TESTS.glob("*.test.mjs")))
@@ -34,6 +38,7 @@ def test_the_ability_page_with_the_tiny_vita() -> None:
     assert passes(TESTS / "ability.test.mjs", ABILITY_SERVER=server)
 
 
+@pytest.mark.smoke
 def test_what_the_default_models_say_through_the_page_is_what_it_shows(tmp_path: Path) -> None:
     assert node(str(TESTS / "spoken.mjs"), "configs/cpu.yaml", str(tmp_path)) == 0
     seen = json.loads((tmp_path / "shown.json").read_text())

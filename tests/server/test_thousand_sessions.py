@@ -47,7 +47,7 @@ async def visit(port: int, number: int) -> None:
 
 
 async def until(client: ClientConnection, kind: str) -> Json:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while (event := json.loads(await client.recv()))["type"] != kind:
             pass
     return event
@@ -65,27 +65,27 @@ async def visits(port: int, count: int) -> None:
             tasks.create_task(one(number))
 
 
-@pytest.mark.real
-async def test_a_thousand_sessions_leave_no_task_no_descriptor_and_no_memory() -> None:
+@pytest.mark.long
+async def test_a_thousand_sessions_leave_no_task_no_descriptor_and_no_object() -> None:
     process = psutil.Process()
     server = scripted_server(QUICK, server={"max_sessions": AT_ONCE})
 
     async def left() -> tuple[int, int, int]:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while server.sessions or len(asyncio.all_tasks()) > tasks:  # noqa: ASYNC110 - anything may be left
                 await asyncio.sleep(0.05)
         await asyncio.sleep(0.5)
         gc.collect()
-        return len(asyncio.all_tasks()), process.num_fds(), process.memory_info().rss
+        return len(asyncio.all_tasks()), process.num_fds(), len(gc.get_objects())
 
     async with serving(server) as port:
         tasks = len(asyncio.all_tasks())
-        await visits(port, 600)  # the allocator keeps what it once needed; flat from here on
+        await visits(port, 100)  # what is kept once for all is there from here on
         before = await left()
         await visits(port, 1000)
         after = await left()
     assert after[:2] == before[:2]
-    assert after[2] == pytest.approx(before[2], rel=0.05)
+    assert after[2] < before[2] + 1000, "less than an object a session"
     assert server.admission.waiting == 0
     assert server.parts is not None
     assert set(server.parts.pool.generators.values()) == {0}

@@ -12,7 +12,7 @@ import soundfile
 from tests.support.paths import DATA, TESTS
 
 PAGE = TESTS / "page"
-PATIENCE_S = 900
+PATIENCE_S = 1800
 """Several times what any of them takes on two idle cores."""
 
 

@@ -271,8 +271,8 @@ async def test_several_speak_at_once(tiny: VitaInstance) -> None:
 async def test_asking_prints_the_verdict_and_the_answer(tiny: VitaInstance, capsys: pytest.CaptureFixture[str]) -> None:
     verdict, said = await heard_and_said(tiny, spoken(MIDDLE))
     await ask(tiny, spoken(MIDDLE), verdict.p1)
-    verdict, empty, answer = capsys.readouterr().out.split("\n", 2)
-    assert f"(<1> {verdict.p1:.2f}  <2> {verdict.p2:.2f}  <3> {verdict.p3:.2f})" in verdict
+    first, empty, answer = capsys.readouterr().out.split("\n", 2)
+    assert f"(<1> {verdict.p1:.2f}  <2> {verdict.p2:.2f}  <3> {verdict.p3:.2f})" in first
     assert empty == ""
     assert answer == f"{said}\n"
 

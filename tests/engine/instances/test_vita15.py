@@ -164,6 +164,7 @@ def in_vllm(folder: Path) -> Any:
 
 
 @pytest.mark.real
+@pytest.mark.vllm
 def test_the_demos_folder_without_a_model_type_is_read() -> None:
     config = in_vllm(TINY)
     assert type(config) is Vita15Config
@@ -173,6 +174,7 @@ def test_the_demos_folder_without_a_model_type_is_read() -> None:
 
 
 @pytest.mark.real
+@pytest.mark.vllm
 def test_the_released_folder_without_encoders_is_read(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text((TINY / "origin_config.json").read_text())
     config = in_vllm(tmp_path)

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from tests.support.paths import GOLDEN15 as GOLDEN
 from tests.support.tiny_vita import TOLERANCE, Watch, check_everywhere, engine, greedy, logits
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.vllm]
 
 RECORDED = load_file(GOLDEN / "full_model.safetensors")
 CASES: dict[str, dict[str, Any]] = {
@@ -69,6 +69,7 @@ def given_ids(llm: Any, name: str) -> list[int]:
     return ids
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("name", CASES)
 def test_logits_and_tokens_are_the_recorded_ones(llm: Any, name: str) -> None:
     case = CASES[name]

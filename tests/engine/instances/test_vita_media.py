@@ -18,7 +18,7 @@ from vita_duplex.models.audio_features import AudioError
 from vita_duplex.models.tiling import MAX_PIXELS, UnusableImage
 from vita_duplex.models.video import UnusableVideo
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.vllm]
 
 H264 = DATA / "film-h264.mp4"
 

@@ -53,7 +53,8 @@ def test_vllm_is_told_of_tiles_and_dither_only_what_was_set() -> None:
     assert engine_arguments(live, 0)["mm_processor_kwargs"] == {"dither": 1.0, "max_dynamic_patch": 1}
 
 
-@pytest.mark.real  # for the time it takes to import vLLM
+@pytest.mark.real
+@pytest.mark.vllm
 def test_vllm_knows_every_argument() -> None:
     from vllm import AsyncEngineArgs
 

@@ -28,7 +28,7 @@ after(async () => {
 
 async function opened(options) {
   const page = await openPage(browser, `${server.url}ability`, options);
-  await until(async () => (await text(page, "#takes")) !== "", 20000, "the models");
+  await until(async () => (await text(page, "#takes")) !== "", "the models");
   return page;
 }
 
@@ -38,7 +38,7 @@ async function ask(page, question, files = []) {
   await until(async () => (await page.locator(".thumb").count()) === files.length);
   await page.fill("#question", question);
   await page.click("#send");
-  await until(async () => (await page.locator('.reply[aria-busy="false"]').count()) > before, 120000, "an answer");
+  await until(async () => (await page.locator('.reply[aria-busy="false"]').count()) > before, "an answer");
   return page.locator(".reply").last();
 }
 

@@ -37,8 +37,8 @@ for (const colorScheme of ["light", "dark"]) {
     const page = await openPage(browser, server.url, { colorScheme });
     assert.deepEqual(await violations(page), []);
     await page.click("#talk");
-    await until(async () => (await page.locator('.reply[data-status="cancelled"]').count()) > 0, 30000, "a cut reply");
-    await mooded(page, "listening", 20000);
+    await until(async () => (await page.locator('.reply[data-status="cancelled"]').count()) > 0, "a cut reply");
+    await mooded(page, "listening");
     assert.deepEqual(await violations(page), []);
     await page.setViewportSize(PHONE);
     assert.ok((await overflow(page)) <= 0, "wider than a phone");
@@ -69,7 +69,7 @@ test("the talk page by keyboard alone: a question, Escape stops its answer, the 
   }
   await page.keyboard.type("a question");
   await page.keyboard.press("Enter");
-  await mooded(page, "speaking", 15000);
+  await mooded(page, "speaking");
   await page.keyboard.press("Escape");
   await until(async () => (await page.locator('.reply[data-status="cancelled"]').count()) === 1);
   await page.focus("#timeline");
@@ -87,7 +87,7 @@ test("the timeline is saved as a picture with its colours, and as a log", async 
   const page = await openPage(browser, server.url);
   await page.fill("#question", "a question");
   await page.keyboard.press("Enter");
-  await until(async () => (await page.locator('.reply[data-status="completed"]').count()) === 1, 30000, "an answer");
+  await until(async () => (await page.locator('.reply[data-status="completed"]').count()) === 1, "an answer");
   const saved = async (button) => {
     const [download] = await Promise.all([page.waitForEvent("download"), page.click(button)]);
     return readFileSync(await download.path(), "utf8");

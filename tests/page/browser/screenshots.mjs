@@ -19,8 +19,8 @@ async function shootTalk(name, options) {
   await sleep(500);
   await page.screenshot({ path: `${OUT}talk-${name}-idle.png` });
   await page.click("#talk");
-  await until(async () => (await page.locator('.reply[data-status="cancelled"]').count()) > 0, 40000, "a cut reply");
-  await mooded(page, "speaking", 20000);
+  await until(async () => (await page.locator('.reply[data-status="cancelled"]').count()) > 0, "a cut reply");
+  await mooded(page, "speaking");
   await sleep(1500);
   await page.screenshot({ path: `${OUT}talk-${name}.png` });
   await page.click("#open-settings");
@@ -47,7 +47,7 @@ async function ask(page, question) {
   const before = await page.locator('.reply[aria-busy="false"]').count();
   await page.fill("#question", question);
   await page.click("#send");
-  await until(async () => (await page.locator('.reply[aria-busy="false"]').count()) > before, 60000, "an answer");
+  await until(async () => (await page.locator('.reply[aria-busy="false"]').count()) > before, "an answer");
 }
 
 for (const [language, locale] of [["en", "en-GB"], ["zh", "zh-CN"]]) {

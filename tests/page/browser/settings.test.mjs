@@ -35,13 +35,13 @@ test("settings are kept, change the language at once, and reach the server", asy
   assert.equal(await text(page, "#mood"), "就绪");
   assert.equal(await page.evaluate(() => getComputedStyle(document.body).colorScheme), "dark");
   await page.click("#talk");
-  await mooded(page, "listening", 10000);
-  await until(() => inEffect(events)?.vita.echo_guard, 5000, "the server sees to the echo");
+  await mooded(page, "listening");
+  await until(() => inEffect(events)?.vita.echo_guard, "the server sees to the echo");
   const { instructions, vita, audio } = inEffect(events);
   assert.deepEqual([instructions, audio.input.turn_detection.threshold], ["Be brief.", 0.4]);
   assert.deepEqual(vita, { barge_in: "verdict", verdict_threshold: 0.65, echo_guard: true });
   await set(page, () => page.click("#reset-settings")); // goes back to the server's own, in the same session
-  await until(() => inEffect(events).vita.barge_in === "hold" && !inEffect(events).vita.echo_guard, 5000);
+  await until(() => inEffect(events).vita.barge_in === "hold" && !inEffect(events).vita.echo_guard);
   assert.equal(inEffect(events).vita.verdict_threshold, 0.5);
   await page.click("#open-settings");
   assert.match(await text(page, "[name=barge_in] option:checked"), /the server's: Pause first, then judge/);
@@ -55,7 +55,7 @@ test("with barging in switched off the answer goes on as if nothing were said in
   const page = await openPage(browser, scripted.url);
   await set(page, () => page.selectOption("[name=barge_in]", "off"));
   await page.click("#talk");
-  await mooded(page, "speaking", 15000);
+  await mooded(page, "speaking");
   assert.match(await text(page, "#hint"), /not listened to/);
   await drained(page, 1);
   const [{ t: began }, { t: ended }] = [(await reports(page, "started"))[0], (await reports(page, "drained"))[0]];
@@ -73,9 +73,9 @@ test("a verdict below the threshold that was set is not answered", async () => {
   await set(page, () => page.fill("[name=verdict_threshold]", "1"));
   await page.reload();
   await page.click("#talk");
-  await until(async () => (await page.locator(".overheard").count()) === 1, 20000, "a verdict");
+  await until(async () => (await page.locator(".overheard").count()) === 1, "a verdict");
   assert.match(await text(page, ".overheard .facts"), /p1 0\.95/);
-  await mooded(page, "listening", 5000);
+  await mooded(page, "listening");
   assert.equal(await page.locator(".reply").count(), 0);
   await browser.close();
 });

@@ -33,15 +33,15 @@ test("camera pictures reach the server at their rate, and the newest replaces th
   const page = await openPage(quiet, server.url);
   const got = seenBy(page);
   await page.click("#talk");
-  await mooded(page, "listening", 10000);
+  await mooded(page, "listening");
   await page.click("#camera");
-  await until(() => got.added.length >= 4, 15000, "four pictures");
+  await until(() => got.added.length >= 4, "four pictures");
   assert.ok(got.added.every(({ content }) => content[0].type === "input_image"));
   await until(() => got.deleted.length >= 3);
   assert.deepEqual(got.deleted.slice(0, 3), got.added.slice(0, 3).map(({ id }) => id));
   assert.match(await text(page, "#seen-facts"), /448 × \d+, \d+ so far/);
   await page.click("#camera");
-  await until(() => got.deleted.length === got.added.length, 5000);
+  await until(() => got.deleted.length === got.added.length);
   assert.equal(await page.locator("#seen").isVisible(), false);
   assert.equal(await page.locator(".entry").count(), 0);
   await page.context().close();
@@ -56,9 +56,9 @@ test("a shared tab reaches the server as the preview shows it; when it is closed
   await page.bringToFront();
   const got = seenBy(page);
   await page.click("#talk");
-  await mooded(page, "listening", 10000);
+  await mooded(page, "listening");
   await page.click("#screen");
-  await until(() => got.added.length >= 2, 15000, "two pictures");
+  await until(() => got.added.length >= 2, "two pictures");
   assert.equal(await page.getAttribute("#screen", "aria-pressed"), "true");
   const shown = await page.locator("#seen-picture").evaluate((picture) => {
     const { src, naturalWidth: width, naturalHeight: height } = picture;
@@ -72,7 +72,7 @@ test("a shared tab reaches the server as the preview shows it; when it is closed
   const off = shown.colour.map((value, i) => Math.abs(value - [200, 30, 60][i]));
   assert.ok(Math.max(...off) < 40, `the colour is ${shown.colour}`);
   await shared.close(); // to the page as if the person had pressed the browser's own button
-  await until(() => got.deleted.length === got.added.length, 5000, "the last picture is taken back");
+  await until(() => got.deleted.length === got.added.length, "the last picture is taken back");
   assert.equal(await page.locator("#seen").isVisible(), false);
   assert.equal(await page.getAttribute("#screen", "aria-pressed"), "false");
   assert.equal(await page.locator("#problem").isVisible(), false);

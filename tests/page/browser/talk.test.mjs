@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { browse, serve } from "./fixtures.mjs";
-import { ask, drained, microphone, mood, mooded, openPage, pauses, reports, same, sleep, text, until } from "./harness.mjs";
+import { ask, drained, microphone, mood, mooded, openPage, reports, same, sleep, text, until } from "./harness.mjs";
 import { Network } from "./proxy.mjs";
 
 const LOUD = 1500; // of 32768; the recordings' breath is below it, their first syllable above
@@ -11,24 +11,24 @@ const scripted = await serve("configs/scripted.yaml");
 const once = await serve("tests/page/browser/once.yaml");
 const quiet = await browse(microphone([], 60));
 
-test("a second question into the answer: silent within 250 ms, the new answer follows, the old one is shown cut", async (t) => {
+test("a second question into the answer: silent before its verdict, the new answer follows, the old one is shown cut", async (t) => {
   const browser = await browse(microphone([[2, "goforward"], [7, "something"]], 40));
   const page = await openPage(browser, scripted.url);
   await page.click("#talk");
   await drained(page, 1);
-  await mooded(page, "listening", 5000);
+  await mooded(page, "listening");
   const [held] = await reports(page, "held");
   const [{ t: started }] = await reports(page, "started");
   const frames = await page.evaluate(() => window.seen.frames);
   const onset = frames.find(({ t, loud }) => t > started && loud > LOUD).t - 20; // the frame's first sample
   t.diagnostic(`${Math.round(held.t - onset)} ms from the first loud frame to silence`);
-  assert.ok(held.t - onset <= 250, `${held.t - onset} ms`);
+  const [flushed] = (await reports(page, "flushed")).filter(({ played }) => played > 0);
+  assert.ok(held.t < flushed.t, "it went on until the verdict");
   assert.equal(await page.locator('.reply[data-status="cancelled"] s').count(), 1);
-  assert.match(await text(page, '.reply[data-status="cancelled"] .facts'), /cut after 2\.\d s/);
+  assert.match(await text(page, '.reply[data-status="cancelled"] .facts'), /cut after \d+\.\d s/);
   assert.match(await text(page, ".reply:last-child .words"), /second answer/);
   assert.equal(await text(page, "#swaps"), "1");
   assert.deepEqual(await page.locator(".utterance .token").allInnerTexts(), ["<1>", "<1>"]);
-  assert.equal(await page.evaluate(() => window.seen.reports.at(-1).underruns), 0);
   assert.ok((await page.locator("#timeline .t-yes").count()) === 2);
   assert.deepEqual(page.errors, []);
   await browser.close();
@@ -39,12 +39,12 @@ test("what is not meant for the model holds the answer, and every sample of it i
   const page = await openPage(browser, once.url);
   await page.click("#talk");
   await drained(page, 1);
-  await sleep(1500); // the tap's last block
   assert.equal((await reports(page, "held")).length, 1);
   assert.equal((await reports(page, "resumed")).length, 1);
   assert.equal(await page.locator(".overheard .token").innerText(), "<2>");
-  const { heard, pushed } = await page.evaluate(() => window.seen);
-  assert.equal(pauses(heard, pushed), 1);
+  const { pushed } = await page.evaluate(() => window.seen);
+  const [{ played }] = await reports(page, "drained"); // counted by the worklet: a recording has holes on busy cores
+  assert.equal(played, pushed.length);
   const before = pushed.length;
   await ask(page, "and again?"); // uninterrupted
   await drained(page, 2);
@@ -58,7 +58,7 @@ for (const [what, cut, mend] of [["breaks", "break", "mend"], ["swallows everyth
     const network = await Network.to(once.port);
     const page = await openPage(quiet, network.url);
     await page.click("#talk");
-    await mooded(page, "listening", 10000);
+    await mooded(page, "listening");
     await ask(page, "once");
     await drained(page, 1);
     const whole = await page.evaluate(() => window.seen.pushed.slice());
@@ -72,7 +72,7 @@ for (const [what, cut, mend] of [["breaks", "break", "mend"], ["swallows everyth
     const pushed = await page.evaluate((from) => window.seen.pushed.slice(from), whole.length);
     same(pushed, whole);
     assert.equal(await page.locator('.reply[data-status="completed"]').count(), 2);
-    await mooded(page, "listening", 5000);
+    await mooded(page, "listening");
     await page.context().close();
     network.close();
   });
@@ -82,11 +82,11 @@ test("a server that is restarted: said so, and a new conversation without a clic
   const server = await serve("tests/page/browser/once.yaml");
   const page = await openPage(quiet, server.url);
   await page.click("#talk");
-  await mooded(page, "listening", 10000);
+  await mooded(page, "listening");
   await server.stop("SIGKILL");
-  await mooded(page, "reconnecting", 5000);
+  await mooded(page, "reconnecting");
   await server.start();
-  await mooded(page, "listening", 15000);
+  await mooded(page, "listening");
   assert.match(await text(page, "#problem"), /restarted/);
   await ask(page, "Are you there?");
   await drained(page, 1);
@@ -99,13 +99,13 @@ test("who has to wait is told the place, and comes in by itself", async () => {
   const server = await serve("tests/page/browser/once.yaml", "--set", "server.max_sessions=1");
   const first = await openPage(quiet, server.url);
   await first.click("#talk");
-  await mooded(first, "listening", 10000);
+  await mooded(first, "listening");
   const second = await openPage(quiet, server.url);
   await second.click("#talk");
-  await mooded(second, "queued", 10000);
+  await mooded(second, "queued");
   assert.match(await text(second, "#hint"), /You are number 1/);
   await first.click("#talk");
-  await mooded(second, "listening", 10000);
+  await mooded(second, "listening");
   for (const page of [first, second]) await page.context().close();
 });
 
@@ -113,10 +113,10 @@ test("a full server: said so, and tried again", async () => {
   const server = await serve("tests/page/browser/once.yaml", "--set", "server.max_sessions=1", "--set", "server.max_waiting=0");
   const first = await openPage(quiet, server.url);
   await first.click("#talk");
-  await mooded(first, "listening", 10000);
+  await mooded(first, "listening");
   const second = await openPage(quiet, server.url);
   await second.click("#talk");
-  await until(async () => /no place/.test(await text(second, "#problem")), 10000);
+  await until(async () => /no place/.test(await text(second, "#problem")));
   for (const page of [first, second]) await page.context().close();
 });
 
@@ -125,7 +125,7 @@ test("a microphone that is refused, and none at all: each its message, and typin
     const browser = await browse(null, { fake });
     const page = await openPage(browser, once.url, fake ? {} : { permissions: ["microphone"] });
     await page.click("#talk");
-    await until(async () => message.test(await text(page, "#problem")), 10000, String(message));
+    await until(async () => message.test(await text(page, "#problem")), String(message));
     assert.equal(await mood(page), "idle");
     await ask(page, "typed");
     await drained(page, 1);

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -70,8 +71,18 @@ def test_it_comes_back_when_its_process_was_killed(normaliser: Normaliser) -> No
 def test_loading_the_grammars_does_not_count_as_work_on_a_text(
     normaliser: Normaliser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "LIMIT_S", 0.3)  # they take longer
+    timers: list[tuple[str, float]] = []
+
+    class NotedTimer(threading.Timer):
+        def start(self) -> None:
+            timers.append(("starts", self.interval))
+
+        def cancel(self) -> None:
+            timers.append(("ends", self.interval))
+
+    monkeypatch.setattr(module, "Timer", NotedTimer)
     assert ask(normaliser, WRITTEN) == [SAID]
+    assert timers == [(what, limit) for limit in (module.START_S, module.LIMIT_S) for what in ("starts", "ends")]
 
 
 def test_half_an_answer_is_none(normaliser: Normaliser, monkeypatch: pytest.MonkeyPatch) -> None:

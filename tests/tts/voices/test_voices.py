@@ -5,11 +5,11 @@ import os
 import struct
 import sys
 import threading
-import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import AbstractContextManager, aclosing, contextmanager, nullcontext
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -66,9 +66,9 @@ async def cancelled_in_mid_sentence(voice: Synthesiser, text: str, begun: thread
     if begun is None:
         await first.wait()
     else:
-        await asyncio.to_thread(begun.wait, 5)
+        await asyncio.to_thread(begun.wait, 60)
     task.cancel()
-    async with asyncio.timeout(1):  # far less than any of the services' own limits
+    async with asyncio.timeout(5):  # less than any of the services' own limits
         await asyncio.gather(task, return_exceptions=True)
     assert task.cancelled()
 
@@ -568,19 +568,23 @@ def test_a_damaged_voice_of_kokoro_is_named(tmp_path: Path) -> None:
 
 
 async def test_kokoro_stops_in_mid_sentence_for_the_next_who_speaks() -> None:
-    """The runs of the graph are compared with each other, not with the clock."""
     voice = local("kokoro")
-    executor, begun = voice._executor, threading.Event()  # type: ignore[attr-defined]
+    begun, stopped = threading.Event(), threading.Event()
     run = voice._run  # type: ignore[attr-defined]
-    voice._run = lambda *arguments: (begun.set(), run(*arguments))[1]  # type: ignore[attr-defined]
+
+    def noted(*arguments: Any) -> Samples:
+        begun.set()
+        try:
+            return run(*arguments)  # type: ignore[no-any-return]
+        except Exception:
+            stopped.set()
+            raise
+
+    voice._run = noted  # type: ignore[attr-defined]
     sentence = "One two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen."
-    at = time.perf_counter()
-    await all_of(voice, sentence)
-    whole, at = time.perf_counter() - at, time.perf_counter()
-    begun.clear()
     await cancelled_in_mid_sentence(voice, sentence, begun)
-    await asyncio.wrap_future(executor.submit(lambda: None))
-    assert time.perf_counter() - at < whole / 3
+    await asyncio.wrap_future(voice._executor.submit(lambda: None))  # type: ignore[attr-defined]
+    assert stopped.is_set(), "the run went on to its end"
 
 
 @pytest.mark.real
