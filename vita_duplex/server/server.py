@@ -13,9 +13,10 @@ from vita_duplex.engine.instances.supervisor import Supervisor
 from vita_duplex.engine.ports import PartFailed, Progress
 from vita_duplex.server.access.admission import Admission, Ticket
 from vita_duplex.server.access.auth import load_access
-from vita_duplex.server.access.limits import Refusal, Usage
+from vita_duplex.server.access.limits import Usage
 from vita_duplex.server.access.shedding import Step, step
 from vita_duplex.server.drain import Drain
+from vita_duplex.server.errors import Refusal
 from vita_duplex.server.observe.metrics import Metrics, ServerState
 from vita_duplex.server.parts import Loading, Parts, load_parts
 from vita_duplex.server.readiness import Readiness

@@ -34,7 +34,7 @@ from vita_duplex.engine.notices import (
 )
 from vita_duplex.engine.turn_record import TurnRecord
 from vita_duplex.server.audio.formats import PCMU, AudioFormat, decode_pcm16, pcm
-from vita_duplex.server.realtime.client_events import ClientError
+from vita_duplex.server.errors import ClientError
 from vita_duplex.server.realtime.server_events import ServerEvents
 
 RATE = 24_000

@@ -20,6 +20,7 @@ from vita_duplex.engine.session import NothingToAnswer, Session
 from vita_duplex.engine.settings import Configure, ReplySettings
 from vita_duplex.server.access.shedding import shown
 from vita_duplex.server.audio.resample import Resampler
+from vita_duplex.server.errors import ClientError
 from vita_duplex.server.parts import Parts
 from vita_duplex.server.realtime import server_events
 from vita_duplex.server.realtime.client_events import (
@@ -27,7 +28,6 @@ from vita_duplex.server.realtime.client_events import (
     AudioAppend,
     AudioClear,
     AudioCommit,
-    ClientError,
     ClientEvent,
     Heartbeat,
     InputAudio,

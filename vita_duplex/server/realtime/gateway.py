@@ -5,8 +5,9 @@ import logging
 
 from fastapi import WebSocket
 
+from vita_duplex.server.errors import ClientError
 from vita_duplex.server.parts import Parts
-from vita_duplex.server.realtime.client_events import ClientError, Heartbeat, PlaybackAck, SessionUpdate, decode
+from vita_duplex.server.realtime.client_events import Heartbeat, PlaybackAck, SessionUpdate, decode
 from vita_duplex.server.realtime.connection import NORMAL, Connection, End, Farewell, TooSlow
 from vita_duplex.server.realtime.conversation import Conversation
 from vita_duplex.server.realtime.items import Json

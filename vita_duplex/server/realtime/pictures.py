@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from vita_duplex.engine.messages import Pixels
-from vita_duplex.server.realtime.client_events import ClientError
+from vita_duplex.server.errors import ClientError
 
 PIXEL_LIMIT = 16_000_000
 """Width times height, 48 MB unpacked: a small file may hold a huge picture."""

@@ -39,7 +39,7 @@ from vita_duplex.engine.notices import (
 )
 from vita_duplex.server.audio.formats import DEFAULT, AudioFormat
 from vita_duplex.server.audio.resample import Resampler
-from vita_duplex.server.realtime.client_events import ClientError
+from vita_duplex.server.errors import ClientError
 from vita_duplex.server.realtime.items import Items, Json, Place
 
 Frame = Json | bytes
@@ -430,11 +430,6 @@ def refusal(code: str, message: str, retry_after_s: float | None = None) -> Json
 def queue_place(position: int, estimate_s: float) -> Json:
     """Before the session: the client's place in the queue, from 1, and seconds until its session begins, perhaps."""
     return {"type": "vita.queue", "event_id": "event_1", "position": position, "estimate_s": estimate_s}
-
-
-def error_body(code: str, message: str, param: str | None = None, kind: str = "invalid_request_error") -> Json:
-    """Of an HTTP answer."""
-    return {"error": {"type": kind, "code": code, "message": message, "param": param}}
 
 
 def _error(kind: str, code: str, message: str, param: str | None = None, event_id: str | None = None) -> Json:

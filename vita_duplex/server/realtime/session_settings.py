@@ -7,8 +7,8 @@ from vita_duplex.engine.duplex import DuplexConfig
 from vita_duplex.engine.events import BargeIn
 from vita_duplex.engine.settings import ReplySettings
 from vita_duplex.server.audio.formats import DEFAULT, PCM_RATES, PCMA, PCMU, AudioFormat, pcm
+from vita_duplex.server.errors import ClientError
 from vita_duplex.server.realtime.client_events import (
-    ClientError,
     Format,
     MaxTokens,
     OwnSettings,
