@@ -80,7 +80,7 @@ def test_every_server_event_of_the_reference_is_listed() -> None:
 def test_what_the_server_sends_is_listed_as_sent() -> None:
     source = "".join(
         (ROOT / "vita_duplex" / "server" / "realtime" / name).read_text(encoding="utf-8")
-        for name in ("server_events.py", "gateway.py", "conversation.py")
+        for name in ("server_events.py", "response_events.py", "event_writer.py", "gateway.py", "conversation.py")
     )
     table = listed("Server events")
     sent = {name for name in table if f'"{name}"' in source}

@@ -289,7 +289,7 @@ def test_an_utterance_without_words_has_no_transcription() -> None:
 
 def typed(events: ServerEvents, number: int) -> list[dict[str, Any]]:
     content = [{"type": "input_text", "text": "Hello"}]
-    return [check(event) for event in events.created(("said", number), "user", content, None)]
+    return [check(event) for event in events.created(("user", number), "user", content, None)]
 
 
 def test_a_typed_query_is_told_when_it_is_created_and_not_again() -> None:

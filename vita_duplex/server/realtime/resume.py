@@ -4,7 +4,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from vita_duplex.server.audio.formats import AudioFormat
-from vita_duplex.server.realtime.server_events import AUDIO_HEADER, Frame, number_of
+from vita_duplex.server.realtime.event_writer import AUDIO_HEADER, Frame, number_of
 
 RESUME_S = 30
 """How long a session waits for its client."""

@@ -17,8 +17,8 @@ from vita_duplex.server.errors import Refusal, error_body
 from vita_duplex.server.observe import logs
 from vita_duplex.server.observe.watch import SessionWatch
 from vita_duplex.server.realtime.client_events import SessionUpdateFields
+from vita_duplex.server.realtime.event_writer import refusal
 from vita_duplex.server.realtime.gateway import POLICY_VIOLATION, Gateway
-from vita_duplex.server.realtime.server_events import refusal
 from vita_duplex.server.realtime.terms import Terms
 from vita_duplex.server.realtime.waiting import wait_for_place
 from vita_duplex.server.server import Server
