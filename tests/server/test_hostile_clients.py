@@ -17,7 +17,7 @@ from vita_duplex.cli.main import UNREAD_LIMIT_MS, listen
 from vita_duplex.engine.instances.scripted import ScriptedReply
 from vita_duplex.server.http.app import create_app
 from vita_duplex.server.parts import Parts
-from vita_duplex.server.realtime.conversation import WAITING_LIMIT
+from vita_duplex.server.realtime.conversation_items import WAITING_LIMIT
 from vita_duplex.server.server import Server
 from vita_duplex.vad.detector import Detector
 from vita_duplex.vad.scripted import LevelVad

@@ -15,7 +15,7 @@ ITEMS = (
     "item_user_2",
     "item_reply_1",
     "item_reply_2",
-    "item_brought_3",
+    "item_assistant_3",
     "mine",
     "item_aside_1",
     "item_x_1",

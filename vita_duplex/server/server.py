@@ -6,25 +6,25 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import Future
 from threading import Thread
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from vita_duplex.config import Config
 from vita_duplex.engine.instances.supervisor import Supervisor
 from vita_duplex.engine.ports import PartFailed, Progress
 from vita_duplex.server.access.admission import Admission, Ticket
 from vita_duplex.server.access.auth import load_access
-from vita_duplex.server.access.limits import Refusal, Usage
+from vita_duplex.server.access.limits import Usage
+from vita_duplex.server.access.resumables import Resumables
 from vita_duplex.server.access.shedding import Step, step
 from vita_duplex.server.drain import Drain
+from vita_duplex.server.errors import Refusal
 from vita_duplex.server.observe.metrics import Metrics, ServerState
 from vita_duplex.server.parts import Loading, Parts, load_parts
 from vita_duplex.server.readiness import Readiness
-from vita_duplex.server.realtime.resume import Resumables
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
 
-    from vita_duplex.server.realtime.gateway import Gateway
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class Server:
         self.admission = Admission(config.server.max_sessions, config.server.max_waiting)
         self.drain = Drain(config.server.grace_s)
         self.metrics = Metrics(self._state)
-        self.resumables: Resumables[Gateway] = Resumables()
+        self.resumables: Resumables[Any] = Resumables()
         self.tracer: Tracer | None = None
         self.on_failure: Callable[[], None] = lambda: None
         self.on_progress: Progress = lambda share, phase: None

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from vita_duplex.server.realtime.client_events import ClientError
+from vita_duplex.server.errors import ClientError
 
 BY_HABIT = frozenset(
     ("alloy", "ash", "ballad", "cedar", "coral", "echo", "fable", "marin", "nova", "onyx", "sage", "shimmer", "verse")

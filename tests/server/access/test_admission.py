@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vita_duplex.server.access.admission import FIRST_GUESS_S, Admission, Ticket
-from vita_duplex.server.access.limits import Refusal
+from vita_duplex.server.errors import Refusal
 
 
 def ticket(admission: Admission, key: str | None, now: float = 0.0) -> Ticket:

@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vita_duplex.server.audio.formats import decode_pcm16, encode_pcm16
+from vita_duplex.server.errors import ClientError
 from vita_duplex.server.realtime.client_events import (
     SUPPORTED,
     AudioAppend,
     AudioClear,
     AudioCommit,
-    ClientError,
     Heartbeat,
     ItemCreate,
     ItemDelete,

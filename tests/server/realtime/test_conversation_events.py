@@ -19,7 +19,7 @@ from tests.support.virtual_time import run
 from vita_duplex.engine.instances.scripted import ScriptedReply
 from vita_duplex.engine.messages import AssistantMessage, Query, UserMessage
 from vita_duplex.server.audio.formats import PCMA, PCMU, AudioFormat, pcm
-from vita_duplex.server.realtime.server_events import AUDIO_HEADER
+from vita_duplex.server.realtime.event_writer import AUDIO_HEADER
 from vita_duplex.server.server import Server
 from vita_duplex.tts.voices.scripted import PITCHES_HZ, HummingVoice
 

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from tests.support.sockets import Json, Socket, connected, scripted_server
 from tests.support.virtual_time import run
 from vita_duplex.engine.instances.scripted import ScriptedReply
+from vita_duplex.server.access.resumables import Resumables
 from vita_duplex.server.audio.formats import pcm
-from vita_duplex.server.realtime.resume import MISSED_LIMIT, Missed, Resumables
+from vita_duplex.server.realtime.resume import MISSED_LIMIT, Missed
 from vita_duplex.server.server import Server
 
 LONG = ScriptedReply(transcript="tell me more", text=" ".join(f"word{n}" for n in range(40)) + ".")

@@ -34,7 +34,7 @@ from vita_duplex.engine.notices import (
 )
 from vita_duplex.engine.turn_record import TurnRecord
 from vita_duplex.server.audio.formats import PCMU, AudioFormat, decode_pcm16, pcm
-from vita_duplex.server.realtime.client_events import ClientError
+from vita_duplex.server.errors import ClientError
 from vita_duplex.server.realtime.server_events import ServerEvents
 
 RATE = 24_000
@@ -289,7 +289,7 @@ def test_an_utterance_without_words_has_no_transcription() -> None:
 
 def typed(events: ServerEvents, number: int) -> list[dict[str, Any]]:
     content = [{"type": "input_text", "text": "Hello"}]
-    return [check(event) for event in events.created(("said", number), "user", content, None)]
+    return [check(event) for event in events.created(("user", number), "user", content, None)]
 
 
 def test_a_typed_query_is_told_when_it_is_created_and_not_again() -> None:

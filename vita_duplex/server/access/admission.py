@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass
 
-from vita_duplex.server.access.limits import Refusal
+from vita_duplex.server.errors import Refusal
 
 FIRST_GUESS_S = 120.0
 """How long a session lasts, until some have ended."""

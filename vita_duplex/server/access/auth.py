@@ -13,8 +13,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from pydantic import BaseModel
+
 from vita_duplex.config import AccessConfig, ConfigError, read_yaml
-from vita_duplex.server.realtime.client_events import SessionUpdateFields
 
 HASH = re.compile(r"sha256:[0-9a-f]{64}")
 EPHEMERAL_LIMIT = 10_000
@@ -25,10 +26,11 @@ SUBPROTOCOL_KEY = "openai-insecure-api-key."
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks: the key's name (None where no keys are configured), and the session its ephemeral key is for."""
+    """Who asks: the key's name (None where no keys are configured), and the session's settings that an ephemeral key
+    brings."""
 
     key: str | None
-    session: SessionUpdateFields | None = None
+    session: BaseModel | None = None
 
 
 class Denied(Exception):
@@ -69,7 +71,7 @@ class Credentials:
 class EphemeralKey:
     owner: str | None
     expires: float
-    session: SessionUpdateFields | None
+    session: BaseModel | None
 
 
 @dataclass(slots=True)
@@ -99,9 +101,7 @@ class Access:
             raise Denied(401, "invalid_api_key", "This API key is not known here, or has expired.")
         return Caller(name)
 
-    def issue(
-        self, owner: str | None, session: SessionUpdateFields | None, lifetime_s: float, now: float
-    ) -> tuple[str, float]:
+    def issue(self, owner: str | None, session: BaseModel | None, lifetime_s: float, now: float) -> tuple[str, float]:
         """A new ephemeral key and when it expires."""
         self._ephemeral = {hash_: key for hash_, key in self._ephemeral.items() if key.expires > now}
         if len(self._ephemeral) >= EPHEMERAL_LIMIT:

@@ -3,19 +3,11 @@
 from dataclasses import dataclass, field
 
 from vita_duplex.config import LimitsConfig
+from vita_duplex.server.errors import Refusal
 
 MINUTE, DAY = 60.0, 86_400.0
 MESSAGE_LIMIT = 16 * 1024 * 1024
 """Bytes of one WebSocket message or HTTP body; OpenAI allows 15 MiB of audio in an append."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why something is not done, as the client is told."""
-
-    code: str
-    message: str
-    retry_after_s: float | None = None
 
 
 class TokenBucket:

@@ -17,11 +17,10 @@ from starlette.exceptions import HTTPException
 from vita_duplex import __version__
 from vita_duplex.engine.ports import PartFailed
 from vita_duplex.server.access.auth import Caller, Denied, credentials
+from vita_duplex.server.errors import ClientError, error_body
 from vita_duplex.server.http import chat, client_secrets, instances, reference, speech
 from vita_duplex.server.http.body_limit import BodyLimit
 from vita_duplex.server.http.places import ClientLeft, NoPlace
-from vita_duplex.server.realtime.client_events import ClientError
-from vita_duplex.server.realtime.server_events import error_body
 from vita_duplex.server.realtime.visit import visit
 from vita_duplex.server.server import Server
 

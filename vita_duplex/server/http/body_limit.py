@@ -6,7 +6,7 @@ from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vita_duplex.server.access.limits import MESSAGE_LIMIT
-from vita_duplex.server.realtime.server_events import error_body
+from vita_duplex.server.errors import error_body
 
 
 class _TooLarge(Exception):

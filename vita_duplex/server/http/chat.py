@@ -15,11 +15,10 @@ from vita_duplex.engine.messages import Chat, Finished, Usage, Verdict
 from vita_duplex.engine.pool import Pool
 from vita_duplex.engine.ports import PartFailed, Unanswerable
 from vita_duplex.server.access.auth import Caller
+from vita_duplex.server.errors import ClientError, error_body
 from vita_duplex.server.http.chat_requests import ChatRequest, check, read
 from vita_duplex.server.http.places import NoPlace, Streamed, chained, place, unless_gone
-from vita_duplex.server.realtime.client_events import ClientError
 from vita_duplex.server.realtime.items import Json
-from vita_duplex.server.realtime.server_events import error_body
 from vita_duplex.server.server import Server
 
 PATH = "/v1/chat/completions"

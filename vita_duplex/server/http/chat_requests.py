@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from vita_duplex.engine.messages import Chat, ChatAudio, ChatImage, ChatMessage, ChatVideo, Sampling
+from vita_duplex.server.errors import ClientError
 from vita_duplex.server.http.media import Media
-from vita_duplex.server.realtime.client_events import ClientError
 
 
 def encodable(text: str) -> str:

@@ -8,7 +8,7 @@ from fastapi.responses import JSONResponse
 
 from vita_duplex.engine.pool import Pool
 from vita_duplex.server.access.auth import Caller, Denied
-from vita_duplex.server.realtime.server_events import error_body
+from vita_duplex.server.errors import error_body
 from vita_duplex.server.server import Server
 
 ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"description": "an error in OpenAI's form"}}

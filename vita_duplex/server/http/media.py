@@ -17,7 +17,7 @@ from vita_duplex.engine.messages import ChatAudio, ChatImage, ChatVideo
 from vita_duplex.models import video
 from vita_duplex.models.audio_features import AudioError, AudioFeatures
 from vita_duplex.models.tiling import MAX_PIXELS, UnusableImage, open_image
-from vita_duplex.server.realtime.client_events import ClientError
+from vita_duplex.server.errors import ClientError
 
 MOST_MEDIA = 64
 """Pictures, films and sounds in one request, those of earlier messages included."""

@@ -11,8 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from vita_duplex.engine.ports import PartFailed
 from vita_duplex.server.access.auth import Caller
-from vita_duplex.server.access.limits import Refusal
-from vita_duplex.server.realtime.client_events import ClientError
+from vita_duplex.server.errors import ClientError, Refusal
 from vita_duplex.server.server import Server
 
 Result = TypeVar("Result")

@@ -15,9 +15,10 @@ from vita_duplex.server.access.auth import Caller
 from vita_duplex.server.audio.encoders import MEDIA_TYPES, encoder
 from vita_duplex.server.audio.formats import DEFAULT
 from vita_duplex.server.audio.resample import Resampler
+from vita_duplex.server.errors import ClientError
 from vita_duplex.server.http.chat_requests import Text
 from vita_duplex.server.http.places import NoPlace, Streamed, chained, place, unless_gone
-from vita_duplex.server.realtime.client_events import ClientError, VoiceName
+from vita_duplex.server.realtime.client_events import VoiceName
 from vita_duplex.server.server import Server
 from vita_duplex.tts.text.maths import Language
 from vita_duplex.tts.text.normalise import language_of

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from vita_duplex.engine.events import BargeIn
+from vita_duplex.server.errors import ClientError
 
 TEXT_LIMIT = 20_000
 """Characters of instructions or of one item: more than any model's budget for them."""
@@ -28,17 +29,6 @@ _EVENT_ID = re.compile(r'"event_id"\s*:\s*"([^"\\\x00-\x1f]{0,200}+)[^\\\x00-\x1
 
 Name = Annotated[str, Field(max_length=512)]
 """An identifier; the client's own are sent back with an error, so they are short."""
-
-
-class ClientError(Exception):
-    """The client sent nonsense. It is told; the session goes on."""
-
-    def __init__(self, code: str, message: str, *, param: str | None = None, event_id: str | None = None) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-        self.param = param
-        self.event_id = event_id
 
 
 class _Event(BaseModel):

@@ -9,7 +9,7 @@ from enum import Enum
 from fastapi import WebSocket, WebSocketDisconnect
 from starlette.types import Message
 
-from vita_duplex.server.realtime.server_events import Frame
+from vita_duplex.server.realtime.event_writer import Frame
 
 OUTGOING_LIMIT = 500
 """Events that may wait for a slow reader: some twenty seconds of speech. When it is full the connection is closed;

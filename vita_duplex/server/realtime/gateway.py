@@ -5,13 +5,15 @@ import logging
 
 from fastapi import WebSocket
 
+from vita_duplex.server.errors import ClientError
 from vita_duplex.server.parts import Parts
-from vita_duplex.server.realtime.client_events import ClientError, Heartbeat, PlaybackAck, SessionUpdate, decode
+from vita_duplex.server.realtime.client_events import Heartbeat, PlaybackAck, SessionUpdate, decode
 from vita_duplex.server.realtime.connection import NORMAL, Connection, End, Farewell, TooSlow
 from vita_duplex.server.realtime.conversation import Conversation
+from vita_duplex.server.realtime.event_writer import Frame
 from vita_duplex.server.realtime.items import Json
 from vita_duplex.server.realtime.resume import RESUME_S, Missed
-from vita_duplex.server.realtime.server_events import Frame, ServerEvents
+from vita_duplex.server.realtime.server_events import ServerEvents
 from vita_duplex.server.realtime.terms import Terms
 
 log = logging.getLogger(__name__)

@@ -1,61 +1,75 @@
-"""The items of a conversation as its client knows them. Pure."""
+"""The items of a conversation as its client knows them, and their ids. Pure."""
 
-from typing import Any, Literal
+import re
+from typing import Any, Literal, cast
 
 Json = dict[str, Any]
-Kind = Literal["said", "reply", "aside", "brought"]
-Place = tuple[Kind, int]
-"""What an item stands for: an utterance, a turn's reply, a reply beside the conversation, something brought along."""
-_NAMES: dict[Kind, str] = {"said": "user", "reply": "reply", "aside": "aside", "brought": "brought"}
+Kind = Literal["user", "system", "assistant", "reply", "aside"]
+Key = tuple[Kind, int]
+"""What an item is: an utterance or a message of the user, a message that the client added for the system or for the
+assistant, the reply of a turn, a reply beside the conversation; and its number."""
 
 ITEM_LIMIT = 256
 """Items kept, four times the messages of a dialogue. The oldest are forgotten and can no longer be retrieved."""
 
+_ITEM_ID = re.compile(r"item_(user|system|assistant|reply|aside)_([0-9]{1,9})")
+_RESPONSE_ID = re.compile(r"resp_(aside_)?([0-9]{1,9})")
+
+
+def response_id(key: Key) -> str:
+    """The wire's id of a reply's response."""
+    kind, number = key
+    return f"resp_{number}" if kind == "reply" else f"resp_{kind}_{number}"
+
+
+def response_key(response_id: str) -> Key | None:
+    """The key of a response's id; None if it is no id of ours."""
+    read = _RESPONSE_ID.fullmatch(response_id)
+    return read and ("aside" if read[1] else "reply", int(read[2]))
+
 
 class Items:
-    """Keeps each item under its id, oldest first; an id is the client's own or made from the place."""
+    """Keeps each item under its key, oldest first. On the wire an item has an id: the client's own, or one made from
+    the key."""
 
     def __init__(self) -> None:
-        self._items: dict[str, Json] = {}
-        self._places: dict[str, Place] = {}
-        self._ids: dict[Place, str] = {}
-        self.last: str | None = None
-        """Id of the newest item."""
+        self._items: dict[Key, Json] = {}
+        self._ids: dict[Key, str] = {}  # the client's own
+        self._keys: dict[str, Key] = {}
+        self.last: Key | None = None
+        """The newest item."""
 
-    def name(self, place: Place) -> str:
-        """The id of the item in a place, whether it is there yet or not."""
-        return self._ids.get(place) or f"item_{_NAMES[place[0]]}_{place[1]}"
+    def id(self, key: Key) -> str:
+        """The item's id, whether the item is there yet or not."""
+        return self._ids.get(key) or f"item_{key[0]}_{key[1]}"
 
-    def rename(self, place: Place, item_id: str) -> None:
-        """The client has a name of its own for an item that is about to be put."""
-        self._ids[place], self._places[item_id] = item_id, place
+    @property
+    def last_id(self) -> str | None:
+        return self.id(self.last) if self.last else None
 
-    def put(self, item: Json) -> None:
+    def rename(self, key: Key, item_id: str) -> None:
+        """The client has an id of its own for an item that is about to be put."""
+        self._ids[key], self._keys[item_id] = item_id, key
+
+    def put(self, key: Key, item: Json) -> None:
         """Keep an item, or what it has become."""
-        self._items[item["id"]] = item
+        self._items[key] = item
         while len(self._items) > ITEM_LIMIT:
             self.remove(next(iter(self._items)))
 
-    def get(self, item_id: str) -> Json | None:
-        return self._items.get(item_id)
+    def get(self, key: Key) -> Json | None:
+        return self._items.get(key)
 
-    def place(self, item_id: str) -> Place | None:
-        """What an id stands for, or would: the item may be forgotten, or not be there yet."""
-        return self._places.get(item_id) or _place(item_id)
+    def find(self, item_id: str) -> Key | None:
+        """The key of an id, or of an item that would have it: the item may be forgotten, or not be there yet."""
+        if key := self._keys.get(item_id):
+            return key
+        read = _ITEM_ID.fullmatch(item_id)
+        return read and (cast(Kind, read[1]), int(read[2]))
 
-    def remove(self, item_id: str) -> None:
-        del self._items[item_id]
-        if place := self._places.pop(item_id, None):
-            del self._ids[place]
-        if item_id == self.last:
+    def remove(self, key: Key) -> None:
+        del self._items[key]
+        if item_id := self._ids.pop(key, None):
+            del self._keys[item_id]
+        if key == self.last:
             self.last = next(reversed(self._items), None)
-
-
-def _place(item_id: str) -> Place | None:
-    """What one of our own ids says."""
-    item, _, rest = item_id.partition("_")
-    name, _, number = rest.partition("_")
-    kinds = [kind for kind, known in _NAMES.items() if known == name]
-    if item != "item" or not kinds or not (number.isascii() and number.isdigit() and len(number) < 10):
-        return None
-    return kinds[0], int(number)

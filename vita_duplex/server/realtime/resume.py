@@ -1,23 +1,16 @@
-"""Coming back to a session after its connection broke: who may, and what was missed. Pure."""
+"""What a client missed of its session while its connection was broken. Pure."""
 
-import hashlib
-import secrets
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Generic, TypeVar
 
 from vita_duplex.server.audio.formats import AudioFormat
-from vita_duplex.server.realtime.server_events import AUDIO_HEADER, Frame, number_of
+from vita_duplex.server.realtime.event_writer import AUDIO_HEADER, Frame, number_of
 
 RESUME_S = 30
 """How long a session waits for its client."""
 MISSED_LIMIT = 1500
 """Events kept for a client that says nothing of its playback: a minute of speech, 4 MB. When it is full the oldest go;
 who has not got them cannot come back. Acknowledged ones go at once."""
-
-Session = TypeVar("Session")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,38 +60,6 @@ class Missed:
         if max(last, self._arrived) < self._lost:
             return None
         return [kept.frame for kept in self._kept if kept.number > last]
-
-
-class Resumables(Generic[Session]):
-    """Sessions by their token, of which only a hash is kept, and the key that opened them."""
-
-    def __init__(self) -> None:
-        self._sessions: dict[bytes, tuple[str | None, Session]] = {}
-
-    @contextmanager
-    def holding(self, token: str | None, key: str | None, session: Session) -> Iterator[None]:
-        """Let whoever has the token and the key find the session meanwhile; nobody if there is no token."""
-        if token is None:
-            yield
-            return
-        self._sessions[_digest(token)] = key, session
-        try:
-            yield
-        finally:
-            del self._sessions[_digest(token)]
-
-    def find(self, token: str, key: str | None) -> Session | None:
-        """The session, if it is that key's."""
-        owner, session = self._sessions.get(_digest(token), (None, None))
-        return session if owner == key else None
-
-
-def new_token() -> str:
-    return secrets.token_urlsafe(24)
-
-
-def _digest(token: str) -> bytes:
-    return hashlib.sha256(token.encode()).digest()
 
 
 def _audio(frame: Frame) -> tuple[str | None, int]:

@@ -3,12 +3,13 @@
 from dataclasses import dataclass, field, replace
 from typing import Self
 
+from vita_duplex.engine.audio import Samples
 from vita_duplex.engine.duplex import DuplexConfig
 from vita_duplex.engine.events import BargeIn
 from vita_duplex.engine.settings import ReplySettings
 from vita_duplex.server.audio.formats import DEFAULT, PCM_RATES, PCMA, PCMU, AudioFormat, pcm
+from vita_duplex.server.errors import ClientError
 from vita_duplex.server.realtime.client_events import (
-    ClientError,
     Format,
     MaxTokens,
     OwnSettings,
@@ -52,7 +53,7 @@ class SessionSettings:
 
     def updated(self, fields: SessionUpdateFields, server: Self, event_id: str | None) -> Self:
         """With what a client wants; all of it or nothing. `server`: those without a client. Errors: `ClientError`."""
-        refuse_what_nobody_can(fields, "session", event_id)
+        refuse_unsupported(fields, "session", event_id)
         settings = self
         if fields.instructions is not None:
             settings = replace(settings, instructions=fields.instructions)
@@ -105,6 +106,14 @@ class SessionSettings:
     def reply(self) -> ReplySettings:
         limit = self.max_output_tokens
         return ReplySettings(self.instructions, self.spoken, None if isinstance(limit, str) else limit, self.voice)
+
+    def decode(self, data: bytes, event_id: str | None) -> Samples:
+        """Audio in the session's input format. Errors: `ClientError`."""
+        wire = self.wire_in
+        if len(data) % wire.width:
+            message = f"{len(data)} bytes are no whole number of {8 * wire.width} bit samples"
+            raise ClientError("invalid_audio", message, param="audio", event_id=event_id)
+        return wire.decode(data)
 
     @property
     def language(self) -> str | None:
@@ -175,7 +184,7 @@ class SessionSettings:
         }
 
 
-def refuse_what_nobody_can(fields: SessionUpdateFields | ResponseFields, path: str, event_id: str | None) -> None:
+def refuse_unsupported(fields: SessionUpdateFields | ResponseFields, path: str, event_id: str | None) -> None:
     """Errors: `ClientError` for tools and stored prompts: an answer without them would be a wrong one."""
     refused: str | None = None
     if fields.tools:

@@ -4,18 +4,21 @@ import json
 import secrets
 import time
 from asyncio import get_running_loop
+from typing import cast
 
 from fastapi import WebSocket, WebSocketDisconnect
 from fastapi.responses import JSONResponse
 
 from vita_duplex.server.access.admission import Ticket
 from vita_duplex.server.access.auth import Caller, Denied, credentials
-from vita_duplex.server.access.limits import AudioAllowance, Lifetime, Refusal, Usage
+from vita_duplex.server.access.limits import AudioAllowance, Lifetime, Usage
+from vita_duplex.server.access.resumables import new_token
+from vita_duplex.server.errors import Refusal, error_body
 from vita_duplex.server.observe import logs
 from vita_duplex.server.observe.watch import SessionWatch
+from vita_duplex.server.realtime.client_events import SessionUpdateFields
+from vita_duplex.server.realtime.event_writer import refusal
 from vita_duplex.server.realtime.gateway import POLICY_VIOLATION, Gateway
-from vita_duplex.server.realtime.resume import new_token
-from vita_duplex.server.realtime.server_events import error_body, refusal
 from vita_duplex.server.realtime.terms import Terms
 from vita_duplex.server.realtime.waiting import wait_for_place
 from vita_duplex.server.server import Server
@@ -81,7 +84,7 @@ async def _seat(server: Server, socket: WebSocket, caller: Caller, usage: Usage,
         SessionWatch(server.metrics, server.tracer, session_id),
         server.shedding,
         token,
-        caller.session,
+        cast(SessionUpdateFields | None, caller.session),
         tuple(early),
     )
     try:

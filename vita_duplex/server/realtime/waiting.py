@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from fastapi import WebSocket, WebSocketDisconnect
 
 from vita_duplex.server.access.admission import Admission, Ticket
-from vita_duplex.server.realtime.server_events import queue_place
+from vita_duplex.server.realtime.event_writer import queue_place
 
 KEPT_FRAMES, KEPT_CHARS = 32, 65_536
 """Text frames (settings, mostly) kept for the session. When that is full, and for microphone audio, which would be

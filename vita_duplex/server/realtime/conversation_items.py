@@ -1,0 +1,242 @@
+"""The items that a client adds, retrieves, deletes and truncates."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from typing import assert_never
+
+import numpy as np
+
+from vita_duplex.engine.audio import INPUT_RATE, Samples
+from vita_duplex.engine.messages import Pixels, Utterance
+from vita_duplex.engine.session import Session
+from vita_duplex.server.access.shedding import shown
+from vita_duplex.server.audio.resample import Resampler
+from vita_duplex.server.errors import ClientError
+from vita_duplex.server.realtime.client_events import (
+    AssistantItem,
+    InputAudio,
+    InputImage,
+    InputText,
+    Item,
+    ItemCreate,
+    ItemDelete,
+    ItemRetrieve,
+    ItemTruncate,
+    PlaybackAck,
+    SystemItem,
+    UserItem,
+    decode_base64,
+)
+from vita_duplex.server.realtime.event_writer import Send
+from vita_duplex.server.realtime.images import decode_image
+from vita_duplex.server.realtime.items import Json, Key
+from vita_duplex.server.realtime.server_events import ServerEvents
+from vita_duplex.server.realtime.session_settings import SessionSettings
+from vita_duplex.server.realtime.terms import Terms
+
+WAITING_LIMIT = 32
+"""Items that may wait for `response.create`. When it is full further ones are refused with an error."""
+SYSTEM_LIMIT = 32
+"""System messages that are kept. When it is full further ones are refused with an error."""
+IMAGE_LIMIT = 8
+"""Images in a message. More are refused with an error."""
+
+
+class ConversationItems:
+    """Keeps the dialogue of the session, its system messages and its images in step with the client's items."""
+
+    def __init__(
+        self,
+        session: Session,
+        events: ServerEvents,
+        numbers: Iterator[int],
+        terms: Terms,
+        voice_rate: int,
+        send: Send,
+        changed: Callable[[], Awaitable[None]],
+        *,
+        sees: Callable[[], bool],
+    ) -> None:
+        """`changed` is called when system messages or images are others. `sees`: whether the model takes images."""
+        self.images: tuple[Pixels, ...] = ()
+        """Those that every request is shown."""
+        self._images_item: int | None = None
+        self._system: dict[int, str] = {}
+        self._session = session
+        self._events = events
+        self._numbers = numbers
+        self._terms = terms
+        self._voice_rate = voice_rate
+        self._send = send
+        self._changed = changed
+        self._sees = sees
+
+    def add_instructions(self, own: str) -> str:
+        """The instructions of the session or of a response, and the system messages."""
+        return "\n\n".join(filter(None, [own, *self._system.values()]))
+
+    def next_waiting(self, event_id: str | None) -> int:
+        """The number of an item that will wait for its answer. Errors: `ClientError` when too many wait."""
+        if self._session.dialogue.waiting >= WAITING_LIMIT:
+            message = f"{WAITING_LIMIT} items wait for their answer already; ask for it."
+            raise ClientError("too_many_items", message, event_id=event_id)
+        return next(self._numbers)
+
+    async def create(self, event: ItemCreate, settings: SessionSettings) -> None:
+        """Errors, here and below: `ClientError`."""
+        items, item = self._events.items, event.item
+        if item.id is not None and items.find(item.id):
+            message = f"There is an item {item.id!r} already, or it is one of the server's own ids."
+            raise ClientError("item_exists", message, param="item.id", event_id=event.event_id)
+        if event.previous_item_id not in (None, items.last_id):
+            message = "Items can only be added at the end."
+            raise ClientError("unsupported_value", message, param="previous_item_id", event_id=event.event_id)
+        match item:
+            case UserItem():
+                key = await self._create_user_item(item, settings, event.event_id)
+            case SystemItem():
+                key = await self._create_system_item(item, event.event_id)
+            case AssistantItem():
+                key = ("assistant", next(self._numbers))
+                self._session.add_assistant_message(key[1], item.text)
+            case _:
+                assert_never(item)
+        self._send(*self._events.created(key, item.role, _content(item), item.id))
+
+    def retrieve(self, event: ItemRetrieve) -> None:
+        _, item = self._find(event.item_id, event.event_id)
+        self._send(self._events.retrieved(item))
+
+    async def delete(self, event: ItemDelete) -> None:
+        key, _ = self._find(event.item_id, event.event_id)
+        kind, number = key
+        match kind:
+            case "reply":
+                self._session.dialogue.remove_reply(number)
+            case "system":
+                del self._system[number]
+                await self._changed()
+            case "user":
+                self._session.dialogue.remove_message(number)
+                if number == self._images_item:
+                    self.images, self._images_item = (), None
+                    await self._changed()
+            case _:
+                pass
+        self._send(self._events.deleted(key))
+
+    async def truncate(self, event: ItemTruncate) -> None:
+        turn = self._turn(event.item_id, event.event_id)
+        if not await self._session.truncate(turn, self._samples(event.audio_end_ms)):
+            raise _no_reply(event.item_id, event.event_id)
+        self._send(self._events.truncated(event.item_id, event.audio_end_ms))
+
+    def acknowledge(self, event: PlaybackAck) -> None:
+        self._session.acknowledge(self._turn(event.item_id, event.event_id), self._samples(event.played_ms))
+
+    # ── messages ───────────────────────────────────────────────────────────────────────
+
+    async def _create_user_item(self, item: UserItem, settings: SessionSettings, event_id: str | None) -> Key:
+        images = await self._decode_images(item, event_id)
+        recordings = _decode_recordings(item, settings, event_id)
+        number = self.next_waiting(event_id)
+        if images:
+            await self._show(images, number)
+        if recordings:
+            self._session.add_user_message(Utterance(number, np.concatenate(recordings)))
+        elif item.text:
+            self._session.add_user_message(Utterance(number, text=item.text))
+        return "user", number
+
+    async def _create_system_item(self, item: SystemItem, event_id: str | None) -> Key:
+        if len(self._system) >= SYSTEM_LIMIT:
+            message = f"{SYSTEM_LIMIT} system messages are kept; delete one."
+            raise ClientError("too_many_items", message, event_id=event_id)
+        number = next(self._numbers)
+        self._system[number] = item.text
+        await self._changed()
+        return "system", number
+
+    async def _show(self, images: tuple[Pixels, ...], number: int) -> None:
+        """Show these images to the model from now on, as far as the server's load allows."""
+        left = shown(images, self._terms.shedding())
+        self.images, self._images_item = left, number
+        await self._changed()
+        if len(left) < len(images):
+            self._terms.watch.shed(len(images) - len(left))
+            self._send(*self._events.shed(("user", number), len(left), len(images)))
+
+    async def _decode_images(self, item: UserItem, event_id: str | None) -> tuple[Pixels, ...]:
+        urls = [part.image_url for part in item.content if isinstance(part, InputImage)]
+        if urls and not self._sees():
+            message = "The model here cannot see; send text or audio."
+            raise ClientError("image_not_supported", message, param="item.content", event_id=event_id)
+        if len(urls) > IMAGE_LIMIT:
+            message = f"more than {IMAGE_LIMIT} images in a message"
+            raise ClientError("too_many_images", message, param="item.content", event_id=event_id)
+        # Decoding takes tens of milliseconds; nobody else shall wait for it.
+        return tuple([await asyncio.to_thread(decode_image, url, "item.content", event_id) for url in urls])
+
+    # ── ids ────────────────────────────────────────────────────────────────────────────
+
+    def _find(self, item_id: str, event_id: str | None) -> tuple[Key, Json]:
+        key = self._events.items.find(item_id)
+        item = key and self._events.items.get(key)
+        if not key or not item:
+            message = f"There is no item {item_id!r}."
+            raise ClientError("item_not_found", message, param="item_id", event_id=event_id)
+        return key, item
+
+    def _turn(self, item_id: str, event_id: str | None) -> int:
+        """The turn of a reply's item."""
+        key = self._events.items.find(item_id)
+        if key is None or key[0] != "reply":
+            raise _no_reply(item_id, event_id)
+        return key[1]
+
+    def _samples(self, ms: int) -> int:
+        """Of the voice, whatever the rate on the wire."""
+        return ms * self._voice_rate // 1000
+
+
+def _no_reply(item_id: str, event_id: str | None) -> ClientError:
+    return ClientError("item_not_found", f"{item_id!r} is no reply.", param="item_id", event_id=event_id)
+
+
+def _decode_recordings(item: UserItem, settings: SessionSettings, event_id: str | None) -> list[Samples]:
+    """The audio of a message, at 16 kHz."""
+    encoded = [part.audio for part in item.content if isinstance(part, InputAudio)]
+    if encoded and item.text:
+        message = "A message holds either text or audio; send two."
+        raise ClientError("unsupported_value", message, param="item.content", event_id=event_id)
+    recordings = [
+        _resample_whole(settings.decode(decode_base64(audio, event_id), event_id), settings.wire_in.rate)
+        for audio in encoded
+    ]
+    limit = settings.endpoint.max_utterance_s
+    if sum(map(len, recordings)) > limit * INPUT_RATE:
+        message = f"more than {limit:g} s of audio in a message"
+        raise ClientError("audio_too_long", message, param="item.content", event_id=event_id)
+    return recordings
+
+
+def _resample_whole(samples: Samples, rate: int) -> Samples:
+    """A whole recording at 16 kHz."""
+    resampler = Resampler(rate, INPUT_RATE)
+    return np.concatenate([resampler.push(samples), resampler.finish()])
+
+
+def _content(item: Item) -> list[Json]:
+    """An item's content as the conversation shows it: without its audio and images, which the client has."""
+    content: list[Json] = []
+    for part in item.content:
+        match part:
+            case InputText(text=text):
+                content.append({"type": "input_text", "text": text})
+            case InputAudio():
+                content.append({"type": "input_audio", "transcript": None})
+            case InputImage():
+                content.append({"type": "input_image"})
+            case _:
+                content.append({"type": "output_text", "text": part.text})
+    return content

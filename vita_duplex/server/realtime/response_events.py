@@ -1,0 +1,208 @@
+"""The events of responses: the reply of a turn, and replies beside the conversation. Pure."""
+
+import base64
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from vita_duplex.engine.audio import Samples
+from vita_duplex.engine.joining import joined, separator
+from vita_duplex.engine.messages import Usage
+from vita_duplex.engine.notices import AsideEnded, AsideStarted, AsideText, TurnAudio, TurnEnded, TurnStarted
+from vita_duplex.server.audio.formats import DEFAULT, AudioFormat
+from vita_duplex.server.audio.resample import Resampler
+from vita_duplex.server.realtime.event_writer import EventWriter, Frame, item_fields
+from vita_duplex.server.realtime.items import Items, Json, Key, response_id
+
+_NO_SAMPLES: Samples = np.zeros(0, np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a client said about the response it asked for."""
+
+    metadata: dict[str, str] | None = None
+    max_output_tokens: int | str | None = None
+
+
+@dataclass(slots=True)
+class Response:
+    """A response under way."""
+
+    key: Key
+    id: str
+    item_id: str
+    spoken: bool
+    wire: AudioFormat
+    resampler: Resampler
+    conversation: str | None
+    """None: the response is beside the conversation."""
+    previous_item: str | None = None
+    asked: Asked = Asked()
+    cancelled: bool = False
+    """The client has cancelled it; its end is on the way."""
+    texts: list[str] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        return joined(self.texts) if self.spoken else "".join(self.texts)
+
+
+ResponseNotice = TurnStarted | TurnAudio | TurnEnded | AsideStarted | AsideText | AsideEnded
+
+
+class ResponseEvents:
+    """Turns the notices of replies into events, in the order the reference gives."""
+
+    def __init__(
+        self, writer: EventWriter, items: Items, conversation_id: str, voice_rate: int, *, binary_audio: bool
+    ) -> None:
+        """`voice_rate`: of the samples in `TurnAudio`. `binary_audio`: audio goes into binary frames."""
+        self.asked: dict[int, Asked] = {}
+        """By the number of the utterance or of the aside that a response answers."""
+        self.reply: Response | None = None
+        """The reply under way."""
+        self._writer = writer
+        self._items = items
+        self._conversation_id = conversation_id
+        self._voice_rate = voice_rate
+        self._binary_audio = binary_audio
+        self._wire = DEFAULT
+        self._asides: dict[int, Response] = {}
+
+    def translate(self, notice: ResponseNotice) -> Iterator[Frame]:
+        match notice:
+            case TurnStarted():
+                self.reply = self._open(("reply", notice.turn), notice.answers, spoken=notice.spoken)
+                self.reply.conversation, self.reply.previous_item = self._conversation_id, self._items.last_id
+                yield from self._started(self.reply)
+            case TurnAudio(turn, samples, text):
+                if self.reply and turn == self.reply.key[1]:
+                    yield from self._more(self.reply, samples, text)
+            case TurnEnded():
+                if self.reply and notice.turn == self.reply.key[1]:
+                    response, self.reply = self.reply, None
+                    yield from self._ended(response, notice)
+            case AsideStarted(number):
+                self._asides[number] = self._open(("aside", number), number, spoken=False)
+                yield from self._started(self._asides[number])
+            case AsideText(number, delta):
+                yield from self._more(self._asides[number], _NO_SAMPLES, delta)
+            case AsideEnded(number):
+                yield from self._ended(self._asides.pop(number), notice)
+
+    def use(self, wire: AudioFormat) -> Iterator[Frame]:
+        """Send audio like this from the next sample on. Of a reply under way: what the old resampler kept back."""
+        self._wire = wire
+        if (response := self.reply) is not None:
+            yield from self._audio_delta(response, response.resampler.finish())
+            response.wire, response.resampler = wire, Resampler(self._voice_rate, wire.rate)
+
+    def _open(self, key: Key, answers: int | None, *, spoken: bool) -> Response:
+        return Response(
+            key,
+            response_id(key),
+            self._items.id(key),
+            spoken,
+            self._wire,
+            Resampler(self._voice_rate, self._wire.rate),
+            None,
+            asked=Asked() if answers is None else self.asked.pop(answers, Asked()),
+        )
+
+    def _started(self, response: Response) -> Iterator[Json]:
+        event = self._writer.event
+        yield event("response.created", response=_resource(response, "in_progress", None, [], None))
+        yield event("rate_limits.updated", rate_limits=[])
+        item = item_fields(response.item_id, "assistant", "in_progress", [])
+        yield event("response.output_item.added", response_id=response.id, output_index=0, item=item)
+        if response.conversation:
+            self._items.last = response.key
+            self._items.put(response.key, item)
+            yield event("conversation.item.added", item=item, previous_item_id=response.previous_item)
+        part = {"type": "audio", "transcript": ""} if response.spoken else {"type": "text", "text": ""}
+        yield self._content("response.content_part.added", response, part=part)
+
+    def _more(self, response: Response, samples: Samples, text: str | None) -> Iterator[Frame]:
+        if text is not None:
+            before = response.texts[-1] if response.texts else ""
+            delta = separator(before, text) + text if response.spoken else text
+            response.texts.append(text)
+            kind = "response.output_audio_transcript.delta" if response.spoken else "response.output_text.delta"
+            yield self._content(kind, response, delta=delta)
+        yield from self._audio_delta(response, response.resampler.push(samples))
+
+    def _audio_delta(self, response: Response, samples: Samples) -> Iterator[Frame]:
+        if not len(samples):
+            return
+        data = response.wire.encode(samples)
+        if self._binary_audio:
+            yield self._writer.audio(response.key, data)
+        else:
+            yield self._content("response.output_audio.delta", response, delta=base64.b64encode(data).decode())
+
+    def _ended(self, response: Response, notice: TurnEnded | AsideEnded) -> Iterator[Frame]:
+        completed = notice.status in ("completed", "incomplete")
+        if notice.status != "cancelled":
+            yield from self._audio_delta(response, response.resampler.finish())
+        # Of a reply that was cut, only what was heard: the client shows what the dialogue holds.
+        text = response.text if completed or isinstance(notice, AsideEnded) else notice.heard
+        if response.spoken:
+            yield self._content("response.output_audio.done", response)
+            yield self._content("response.output_audio_transcript.done", response, transcript=text)
+            part, content = {"type": "audio", "transcript": text}, {"type": "output_audio", "transcript": text}
+        else:
+            yield self._content("response.output_text.done", response, text=text)
+            part, content = {"type": "text", "text": text}, {"type": "output_text", "text": text}
+        yield self._content("response.content_part.done", response, part=part)
+        item_status = "completed" if notice.status == "completed" else "incomplete"
+        item = item_fields(response.item_id, "assistant", item_status, [content])
+        event = self._writer.event
+        yield event("response.output_item.done", response_id=response.id, output_index=0, item=item)
+        if response.conversation:
+            if self._items.get(response.key):  # not deleted meanwhile
+                self._items.put(response.key, item)
+            yield event("conversation.item.done", item=item, previous_item_id=response.previous_item)
+        resource = _resource(response, notice.status, _details(notice), [item], notice.usage)
+        yield event("response.done", response=resource)
+
+    def _content(self, kind: str, response: Response, **fields: Any) -> Json:
+        return self._writer.event(
+            kind, response_id=response.id, item_id=response.item_id, output_index=0, content_index=0, **fields
+        )
+
+
+def _resource(response: Response, status: str, details: Json | None, output: list[Json], usage: Usage | None) -> Json:
+    return {
+        "id": response.id,
+        "object": "realtime.response",
+        "conversation_id": response.conversation,
+        "status": status,
+        "status_details": details,
+        "output": output,
+        "output_modalities": ["audio" if response.spoken else "text"],
+        "max_output_tokens": response.asked.max_output_tokens or "inf",
+        "metadata": response.asked.metadata,
+        "usage": _usage(usage),
+    }
+
+
+def _usage(usage: Usage | None) -> Json | None:
+    if usage is None:
+        return None
+    total = usage.input_tokens + usage.output_tokens
+    return {"total_tokens": total, "input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens}
+
+
+def _details(notice: TurnEnded | AsideEnded) -> Json | None:
+    match notice.status:
+        case "completed":
+            return {"type": "completed"}
+        case "cancelled":
+            return {"type": "cancelled", "reason": notice.cause}
+        case "incomplete":
+            return {"type": "incomplete", "reason": notice.cause}
+        case "failed":
+            return {"type": "failed", "error": {"type": "server_error", "code": notice.cause}}
