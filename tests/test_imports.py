@@ -24,6 +24,7 @@ ALLOWED = {
     "models": set(),
     "client": {"engine"},
     "config": {"engine", "engine.instances", "vad", "asr", "tts", "tts.voices"},  # each part's own section
+    "settings": {"config"},
     "server": {
         "engine",
         "engine.instances",
@@ -35,8 +36,9 @@ ALLOWED = {
         "tts.voices",
         "models",
         "config",
+        "settings",
     },
-    "cli": {"server", "client", "engine", "engine.instances", "engine.cascade", "vad", "models", "config"},
+    "cli": {"server", "client", "engine", "engine.instances", "engine.cascade", "vad", "models", "config", "settings"},
     "__init__": set(),
 }
 """Which rooms a room may import from, besides itself. The rooms inside `server/` are one room here."""

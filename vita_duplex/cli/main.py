@@ -17,7 +17,7 @@ from tqdm import tqdm
 from vita_duplex import __version__
 from vita_duplex.cli import ask, bench, calibrate, check, replay
 from vita_duplex.client import talk, timeline
-from vita_duplex.config import Config, ConfigError, load_config
+from vita_duplex.config import Config, ConfigError
 from vita_duplex.engine.ports import PartFailed, Progress
 from vita_duplex.models.layouts import is_vita
 from vita_duplex.server import voices
@@ -30,6 +30,7 @@ from vita_duplex.server.observe import logs, traces
 from vita_duplex.server.parts import prepare, settings_of
 from vita_duplex.server.realtime.websocket import FairWebSocket
 from vita_duplex.server.server import Server
+from vita_duplex.settings import load_config
 
 FLAGS = (
     ("host", "server.host"),

@@ -139,7 +139,7 @@ def load_parts(config: Config, progress: Progress) -> Parts:
     """Load everything; blocks for as long as the models take. Errors: `PartFailed`."""
     progress(0.0, "loading vad")
     session_logs = SessionLogs(config.server.session_logs) if config.server.session_logs else None
-    vad = LevelVad() if config.vad.kind == "level" else Silero(amplify=config.vad.amplify)
+    vad = LevelVad() if config.vad.kind == "level" else Silero()
     turn_judge = EndOfTurn(SmartTurn(), ThreadPoolExecutor(1, "end of turn")) if config.vad.turn_end else None
     if config.vad.echo.guard:
         Canceller()  # told now if its package is missing

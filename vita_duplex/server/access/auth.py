@@ -13,8 +13,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from vita_duplex.config import AccessConfig, ConfigError, read_yaml
+from vita_duplex.config import AccessConfig, ConfigError
 from vita_duplex.server.realtime.client_events import SessionUpdateFields
+from vita_duplex.settings import read_yaml
 
 HASH = re.compile(r"sha256:[0-9a-f]{64}")
 EPHEMERAL_LIMIT = 10_000
