@@ -39,6 +39,7 @@ ALLOWED = {
         "settings",
     },
     "cli": {"server", "client", "engine", "engine.instances", "engine.cascade", "vad", "models", "config", "settings"},
+    "__main__": {"cli"},
     "__init__": set(),
 }
 """Which rooms a room may import from, besides itself. The rooms inside `server/` are one room here."""

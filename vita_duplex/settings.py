@@ -17,7 +17,7 @@ from vita_duplex.config import Config, ConfigError
 
 PREFIX = "VITA_DUPLEX_"
 """Environment: `VITA_DUPLEX_SERVER__PORT=9000` sets `server.port`."""
-KUBERNETES = re.compile(PREFIX + r"(?!.*__)(\w+_)?(SERVICE_(HOST|PORT\w*)|PORT_\d+_\w+|(?P<port>PORT))")
+KUBERNETES = re.compile(PREFIX + r"(?!.*__)(\w+?_)??(SERVICE_(HOST|PORT\w*)|PORT_\d+_\w+|(?P<port>PORT))")
 """What Kubernetes tells every pod of a Service whose name begins with `vita-duplex`."""
 RENAMED = {
     ("ears",): ("asr",),
