@@ -35,7 +35,13 @@ def scripted_server(*replies: ScriptedReply, instances: int = 2, **config: Any) 
     pool = Pool([ScriptedInstance(name, replies or (ScriptedReply(),)) for name in "abcd"[:instances]])
     normaliser, detector = Normaliser(InlineExecutor()), Detector(LevelVad(), InlineExecutor())
     server.parts = Parts(
-        server.config, pool, HummingVoice(), None, normaliser, detector, echo_executor=InlineExecutor()
+        server.config,
+        {server.config.model_name: pool},
+        {server.config.tts.name: HummingVoice()},
+        None,
+        normaliser,
+        detector,
+        echo_executor=InlineExecutor(),
     )
     return server
 
