@@ -6,7 +6,8 @@ CONFIG ?= configs/cpu.yaml
 ARGS ?=
 BIN := $(VENV)/bin
 
-.PHONY: serve prepare test test-all page-tools screenshots stock chinese lint types bench bench-vita overlaps eval lock install clean
+.PHONY: serve prepare test test-all page-tools screenshots stock chinese lint types bench bench-vita settings-doc overlaps \
+	eval lock install clean
 
 serve: install prepare  ## talk: http://127.0.0.1:8000 (ARGS="--port 9000" for another port)
 	@$(BIN)/vita-duplex serve --config $(CONFIG) $(ARGS)
@@ -66,6 +67,9 @@ bench: install bench-vita  ## latency, memory and idle CPU of the default config
 
 bench-vita: install     ## the first half of it: VITA's parts on a stand-in checkpoint: front end, verdict cold and warmed, abort, caches
 	@$(BIN)/python tools/bench_vita.py
+
+settings-doc: install   ## make docs/settings.md from the sections of the settings
+	@$(BIN)/vita-duplex settings --markdown >docs/settings.md
 
 overlaps: install       ## what ends a reply: hold and verdict against the detector alone; draws docs/barge-in.svg (2 minutes)
 	@PYTHONPATH=. $(BIN)/python tests/support/overlaps.py

@@ -12,8 +12,9 @@ import pytest
 import yaml
 
 from tests.support.paths import ROOT
-from vita_duplex.config import ConfigError, load_config
+from vita_duplex.config import ConfigError
 from vita_duplex.server.access.auth import load_access, refuse_exposure
+from vita_duplex.settings import load_config
 
 COMPOSE = yaml.safe_load((ROOT / "docker/compose.yaml").read_text())
 

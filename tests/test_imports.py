@@ -26,9 +26,10 @@ ALLOWED = {
     "client": {"engine"},
     "config": {"engine", "engine.instances", "vad", "asr", "tts", "tts.voices"},  # each part's own section
     "server.errors": set(),
-    "server.access": {"server.errors", "engine", "config"},
+    "server.access": {"server.errors", "engine", "config", "settings"},
     "server.observe": {"engine", "config"},
     "server.audio": {"engine"},
+    "settings": {"config"},
     "server": {
         "server.errors",
         "server.access",
@@ -43,6 +44,7 @@ ALLOWED = {
         "tts.voices",
         "models",
         "config",
+        "settings",
     },
     "server.realtime": {
         "server",
@@ -79,7 +81,9 @@ ALLOWED = {
         "vad",
         "models",
         "config",
+        "settings",
     },
+    "__main__": {"cli"},
     "__init__": set(),
 }
 """Which rooms a room may import from, besides itself. `server` itself holds what the rooms inside it share."""

@@ -13,10 +13,11 @@ import pytest
 import soxr
 from wetext import Normalizer
 
-from vita_duplex.config import AsrConfig, load_config
+from vita_duplex.config import AsrConfig
 from vita_duplex.engine.audio import INPUT_RATE
 from vita_duplex.server import voices
 from vita_duplex.server.asr import load_asr
+from vita_duplex.settings import load_config
 from vita_duplex.tts.text.normalise import normalise
 from vita_duplex.tts.text.sentences import Sentences
 

@@ -68,7 +68,7 @@ def test_clips_are_judged_reported_and_drawn(tmp_path: Path) -> None:
     assert "best threshold 0.500" in text
     assert "recall 4/4 = 100.0% (51%–100%), false takes 1/3 = 33.3%" in text
     assert "configured 0.620: recall 3/4 = 75.0%" in text
-    assert "2 of 7 within abstain_band 0.05" in text
+    assert "2 of 7 within 0.05" in text
     assert "p1 0.650  noise  noise0.wav" in text
     roc = roc_of(judged)
     draw(roc, roc.best(0.95), tmp_path / "roc.svg")

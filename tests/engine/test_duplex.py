@@ -28,7 +28,7 @@ from vita_duplex.engine.events import (
     Warm,
 )
 
-DEADLINE = 1.5
+DEADLINE, HOLD_LIMIT = DuplexConfig().verdict_deadline_ms / 1000, DuplexConfig().hold_limit_s
 
 
 def yes(turn: int) -> VerdictReached:
@@ -183,8 +183,8 @@ def test_a_typed_query_during_a_reply_stops_it_before_its_own_request_begins() -
 
 
 def test_an_early_verdict_close_to_the_threshold_does_not_decide() -> None:
-    duplex = Duplex(DuplexConfig(verdict_threshold=0.6, abstain_band=0.1))
-    play(duplex, (0, SpeechStarted(1)), (1, SpeechPaused(1)), (1.1, VerdictReached(1, 0.65, 0.35, 0.0)))
+    duplex = Duplex(DuplexConfig(verdict_threshold=0.6))
+    play(duplex, (0, SpeechStarted(1)), (1, SpeechPaused(1)), (1.1, VerdictReached(1, 0.64, 0.36, 0.0)))
     assert play(duplex, (1.3, SpeechEnded(1))) == [Abort(0, 1), Begin(0, 2, (1,), abstained=True)]
     assert duplex.deadline == 1.3 + DEADLINE
     assert play(duplex, (1.4, VerdictReached(2, 0.55, 0.45, 0.0))) == [Abort(0, 2), Reject(2, (1,), "verdict")]
@@ -199,8 +199,8 @@ def test_a_doubtful_early_verdict_that_comes_after_the_end_puts_no_deadline_off(
 
 
 def test_an_early_verdict_outside_the_band_decides() -> None:
-    duplex = Duplex(DuplexConfig(abstain_band=0.125))
-    play(duplex, (0, SpeechStarted(1)), (1, SpeechPaused(1)), (1.1, VerdictReached(1, 0.625, 0.375, 0.0)))
+    duplex = Duplex(DuplexConfig())
+    play(duplex, (0, SpeechStarted(1)), (1, SpeechPaused(1)), (1.1, VerdictReached(1, 0.56, 0.44, 0.0)))
     assert play(duplex, (1.3, SpeechEnded(1))) == [Accept(1, (1,)), GiveFloor(1)]
 
 
@@ -220,10 +220,10 @@ def test_an_early_request_about_earlier_speech_too_that_fails_leaves_that_one_ju
 
 
 def test_an_early_request_whose_end_is_never_heard_of_is_withdrawn() -> None:
-    duplex = Duplex(DuplexConfig(hold_limit_s=45))
+    duplex = Duplex(DuplexConfig())
     play(duplex, (0, SpeechStarted(1)), (1, SpeechPaused(1)))
-    assert duplex.deadline == 46
-    assert play(duplex, (46, None)) == [Abort(0, 1)]
+    assert duplex.deadline == 1 + HOLD_LIMIT
+    assert play(duplex, (1 + HOLD_LIMIT, None)) == [Abort(0, 1)]
     assert duplex.deadline is None
 
 
@@ -358,10 +358,10 @@ def test_barge_in_off_ignores_what_is_said_into_a_reply() -> None:
 
 
 def test_a_hold_whose_end_is_never_heard_of_ends_by_itself() -> None:
-    duplex = speaking(hold_limit_s=45)
+    duplex = speaking()
     play(duplex, (2, SpeechStarted(2)), (2.5, SpeechSustained(2)))
-    assert duplex.deadline == 47.5
-    assert play(duplex, (47.5, None)) == [Resume(1)]
+    assert duplex.deadline == 2.5 + HOLD_LIMIT
+    assert play(duplex, (2.5 + HOLD_LIMIT, None)) == [Resume(1)]
 
 
 def test_a_hold_at_the_very_end_of_a_reply_is_taken_back_before_the_reply_completes() -> None:

@@ -28,7 +28,7 @@ from hypothesis.stateful import (
 
 from tests.support.virtual_time import VirtualLoop
 from vita_duplex.engine.audio import INPUT_RATE, Samples
-from vita_duplex.engine.duplex import Duplex, DuplexConfig
+from vita_duplex.engine.duplex import ABSTAIN_BAND, Duplex, DuplexConfig
 from vita_duplex.engine.events import (
     Abort,
     Accept,
@@ -78,7 +78,8 @@ from vita_duplex.engine.session import ABORT_LIMIT_S, Session
 from vita_duplex.engine.settings import Configure
 from vita_duplex.tts.speech import PacedSpeech, SpeechConfig
 
-HOLD_LIMIT_S = 12.0
+LIMITS = DuplexConfig(verdict_deadline_ms=1500)
+HOLD_LIMIT_S = LIMITS.hold_limit_s
 PROBABILITIES = st.sampled_from([0.02, 0.3, 0.47, 0.49, 0.5, 0.53, 0.7, 0.98])
 BARGE_INS = st.sampled_from(["hold", "hold", "verdict", "off"])
 THRESHOLDS = st.sampled_from([0.5, 0.5, 0.6])
@@ -86,7 +87,7 @@ CONFIGS = st.builds(
     DuplexConfig,
     barge_in=BARGE_INS,
     verdict_threshold=THRESHOLDS,
-    hold_limit_s=st.just(HOLD_LIMIT_S),
+    verdict_deadline_ms=st.just(LIMITS.verdict_deadline_ms),
     first_limit_s=st.sampled_from([0.8, 20.0]),
     stall_limit_s=st.sampled_from([0.8, 20.0]),
 )
@@ -289,14 +290,14 @@ def core_7_what_is_rejected_is_never_heard_of_again_and_only_what_the_verdict_al
                     if not set(utterances) <= typed:
                         assert not typed & set(utterances), "a typed query made a query of what was said"
                         over_by = verdicts[turn] - step.config.verdict_threshold
-                        assert over_by >= (step.config.abstain_band if turn in early else 0), "doubtful"
+                        assert over_by >= (ABSTAIN_BAND if turn in early else 0), "doubtful"
                 case Reject(turn, utterances, reason):
                     assert not (decided | typed) & set(utterances), "decided twice"
                     decided |= set(utterances)
                     if reason == "verdict":
                         under_by = step.config.verdict_threshold - verdicts[turn]
                         assert under_by > 0
-                        assert turn not in early or under_by >= step.config.abstain_band, "doubtful"
+                        assert turn not in early or under_by >= ABSTAIN_BAND, "doubtful"
 
 
 def core_9_whatever_is_held_or_judged_has_a_deadline(steps: Steps) -> None:

@@ -59,7 +59,7 @@ def talk_at_random(seed: int) -> list[str]:
         )
         for _ in range(8)
     ]
-    config = DuplexConfig(barge_in=dice.choice(["hold", "hold", "verdict", "off"]), abstain_band=0.05)
+    config = DuplexConfig(barge_in=dice.choice(["hold", "hold", "verdict", "off"]))
 
     async def script() -> list[str]:
         lines: list[str] = []

@@ -3,12 +3,19 @@
 import os
 import subprocess
 import sys
+import traceback
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
 
 from tests.support.paths import ROOT
-from vita_duplex.config import Config, ConfigError, default_cache, load_config
+from vita_duplex import config as sections
+from vita_duplex.config import Config, ConfigError, default_cache
+from vita_duplex.engine.duplex import DuplexConfig
+from vita_duplex.server.access.limits import Usage
+from vita_duplex.settings import GONE, load_config, of_kubernetes
+from vita_duplex.vad.endpoint import EndpointConfig
 
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 
@@ -38,13 +45,15 @@ def test_without_anything_the_defaults_hold(tmp_path: Path) -> None:
     assert load_config(None, {}) == Config() == load(tmp_path, "") == load(tmp_path, "# nothing\n")
 
 
-def test_the_defaults_are_those_of_the_design() -> None:
-    config = Config()
-    duplex, endpoint = config.duplex, config.vad.endpoint
-    assert (duplex.barge_in, duplex.verdict_threshold, duplex.verdict_deadline_ms) == ("hold", 0.5, 1500)
+def test_the_defaults_are_those_of_the_default_configuration() -> None:
+    default = load_config(ROOT / "configs" / "cpu.yaml", {})
+    assert default == Config()
+    duplex, endpoint = default.duplex, default.vad.endpoint
+    assert (duplex.barge_in, duplex.verdict_threshold, duplex.verdict_deadline_ms) == ("hold", 0.5, 6000)
+    assert (duplex.first_limit_s, duplex.stall_limit_s, endpoint.hint) == (10, 10, True)
     assert (endpoint.hold_after_ms, endpoint.early_ms, endpoint.max_utterance_s) == (128, 200, 30)
     assert (endpoint.pre_roll_ms, endpoint.min_speech_ms, endpoint.silence_ms) == (300, 96, 500)
-    assert config.tts.lead_ms == 200
+    assert default.tts.lead_ms == 200
 
 
 def test_the_environment_wins_over_the_file_and_flags_win_over_both(tmp_path: Path) -> None:
@@ -94,7 +103,7 @@ def test_a_wrong_word_is_refused_with_the_right_ones(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("sever: {port: 1}", "sever is no setting; did you mean server?"),
+        ("sever: {port: 1}", "sever.port is no setting; did you mean server.port?"),
         ("server: {prot: 1}", "server.prot is no setting; did you mean server.port?"),
         ("engine: {text: {modell: x}}", "engine.text.modell is no setting; did you mean engine.text.model?"),
         (
@@ -103,26 +112,117 @@ def test_a_wrong_word_is_refused_with_the_right_ones(tmp_path: Path) -> None:
         ),
         ("lead_ms: 100", "lead_ms is no setting; did you mean tts.lead_ms?"),
         ("vad: {silence_ms: 1}", "vad.silence_ms is no setting; did you mean vad.endpoint.silence_ms?"),
-        ("ears: {kind: whisper}", "ears is no setting; did you mean asr?"),
-        ("voice: {kind: humming}", "voice is no setting; did you mean tts?"),
-        ("speech: {lead_ms: 200}", "speech is no setting; did you mean tts?"),
-        ("endpoint: {hint: true}", "endpoint is no setting; did you mean vad.endpoint?"),
+        ("ears: {kind: whisper}", "ears.kind is no setting; did you mean asr.kind?"),
+        ("voice: {kind: humming}", "voice.kind is no setting; did you mean tts.kind?"),
+        ("speech: {lead_ms: 200}", "speech.lead_ms is no setting; did you mean tts.lead_ms?"),
+        ("endpoint: {hint: true}", "endpoint.hint is no setting; did you mean vad.endpoint.hint?"),
         ("vad: {echo_guard: true}", "vad.echo_guard is no setting; did you mean vad.echo.guard?"),
-        ("vad: {zzz: 1}", "vad.zzz is no setting; known here: kind, amplify, endpoint, echo, level_gate_db, turn_end"),
-        ("vad: {1: 1}", "vad.1 is no setting; known here: kind, amplify, endpoint, echo, level_gate_db, turn_end"),
+        ("vad: {zzz: 1}", "vad.zzz is no setting; known here: kind, endpoint, echo, level_gate_db, turn_end"),
+        ("vad: {1: 1}", "vad.1 is no setting; known here: kind, endpoint, echo, level_gate_db, turn_end"),
     ],
 )
 def test_an_unknown_key_names_the_known_one(tmp_path: Path, text: str, message: str) -> None:
     assert refused(tmp_path, text) == message
 
 
-def test_an_unknown_key_from_elsewhere_is_named_as_well(tmp_path: Path) -> None:
-    expected = "server.prot is no setting; did you mean server.port?"
-    assert refused(tmp_path, "", {"VITA_DUPLEX_SERVER__PROT": "1"}) == expected
-    assert refused(tmp_path, "", {}, "server.prot=1") == expected
-    assert refused(tmp_path, "", {"VITA_DUPLEX_SEVER__PORT": "1"}) == "sever is no setting; did you mean server?"
-    wrong = {"VITA_DUPLEX_ENGINE__SCRIPTED": "[{transcrpt: x}]"}
-    assert "did you mean engine.scripted.transcript?" in refused(tmp_path, "", wrong)
+def test_an_unknown_key_from_elsewhere_is_named_as_it_was_written(tmp_path: Path) -> None:
+    assert refused(tmp_path, "", {}, "server.prot=1") == "server.prot is no setting; did you mean server.port?"
+    for wrong, right in (
+        ("SERVER__PROT", "SERVER__PORT"),
+        ("SEVER__PORT", "SERVER__PORT"),
+        ("VOICE__OPENAI__API_KEY", "TTS__OPENAI__API_KEY"),
+        ("EARS__KIND", "ASR__KIND"),
+        ("ENDPOINT__HINT", "VAD__ENDPOINT__HINT"),
+        ("VAD__ECHO_GUARD", "VAD__ECHO__GUARD"),
+    ):
+        message = refused(tmp_path, "", {f"VITA_DUPLEX_{wrong}": "1"})
+        assert message == f"VITA_DUPLEX_{wrong} is no setting; did you mean VITA_DUPLEX_{right}?"
+    wrong_part = refused(tmp_path, "", {"VITA_DUPLEX_ENGINE__SCRIPTED": "[{transcrpt: x}]"})
+    assert "did you mean VITA_DUPLEX_ENGINE__SCRIPTED__TRANSCRIPT?" in wrong_part
+    assert refused(tmp_path, "", {}, "server={prot: 1}") == "server.prot is no setting; did you mean server.port?"
+
+
+def test_a_setting_that_is_gone_has_no_other(tmp_path: Path) -> None:
+    for name in GONE:
+        assert refused(tmp_path, "", {}, f"{name}=1") == f"{name} is no setting; it is gone, leave it out"
+
+
+SECRETS = ["0012", "true", "1e3", "[a]", "{a}", "*secret", "se: cret", "1_000", "0x1F", "12:30:45", "1.50", "abc #def",
+           "~", "null", "", "#", "&a", "'", '"']  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["tts.openai.api_key", "asr.openai.api_key", "engine.remote.api_key",
+                                  "tts.tencent.secret_id", "tts.tencent.secret_key"])  # fmt: skip
+@pytest.mark.parametrize("secret", SECRETS)
+def test_a_secret_is_taken_as_it_stands(name: str, secret: str) -> None:
+    variable = "VITA_DUPLEX_" + name.upper().replace(".", "__")
+    for config in (load_config(None, {variable: secret}), load_config(None, {}, [f"{name}={secret}"])):
+        found = attrgetter(name)(config)
+        assert found.get_secret_value() == secret
+        assert len(secret) < 4 or secret not in repr(config)
+
+
+@pytest.mark.parametrize("secret", ["0012", "1e3", "12:30:45", "0x1F", "true", "1_000"])
+def test_a_secret_in_a_file_is_taken_as_it_stands(tmp_path: Path, secret: str) -> None:
+    config = load(tmp_path, f"tts: {{openai: {{api_key: {secret}}}}}")
+    assert config.tts.openai.api_key.get_secret_value() == secret
+
+
+@pytest.mark.parametrize(
+    ("text", "environment"),
+    [
+        ("tts: {openai: {api_key: [hush]}}", {}),
+        ("tts: {openai: {api_key: {hush: hush}}}", {}),
+        ("tts: {openai: hush}", {}),
+        ("tts: hush", {}),
+        ("tts: {openai: [hush]}", {}),
+        ("tts: {openai: {api_key: *hush}}", {}),
+        ("tts: {openai: {api_key: hush: hush}}", {}),
+        ("server: {port: many}", {"VITA_DUPLEX_TTS__OPENAI__API_KEY": "hush"}),
+        ("", {"VITA_DUPLEX_TTS__OPENAI": "hush"}),
+        ("", {"VITA_DUPLEX_TTS__OPENAI": "{api_key: *hush}"}),
+        ("", {"VITA_DUPLEX_TTS__OPENAI": "[hush]"}),
+        ("", {"VITA_DUPLEX_TTS__OPENAI__API_KEI": "hush"}),
+    ],
+)
+def test_no_message_shows_a_secret(tmp_path: Path, text: str, environment: dict[str, str]) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, environment)
+    assert "hush" not in "".join(traceback.format_exception(caught.value)).replace(text, "")
+
+
+SERVICE = {
+    "VITA_DUPLEX_SERVICE_HOST": "10.96.0.1",
+    "VITA_DUPLEX_SERVICE_PORT": "8000",
+    "VITA_DUPLEX_SERVICE_PORT_HTTP": "8000",
+    "VITA_DUPLEX_PORT": "tcp://10.96.0.1:8000",
+    "VITA_DUPLEX_PORT_8000_TCP": "tcp://10.96.0.1:8000",
+    "VITA_DUPLEX_PORT_8000_TCP_PROTO": "tcp",
+    "VITA_DUPLEX_PORT_8000_TCP_PORT": "8000",
+    "VITA_DUPLEX_PORT_8000_TCP_ADDR": "10.96.0.1",
+    "VITA_DUPLEX_METRICS_SERVICE_HOST": "10.96.0.2",
+    "VITA_DUPLEX_METRICS_PORT": "tcp://10.96.0.2:80",
+}
+
+
+def test_what_kubernetes_tells_of_a_service_of_that_name_is_ignored() -> None:
+    assert load_config(None, SERVICE) == Config()
+    assert set(of_kubernetes({**SERVICE, "VITA_DUPLEX_SERVER__PORT": "1", "PATH": "/"})) == set(SERVICE)
+    assert load_config(None, {**SERVICE, "VITA_DUPLEX_SERVER__PORT": "9"}).server.port == 9
+    with pytest.raises(ConfigError, match=r"VITA_DUPLEX_PORT is no setting; did you mean VITA_DUPLEX_SERVER__PORT\?"):
+        load_config(None, {"VITA_DUPLEX_PORT": "9000"})
+
+
+@pytest.mark.parametrize("nothing", ["null", "~", ""])
+def test_a_setting_may_be_left_without_a_value(tmp_path: Path, nothing: str) -> None:
+    for config in (
+        load(tmp_path, f"engine: {{text: {{kv_cache_mib: {nothing}}}}}"),
+        load_config(None, {"VITA_DUPLEX_ENGINE__TEXT__KV_CACHE_MIB": nothing}),
+        load_config(None, {}, [f"engine.text.kv_cache_mib={nothing}"]),
+    ):
+        assert config.engine.text.kv_cache_mib is None
 
 
 @pytest.mark.parametrize(
@@ -136,7 +236,6 @@ def test_an_unknown_key_from_elsewhere_is_named_as_well(tmp_path: Path) -> None:
         ("vad: {endpoint: {threshold: 2}}", "vad.endpoint.threshold: "),
         ("vad: {endpoint: {threshold: .nan}}", "vad.endpoint.threshold: "),
         ("vad: {endpoint: {max_utterance_s: .inf}}", "vad.endpoint.max_utterance_s: "),
-        ("duplex: {hold_limit_s: .inf}", "duplex.hold_limit_s: "),
         ("engine: {scripted: {p1: 1}}", "engine.scripted: "),
         ("engine: {scripted: []}", "engine.scripted: "),
         ("engine: {scripted: [{verdict_s: .inf}]}", "engine.scripted.0.verdict_s: "),
@@ -151,12 +250,39 @@ def test_a_wrong_value_says_where_and_what(tmp_path: Path, text: str, where: str
     assert "(got " in message
 
 
-def test_a_hold_may_not_end_before_the_verdict_about_the_longest_utterance(tmp_path: Path) -> None:
-    message = refused(tmp_path, "vad: {endpoint: {max_utterance_s: 60}}")
-    assert message.startswith("duplex.hold_limit_s must be at least 62: vad.endpoint.max_utterance_s, ")
-    assert refused(tmp_path, "", {}, "duplex.verdict_deadline_ms=15000").startswith("duplex.hold_limit_s must be")
-    config = load_config(None, {}, ["vad.endpoint.max_utterance_s=60", "duplex.hold_limit_s=62"])
-    assert config.duplex.hold_limit_s == 62
+def test_a_hold_does_not_end_before_the_verdict_about_the_longest_utterance() -> None:
+    fields = EndpointConfig.model_fields
+    longest = {name: next(one.le for one in fields[name].metadata if hasattr(one, "le"))
+               for name in ("max_utterance_s", "silence_ms", "patient_ms")}  # fmt: skip
+    silence_s = max(longest["silence_ms"], longest["patient_ms"]) / 1000
+    for deadline_ms in (0, 1500, 60_000):
+        hold_limit_s = DuplexConfig(verdict_deadline_ms=deadline_ms).hold_limit_s
+        assert hold_limit_s == longest["max_utterance_s"] + silence_s + deadline_ms / 1000
+
+
+def test_verdicts_wait_for_whisper(tmp_path: Path) -> None:
+    message = refused(tmp_path, "asr: {kind: whisper}", {}, "duplex.verdict_deadline_ms=1500")
+    assert message.startswith("duplex.verdict_deadline_ms must be at least 4000 with asr.kind whisper")
+    assert load(tmp_path, "asr: {kind: whisper}").asr.kind == "whisper"
+    remote = "asr: {kind: whisper}\nengine: {kind: remote, remote: {urls: [http://a]}}"
+    assert load(tmp_path, remote, {}, "duplex.verdict_deadline_ms=1500"), "it hears itself"
+
+
+def test_engines_on_the_same_cores_are_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    impatient = "duplex.first_limit_s=1.2"
+    monkeypatch.setattr(sections, "on_cpu", lambda: True)
+    message = "duplex.first_limit_s must be at least 5 with 2 engines on the same cores"
+    assert refused(tmp_path, "engine: {instances: 2}", {}, impatient) == message
+    assert refused(tmp_path, "models: {small: {text: {model: x}}}", {}, impatient) == message
+    assert load(tmp_path, "", {}, impatient).duplex.first_limit_s == 1.2
+    monkeypatch.setattr(sections, "on_cpu", lambda: False)
+    assert load(tmp_path, "engine: {instances: 2}", {}, impatient).engine.count == 2
+
+
+def test_a_key_has_at_least_a_minute_a_day(tmp_path: Path) -> None:
+    assert refused(tmp_path, "limits: {key_minutes_per_day: 0.5}").startswith("limits.key_minutes_per_day: ")
+    limits = load(tmp_path, "limits: {key_minutes_per_day: 1}").limits
+    assert Usage.under(limits, 0.0).refusal(0.0) is None
 
 
 @pytest.mark.parametrize(
@@ -188,9 +314,9 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
         load_config(tmp_path, {})
 
 
-def test_a_value_from_elsewhere_that_is_not_yaml_is_refused_by_name(tmp_path: Path) -> None:
-    assert refused(tmp_path, "", {"VITA_DUPLEX_SERVER__HOST": "[1"}).startswith("server.host: ")
-    assert refused(tmp_path, "", {}, "server.host={").startswith("server.host: ")
+def test_a_list_from_elsewhere_that_is_not_yaml_is_refused_by_name(tmp_path: Path) -> None:
+    assert refused(tmp_path, "", {"VITA_DUPLEX_ACCESS__ORIGINS": "[1"}).startswith("access.origins: not YAML: line 1")
+    assert refused(tmp_path, "", {}, "access.origins={").startswith("access.origins: not YAML: line 1")
 
 
 def test_a_flag_without_a_value_is_explained(tmp_path: Path) -> None:
@@ -198,7 +324,7 @@ def test_a_flag_without_a_value_is_explained(tmp_path: Path) -> None:
 
 
 def test_a_value_is_no_section(tmp_path: Path) -> None:
-    assert "is a value, not a section" in refused(tmp_path, "server: {port: 1}", {}, "server.port.more=1")
+    assert refused(tmp_path, "server: {port: 1}", {}, "server.port.more=1").startswith("server.port: ")
 
 
 def test_settings_cannot_be_changed_afterwards() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.sockets import Json, Socket, connected, scripted_server
 from tests.support.virtual_time import InlineExecutor, run
-from vita_duplex.cli.main import UNREAD_LIMIT_MS, listen
+from vita_duplex.cli.serve import UNREAD_LIMIT_MS, listen
 from vita_duplex.engine.instances.scripted import ScriptedReply
 from vita_duplex.server.http.app import create_app
 from vita_duplex.server.parts import Parts

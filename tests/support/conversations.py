@@ -29,6 +29,8 @@ FRAME = INPUT_RATE // 50
 SomeNotice = TypeVar("SomeNotice", bound=Notice)
 
 QUERY = ScriptedReply(p1=0.95, transcript="a query", text="One two three four five. Six seven eight nine ten.")
+FAST = DuplexConfig(verdict_deadline_ms=1500, first_limit_s=1.2, stall_limit_s=0.8)
+"""Limits of a machine whose engines have cores or GPUs of their own."""
 NOISE = ScriptedReply(p1=0.05, transcript="secret words", text="never said")
 
 
@@ -112,7 +114,7 @@ async def conversation(
 
     seat = pool.seat()
     session = Session(
-        config or DuplexConfig(),
+        config or FAST,
         seat,
         listener,
         lambda _: PacedSpeech(voice, SpeechConfig(), client_pauses=client_pauses),

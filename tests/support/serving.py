@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import uvicorn
 
-from vita_duplex.cli.main import listen
+from vita_duplex.cli.serve import listen
 from vita_duplex.server.http.app import create_app
 from vita_duplex.server.realtime.websocket import FairWebSocket
 from vita_duplex.server.server import Server

@@ -24,15 +24,24 @@ from vita_duplex.vad.detector import Detector
 from vita_duplex.vad.scripted import LevelVad
 
 Json = dict[str, Any]
+LIMITS = {"verdict_deadline_ms": 1500, "first_limit_s": 1.2, "stall_limit_s": 0.8}
+"""Of a machine whose engines have cores or GPUs of their own."""
 
 
 def scripted_server(*replies: ScriptedReply, instances: int = 2, **config: Any) -> Server:
     """A server whose scripted parts are there already."""
+    config["duplex"] = {**LIMITS, **config.get("duplex", {})}
     server = Server(Config.model_validate({"engine": {"kind": "scripted"}, **config}))
     pool = Pool([ScriptedInstance(name, replies or (ScriptedReply(),)) for name in "abcd"[:instances]])
     normaliser, detector = Normaliser(InlineExecutor()), Detector(LevelVad(), InlineExecutor())
     server.parts = Parts(
-        server.config, pool, HummingVoice(), None, normaliser, detector, echo_executor=InlineExecutor()
+        server.config,
+        {server.config.model_name: pool},
+        {server.config.tts.name: HummingVoice()},
+        None,
+        normaliser,
+        detector,
+        echo_executor=InlineExecutor(),
     )
     return server
 

@@ -1,17 +1,13 @@
 """The endpointer: a script of probabilities in, the exact beginnings and ends of utterances out."""
 
-import json
 import random
 import re
 from itertools import pairwise
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.paths import GOLDEN
-from vita_duplex.vad.demo_endpoint import DemoEndpoint
 from vita_duplex.vad.endpoint import WINDOW, Endpoint, EndpointConfig, Mark
 
 PRE_ROLL = 4800
@@ -358,37 +354,3 @@ def test_cuts_lose_and_repeat_nothing(config: EndpointConfig, script: list[float
         for spoken in range(at - run, at) if run >= needed else ():
             assert any(begin <= spoken * WINDOW and (spoken + 1) * WINDOW <= end for begin, end in kept)
         run = 0
-
-
-GOLDEN = json.loads((GOLDEN / "vad_events.json").read_text())
-
-
-@pytest.mark.parametrize("run", GOLDEN["runs"])
-def test_the_demos_endpointing_is_that_of_its_recorded_runs(run: dict[str, Any]) -> None:
-    """All but its two faults: an error on speech in the first chunk, and audio said twice."""
-    endpoint, chunk = DemoEndpoint(EndpointConfig(compat="demo")), GOLDEN["chunk_samples"]
-    found: list[dict[str, Any]] = []
-    for number, probability in enumerate(run["probabilities"]):
-        for mark in (mark for _ in range(chunk // WINDOW) for mark in endpoint.push(probability)):
-            assert endpoint.sample == (number + 1) * chunk, "decided at the end of a chunk"
-            if mark.kind == "started":
-                found.append({"chunk": number})
-            elif mark.kind == "ended":
-                found.append({"chunk": number, "chunks": list(range(mark.begin // chunk, mark.keep_until // chunk))})
-    expected, free = [], 0
-    for event in run["events"]:
-        if "error" in event:
-            assert found == [{"chunk": 0}, {"chunk": 4, "chunks": [0, 1, 2, 3, 4]}]
-            return
-        one = {"chunk": event["chunk"]}
-        if "utterance_chunks" in event:
-            one["chunks"] = [place for place in event["utterance_chunks"] if place >= free]
-            free = one["chunks"][-1] + 1
-        expected.append(one)
-    assert found == expected
-
-
-def test_the_demos_endpointing_has_a_limit_too() -> None:
-    endpoint = DemoEndpoint(EndpointConfig(compat="demo", max_utterance_s=2))
-    marks = [mark for _ in range(100) for mark in endpoint.push(0.9)]
-    assert [mark.kind for mark in marks] == ["started", "sustained", "ended"] * 1 + ["started", "sustained"]

@@ -267,15 +267,6 @@ def test_endless_noise_is_kept_for_one_utterance_at_most() -> None:
     assert after - before < 2_500_000
 
 
-def test_the_demos_endpointing_tells_whole_chunks() -> None:
-    samples = sound(8 * 4096, 2 * 4096, 8 * 4096)
-    assert plain(heard_of([samples], EndpointConfig(compat="demo"))) == [
-        (SpeechStarted(1), 8 * 4096, 9 * 4096, 9 * 4096, None),
-        (SpeechSustained(1), 8 * 4096, 9 * 4096, 9 * 4096, None),
-        (SpeechEnded(1), 8 * 4096, 10 * 4096, 13 * 4096, samples[7 * 4096 : 13 * 4096].tobytes()),
-    ]
-
-
 def test_endless_speech_with_pauses_is_kept_for_one_utterance_at_most() -> None:
     breath = np.concatenate([np.full(15_000, 0.5, np.float32), np.full(1000, 0.05, np.float32)])
     before, after = memory_of(lambda: breath.copy(), 100)

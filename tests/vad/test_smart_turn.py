@@ -193,7 +193,7 @@ def test_the_features_are_those_of_whisper() -> None:
 
 
 def test_eagerness_on_the_wire_bounds_the_silence() -> None:
-    server = SessionSettings(EndpointConfig(), DuplexConfig(), VoiceNames("hibari"), "hibari")
+    server = SessionSettings(EndpointConfig(), DuplexConfig(), VoiceNames(("hibari",)), "hibari")
 
     def wanted(settings: SessionSettings, detection: dict[str, object]) -> SessionSettings:
         fields = {"type": "realtime", "audio": {"input": {"turn_detection": detection}}}

@@ -7,24 +7,26 @@ import io
 import wave
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, SecretStr
+from pydantic import SecretStr
 
 from vita_duplex.asr.local import portions
 from vita_duplex.engine.audio import INPUT_RATE, Samples
 from vita_duplex.engine.ports import PartFailed, Transcript
+from vita_duplex.engine.section import Section
 
 TIMEOUT_S = 20.0
 """Without a byte for so long it has failed; a whole utterance is heard before the first one comes."""
 
 
-class OpenAiTranscriptionConfig(BaseModel):
-    """Which server, and what to ask of it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class OpenAiTranscriptionConfig(Section):
+    """Which server writes down what was said."""
 
     url: str = "https://api.openai.com/v1"
+    """Address of the API, with `/v1`."""
     api_key: SecretStr = SecretStr("")
+    """API key. Better in the environment than in a file."""
     model: str = "gpt-4o-mini-transcribe"
+    """Name of the model there."""
 
 
 class OpenAiTranscription:

@@ -11,11 +11,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from vita_duplex.asr.local import LONGEST, loops, portions
 from vita_duplex.engine.audio import INPUT_RATE, Samples
 from vita_duplex.engine.ports import PartFailed, Transcript
+from vita_duplex.engine.section import Section
 from vita_duplex.vad.log_mel import log_mel
 
 SHA256 = "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9"
@@ -32,12 +33,11 @@ WRITTEN_AS = {"zh": "以下是普通话的句子。"}
 """What stands before a transcript decides how it is written: simplified characters, with punctuation."""
 
 
-class WhisperConfig(BaseModel):
-    """How it runs."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class WhisperConfig(Section):
+    """How Whisper runs."""
 
     threads: int = Field(1, ge=1)
+    """CPU threads."""
 
 
 class Whisper:

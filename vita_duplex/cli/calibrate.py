@@ -16,7 +16,7 @@ from vita_duplex.client.recording import read_recording
 from vita_duplex.client.talk import table
 from vita_duplex.config import Config
 from vita_duplex.engine.audio import Samples
-from vita_duplex.engine.duplex import DuplexConfig
+from vita_duplex.engine.duplex import ABSTAIN_BAND, DuplexConfig
 from vita_duplex.engine.messages import Query, Utterance, Verdict
 from vita_duplex.engine.ports import Instance, PartFailed, Progress
 from vita_duplex.server.asr import load_asr
@@ -169,7 +169,7 @@ def report(judged: Sequence[JudgedClip], duplex: DuplexConfig, least_recall: flo
     rows += [[f"{one.threshold:.3f}", f"{one.recall.value:.1%}", f"{one.false_takes.value:.1%}"] for one in shown]
     low, high = roc.auc_interval
     now = roc.at(duplex.verdict_threshold)
-    doubtful = sum(abs(one.p1 - duplex.verdict_threshold) < duplex.abstain_band for one in judged)
+    doubtful = sum(abs(one.p1 - duplex.verdict_threshold) < ABSTAIN_BAND for one in judged)
     lines = [
         table(rows, left=0),
         "",
@@ -177,7 +177,7 @@ def report(judged: Sequence[JudgedClip], duplex: DuplexConfig, least_recall: flo
         f"best threshold {best.threshold:.3f}: the fewest false takes with a recall of at least {least_recall:.0%}",
         f"  recall {best.recall}, false takes {best.false_takes}",
         f"configured {duplex.verdict_threshold:.3f}: recall {now.recall}, false takes {now.false_takes}",
-        f"  {doubtful} of {len(judged)} within abstain_band {duplex.abstain_band:g} of it",
+        f"  {doubtful} of {len(judged)} within {ABSTAIN_BAND:g} of it",
     ]
     wrong = [one for one in judged if (one.p1 >= best.threshold) != one.clip.is_query]
     lines += ["wrong at the best threshold:"] if wrong else []

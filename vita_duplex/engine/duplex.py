@@ -7,38 +7,41 @@ from collections import deque
 from dataclasses import dataclass
 from typing import assert_never
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from vita_duplex.engine import events as ev
+from vita_duplex.engine.section import Section
 
 UNDECIDED_LIMIT = 8
 """Utterances judged together. Each puts the deadline off; when so many have no verdict they count as `<2>`: somebody
 who talks on and on (a radio) must not make a request that grows faster than any instance can judge it."""
 
 
-class DuplexConfig(BaseModel):
+ABSTAIN_BAND = 0.05
+"""An early verdict decides nothing when its `p1` is this close to the threshold: most wrong verdicts are."""
+LONGEST_SPEECH_S = 70.0
+"""The longest utterance that `EndpointConfig` allows, with the longest silence that ends it."""
+
+
+class DuplexConfig(Section):
     """How a session decides."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
     barge_in: ev.BargeIn = "hold"
-    """`hold`: pause on speech, decide on the verdict · `verdict`: keep talking until the verdict · `off`:
-    what is said during a reply is ignored."""
+    """`hold`: speech pauses a reply until its verdict · `verdict`: a reply goes on until the verdict · `off`: speech
+    during a reply is ignored."""
     verdict_threshold: float = Field(0.5, ge=0, le=1)
-    """`p1` that a spoken utterance needs to be answered."""
-    abstain_band: float = Field(0.05, ge=0, le=0.5)
-    """A verdict of an early request does not decide when its `p1` lies within this of the threshold: the
-    utterance is judged again at its end, with its closing silence. Small, for it costs such an utterance the
-    time that the early start saves; not zero, for most of the wrong verdicts lie close to the threshold."""
-    verdict_deadline_ms: int = Field(1500, ge=0)
-    """Time for a verdict after the end of the utterance; without one it counts as `<2>`."""
-    hold_limit_s: float = Field(45, gt=0)
-    """A held reply goes on, and an early request is withdrawn, after this long whatever happens. At least the
-    longest utterance, its end silence and the verdict deadline together: it only acts when the ears have died."""
-    first_limit_s: float = Field(1.2, gt=0)
-    """An instance that has yielded nothing of an answer for this long is left for another one, where there is one."""
-    stall_limit_s: float = Field(0.8, gt=0)
-    """The same in mid-answer. Short, because it is heard; an instance that is merely slow only loses this answer."""
+    """Probability `p1` that a spoken utterance needs to be answered."""
+    verdict_deadline_ms: int = Field(6000, ge=0, le=60_000)
+    """Milliseconds from the end of an utterance to its verdict. Without a verdict by then it is ignored."""
+    first_limit_s: float = Field(10, gt=0)
+    """Seconds without a token after which an answer is asked of another instance, where there is one."""
+    stall_limit_s: float = Field(10, gt=0)
+    """The same in mid-answer, in seconds."""
+
+    @property
+    def hold_limit_s(self) -> float:
+        """A hold ends by itself only when the verdict about the longest utterance must have come."""
+        return LONGEST_SPEECH_S + self.verdict_deadline_ms / 1000
 
 
 @dataclass(slots=True)
@@ -278,7 +281,7 @@ class Duplex:
         if judging is None or judging.verdict is None or judging.utterances != self._ended:
             return []
         over = judging.verdict.p1 - self.config.verdict_threshold
-        if judging.early and abs(over) < self.config.abstain_band:
+        if judging.early and abs(over) < ABSTAIN_BAND:
             return self._judge(self._ended, judging.deadline, abstained=True)
         return self._take_floor(judging, now) if over >= 0 else self._reject("verdict")
 

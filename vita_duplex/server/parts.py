@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vita_duplex.config import Config, EngineConfig
+from vita_duplex.config import Config, EngineConfig, VadConfig
 from vita_duplex.engine.cascade.cascade import Cascade
 from vita_duplex.engine.cascade.judge import Judge
 from vita_duplex.engine.instances.remote import RemoteInstance
@@ -51,34 +51,39 @@ class Parts:
     """What all sessions share."""
 
     config: Config
-    pool: Pool
-    voice: Synthesiser
+    pools: Mapping[str, Pool]
+    """The instances of each model, by the name that clients know; the first is the default."""
+    voices: Mapping[str, Synthesiser]
+    """The voices by name, all of one rate; the first is the default."""
     seats: Seats | None
     """Who may use the voice next, if it serves only so many at a time."""
     normaliser: Normaliser
     detector: Detector
-    further: Mapping[str, Pool] = field(default_factory=dict)
-    """Of the models beside `pool`'s, by name."""
     session_logs: SessionLogs | None = None
     turn_judge: EndOfTurn | None = None
     echo_executor: Executor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="echo guard"))
     """Where echo is taken out of the microphones of sessions that want it. Its thread begins with the first one."""
     asr: Asr | None = None
-    """It finds the words for clients where a model has none; None: nobody does."""
-    further_voices: Mapping[str, Synthesiser] = field(default_factory=dict)
-    """Those beside `voice`, by name, all of its rate."""
+    """ASR for clients of models that hear by themselves; None gives those no words."""
 
     @property
-    def pools(self) -> dict[str, Pool]:
-        """Of every model, by the name that clients know."""
-        return {self.config.model_name: self.pool, **self.further}
+    def pool(self) -> Pool:
+        """The default model's."""
+        return next(iter(self.pools.values()))
+
+    @property
+    def voice(self) -> Synthesiser:
+        """The default."""
+        return next(iter(self.voices.values()))
 
     def chosen(self, model: str | None) -> str | None:
         """The model that a client means; None if there is none of that name.
 
         With one model any name will do: stock clients always name one of OpenAI's.
         """
-        return model if model in self.pools else (None if model and self.further else self.config.model_name)
+        if model in self.pools:
+            return model
+        return None if model and len(self.pools) > 1 else next(iter(self.pools))
 
     def listener(self, numbers: Iterator[int], *, client_pauses: bool) -> MicrophoneListener:
         guard = self.echo_guard(client_pauses=client_pauses) if self.config.vad.echo.guard else None
@@ -91,11 +96,11 @@ class Parts:
 
     @property
     def voice_names(self) -> VoiceNames:
-        return VoiceNames(self.config.tts.name, tuple(self.further_voices))
+        return VoiceNames(tuple(self.voices))
 
     def voice_of(self, name: str | None) -> Synthesiser:
         """One of `voice_names`; None: the default."""
-        return self.voice if name is None else self.further_voices.get(name, self.voice)
+        return self.voice if name is None else self.voices.get(name, self.voice)
 
     def speech(self, voice: str | None, *, client_pauses: bool) -> PacedSpeech:
         """`voice` is one of `voice_names`; None: the default."""
@@ -137,36 +142,35 @@ class Parts:
 
 def load_parts(config: Config, progress: Progress) -> Parts:
     """Load everything; blocks for as long as the models take. Errors: `PartFailed`."""
-    progress(0.0, "loading vad")
     session_logs = SessionLogs(config.server.session_logs) if config.server.session_logs else None
-    vad = LevelVad() if config.vad.kind == "level" else Silero(amplify=config.vad.amplify)
-    turn_judge = EndOfTurn(SmartTurn(), ThreadPoolExecutor(1, "end of turn")) if config.vad.turn_end else None
-    if config.vad.echo.guard:
-        Canceller()  # told now if its package is missing
-    progress(0.05, "loading tts")
-    voices, seats = load_voices(config)
-    voice = voices.pop(config.tts.name)
+    progress(0.0, "loading the VAD")
+    detector, turn_judge = _load_vad(config.vad)
+    progress(0.02, "loading the ASR")
     asr = load_asr(config.asr, needed=config.reads_only)
-    pool, *others = _pools(config, asr, _part(progress, 0.1, 0.85))
+    progress(0.05, "loading the voice")
+    voices, seats = load_voices(config)
+    pools = _load_pools(config.engines, asr, _part(progress, 0.1, 0.85))
     progress(0.95, "warming up")
-    detector = Detector(vad, ThreadPoolExecutor(1, thread_name_prefix="vad"))
-    further = dict(zip(config.models, others, strict=True))
-    normaliser = Normaliser(ThreadPoolExecutor(1, thread_name_prefix="normaliser"))
-    if config.asr.kind is None:
-        asr = None  # it is the text models' alone
     return Parts(
         config,
-        pool,
-        voice,
+        pools,
+        voices,
         seats,
-        normaliser,
+        Normaliser(ThreadPoolExecutor(1, thread_name_prefix="normaliser")),
         detector,
-        further,
         session_logs,
         turn_judge,
-        asr=asr,
-        further_voices=voices,
+        asr=asr if config.asr.kind else None,  # else it is the text models' alone
     )
+
+
+def _load_vad(config: VadConfig) -> tuple[Detector, EndOfTurn | None]:
+    """Errors: `PartFailed`."""
+    vad = LevelVad() if config.kind == "level" else Silero()
+    turn_judge = EndOfTurn(SmartTurn(), ThreadPoolExecutor(1, "end of turn")) if config.turn_end else None
+    if config.echo.guard:
+        Canceller()  # told now if its package is missing
+    return Detector(vad, ThreadPoolExecutor(1, thread_name_prefix="vad")), turn_judge
 
 
 def prepare(config: EngineConfig, progress: Progress) -> str:
@@ -189,19 +193,20 @@ def settings_of(folder: Path) -> dict[str, Any] | None:
     return settings if isinstance(settings, dict) else None
 
 
-def _pools(config: Config, asr: Asr | None, progress: Progress) -> list[Pool]:
+def _load_pools(models: Mapping[str, EngineConfig], asr: Asr | None, progress: Progress) -> dict[str, Pool]:
     """The instances of each model; if one does not start, those before it are stopped. Errors: `PartFailed`."""
-    models = {"": config.engine, **config.models}
     engines = sum(engine.count for engine in models.values())
-    pools: list[Pool] = []
+    pools: dict[str, Pool] = {}
     gpus = 0
     for number, (model, engine) in enumerate(models.items()):
-        names = [f"{model} {chr(ord('a') + place)}".lstrip() for place in range(engine.count)]
+        names = [
+            f"{model} {chr(ord('a') + place)}" if number else chr(ord("a") + place) for place in range(engine.count)
+        ]
         part = _part(progress, number / len(models), 1 / len(models))
         try:
-            pools.append(Pool(instances(engine, names, asr, part, engines=engines, first_gpu=gpus)))
+            pools[model] = Pool(instances(engine, names, asr, part, engines=engines, first_gpu=gpus))
         except PartFailed:
-            for pool in pools:
+            for pool in pools.values():
                 pool.close()
             raise
         gpus += engine.gpus

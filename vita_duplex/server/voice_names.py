@@ -14,12 +14,11 @@ BY_HABIT = frozenset(
 class VoiceNames:
     """The voices of a server. They have one rate, so that a session may change from one to another."""
 
-    default: str
-    further: tuple[str, ...] = ()
+    all: tuple[str, ...]
 
     @property
-    def all(self) -> tuple[str, ...]:
-        return (self.default, *self.further)
+    def default(self) -> str:
+        return self.all[0]
 
     def chosen(self, wanted: str, param: str, event_id: str | None = None) -> str:
         """The voice that is meant. Errors: `ClientError` if there is no such voice, with those that there are."""

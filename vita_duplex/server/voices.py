@@ -141,7 +141,7 @@ def _state(config: Config, kind: VoiceKind) -> str:
                 return "install the extra [tencent]"
             return (
                 f"voice {', '.join(map(str, dict.fromkeys((voice.tencent.voice_type, *voice.tencent.voices))))}"
-                if voice.tencent.secret_id
+                if voice.tencent.secret_id.get_secret_value()
                 else "set tts.tencent.secret_id and secret_key"
             )
         case "command":

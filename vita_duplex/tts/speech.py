@@ -7,10 +7,11 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from vita_duplex.engine.audio import Samples
 from vita_duplex.engine.ports import Chunk, PartFailed, Synthesiser
+from vita_duplex.engine.section import Section
 from vita_duplex.tts.fades import FADE_MS, faded_in, faded_out
 from vita_duplex.tts.pacer import Pacer
 from vita_duplex.tts.text.maths import Language
@@ -30,13 +31,11 @@ AHEAD_S = 10
 """Audio synthesised ahead of what is sent. When it is full the voice waits; memory stays bounded."""
 
 
-class SpeechConfig(BaseModel):
+class SpeechConfig(Section):
     """How replies are sent."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     lead_ms: int = Field(200, ge=CHUNK_MS)
-    """At most this much audio is sent ahead of what the client is playing."""
+    """Milliseconds of audio that are sent ahead of what the client is playing."""
 
 
 @dataclass(slots=True)

@@ -4,15 +4,18 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from vita_duplex.engine.audio import INPUT_RATE
+from vita_duplex.engine.section import Section
 
 WINDOW = 512
 """Samples per probability: 32 ms at 16 kHz, the window Silero VAD was trained on."""
 
 FLOOR = 0.01
 """Below this it is always silence, however low the threshold; Silero's `get_speech_timestamps` has the same."""
+HYSTERESIS = 0.15
+"""Speech that has begun goes on down to so much below the threshold, at least `FLOOR` (Silero's own default)."""
 
 
 SHARPNESS = 2
@@ -23,39 +26,31 @@ CUT_BACK_S = 4
 """How far before its limit speech may be cut, at most half of it: people pause for breath every few seconds."""
 
 
-class EndpointConfig(BaseModel):
+class EndpointConfig(Section):
     """When speech counts as begun and as over. Times are rounded up to whole windows of 32 ms, `early_ms` down."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     threshold: float = Field(0.5, ge=0, le=1)
     """Probability from which a window is speech (Silero's own default)."""
-    hysteresis: float = Field(0.15, ge=0, le=1)
-    """Speech that has begun goes on down to `threshold - hysteresis`, at least `FLOOR` (Silero's own default)."""
     min_speech_ms: int = Field(96, ge=32)
-    """Shorter noises start nothing."""
+    """Milliseconds of speech that start an utterance."""
     hold_after_ms: int = Field(128, ge=32)
-    """Speech this long pauses a reply; a 60 ms blip must not."""
+    """Milliseconds of speech that pause a reply."""
     pre_roll_ms: int = Field(300, ge=0)
-    """Audio kept from before the first speech window: soft beginnings."""
+    """Milliseconds of audio kept from before the first speech window, for soft beginnings."""
     early_ms: int = Field(200, ge=32)
-    """Silence after which the request may start speculatively. An utterance keeps as much of it, at its end twice as
-    much: whoever was in doubt then has more to go by. From `silence_ms` on nothing starts early."""
-    silence_ms: int = Field(500, ge=64)
-    """Shorter pauses do not end an utterance; below 300 people get cut off."""
-    hint: bool = False
-    """In each pause ask the end-of-turn model (`vad.turn_end`) whether the speaker has finished, and the words that the
-    early request heard, where the engine has ears with text. By the product of their probabilities the utterance ends
-    after `quick_ms` to `patient_ms` of silence; until the model has answered, after `silence_ms` or later."""
-    quick_ms: int = Field(420, ge=64)
-    """The silence that ends what certainly is finished. A pause of 0.4 s goes on even if it sounds finished."""
-    patient_ms: int = Field(1800, ge=64)
-    """The silence that ends what certainly is not: it may be wrong, and the user waits for an answer."""
-    max_utterance_s: float = Field(30, gt=1)
-    """Longer speech is cut into utterances, at the quietest point of its last `CUT_BACK_S`; nothing is dropped."""
-    compat: Literal["demo"] | None = None
-    """`demo`: begin and end utterances as VITA 1.0's own demo did (`demo_endpoint.py`). Of the settings above only
-    `max_utterance_s` counts then."""
+    """Milliseconds of silence after which the request for a verdict starts; from `silence_ms` on nothing starts early.
+    An utterance keeps as much silence, and twice as much at its end."""
+    silence_ms: int = Field(500, ge=64, le=10_000)
+    """Milliseconds of silence that end an utterance. Below 300 people are cut off."""
+    hint: bool = True
+    """Lets the words of a pause, and the end-of-turn model (`vad.turn_end`), say whether the speaker has finished. The
+    silence that ends the utterance then lies between `quick_ms` and `patient_ms`."""
+    quick_ms: int = Field(420, ge=64, le=10_000)
+    """Milliseconds of silence that end what certainly is finished."""
+    patient_ms: int = Field(1800, ge=64, le=10_000)
+    """Milliseconds of silence that end what certainly is not finished."""
+    max_utterance_s: float = Field(30, gt=1, le=60)
+    """Seconds after which speech is cut into utterances, at its quietest point of late. Nothing is dropped."""
 
 
 Kind = Literal["started", "sustained", "paused", "resumed", "ended"]
@@ -126,7 +121,7 @@ class Endpoint:
         self._levels.append(loudness)
         level = self.config.threshold
         if self._speech:
-            level = max(level - self.config.hysteresis, FLOOR)
+            level = max(level - HYSTERESIS, FLOOR)
         start, self.sample = self.sample, self.sample + WINDOW
         return self._speech_window(start) if probability >= level else self._quiet_window()
 

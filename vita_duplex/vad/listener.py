@@ -19,7 +19,6 @@ from vita_duplex.engine.events import (
 )
 from vita_duplex.engine.notices import Notice, TurnEnded, TurnStarted, UtteranceCommitted, VerdictGiven
 from vita_duplex.engine.ports import Heard, SpeechEvent, Windows
-from vita_duplex.vad.demo_endpoint import DemoEndpoint
 from vita_duplex.vad.detector import Detector
 from vita_duplex.vad.echo import EchoGuard
 from vita_duplex.vad.endpoint import WINDOW, Endpoint, EndpointConfig, Kind, Mark
@@ -68,7 +67,7 @@ class MicrophoneListener:
         self._replying = False
         self._taken = 0  # samples listened to
         self._clock_began = -math.inf  # loop time of the microphone's first sample, had it sent without a gap
-        self._endpoint = (DemoEndpoint if config.compat == "demo" else Endpoint)(config)
+        self._endpoint = Endpoint(config)
         self._numbers = numbers
         self._utterance = 0
         self._waiting: deque[Samples] = deque()
@@ -134,7 +133,7 @@ class MicrophoneListener:
     def hint(self, samples: Samples, finished: float) -> None:
         """What the words of a pause tell; `samples` are the very ones that were yielded with it."""
         if self.config.hint and self._paused and self._paused[0] is samples:
-            self._hint(self._paused[1], finished, words=True)
+            self._endpoint.hint(self._paused[1], finished, words=True)
 
     def forget(self) -> None:
         """Drop what was received and not yet listened to."""
@@ -214,11 +213,7 @@ class MicrophoneListener:
         if error := answer.exception():
             log.warning("the end-of-turn model failed: %s", type(error).__name__)
         else:
-            self._hint(speech_end, answer.result(), words=False)
-
-    def _hint(self, speech_end: int, finished: float, *, words: bool) -> None:
-        if isinstance(self._endpoint, Endpoint):
-            self._endpoint.hint(speech_end, finished, words=words)
+            self._endpoint.hint(speech_end, answer.result())
 
     def _trim(self) -> None:
         """Keep the current utterance, or what a beginning one would reach back to."""

@@ -23,7 +23,7 @@ from tests.support.served import ROOT, free_port, served
 from tests.support.vllm_server import VllmServer, vllm_server
 from vita_duplex.client.recording import read_recording
 from vita_duplex.client.talk import converse
-from vita_duplex.config import ConfigError, load_config
+from vita_duplex.config import ConfigError
 from vita_duplex.engine.instances import remote
 from vita_duplex.engine.instances.remote import (
     RemoteConfig,
@@ -39,6 +39,7 @@ from vita_duplex.engine.instances.vita_dialogue import Manner, write
 from vita_duplex.engine.messages import AssistantMessage, Query, UserMessage, Utterance, Verdict
 from vita_duplex.engine.ports import PartFailed
 from vita_duplex.models.prompts import Audio, Image, Prompt, wording
+from vita_duplex.settings import load_config
 
 VITA = wording()
 

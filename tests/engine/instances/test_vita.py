@@ -124,15 +124,6 @@ async def test_a_typed_query_is_not_judged_and_has_a_state_token_only_beside_med
     assert said == (await greedy_after(tiny, [*prompt, 5], media, CONFIG.max_tokens)).lstrip(" ")
 
 
-async def test_the_demo_lets_the_model_choose_its_first_token(tiny: VitaInstance) -> None:
-    demo = varied(tiny, compat="demo")
-    verdict, said = await heard_and_said(demo, spoken(MIDDLE))
-    wanted = torch.softmax(RECORDED["audio.logits_last16"][-1, STATES], 0).tolist()
-    assert [verdict.p1, verdict.p2, verdict.p3] == pytest.approx(wanted, abs=1e-4)
-    ids = RECORDED["audio.prompt_ids"].tolist()
-    assert said == (await greedy_after(tiny, ids, {"audio": [MIDDLE]}, CONFIG.max_tokens)).lstrip(" ")
-
-
 async def test_a_rejected_utterance_costs_one_token(tiny: VitaInstance, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
     generate = tiny.engine.generate
@@ -301,12 +292,11 @@ async def test_an_answer_that_another_instance_began_goes_on_from_its_text(tiny:
     assert usage == Usage(read, 1 + CONFIG.max_tokens), "its state token and what was begun elsewhere are written"
 
 
-@pytest.mark.parametrize("compat", ["none", "demo"])
-async def test_an_answer_ends_with_the_tokens_it_cost(tiny: VitaInstance, compat: str) -> None:
-    async with aclosing(varied(tiny, compat=compat).answer(spoken(MIDDLE))) as stream:
+async def test_an_answer_ends_with_the_tokens_it_cost(tiny: VitaInstance) -> None:
+    async with aclosing(tiny.answer(spoken(MIDDLE))) as stream:
         *_, usage = [item async for item in stream]
     assert isinstance(usage, Usage)
-    assert compat == "demo" or usage.input_tokens == len(RECORDED["audio.expanded_ids"])
+    assert usage.input_tokens == len(RECORDED["audio.expanded_ids"])
     assert 1 < usage.output_tokens <= 1 + CONFIG.max_tokens
 
 

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.real
 
 SETTINGS = "max_tokens: 2048, kv_cache_mib: 64, dtype: float32, max_model_len: 4096"
 # Three engines and everything else share two cores here.
-DUPLEX = "{verdict_deadline_ms: 20000, hold_limit_s: 80, first_limit_s: 20, stall_limit_s: 20}"
+DUPLEX = "{verdict_deadline_ms: 20000, first_limit_s: 20, stall_limit_s: 20}"
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from tests.support.paths import ROOT
-from vita_duplex.config import load_config
 from vita_duplex.engine.instances import vita
 from vita_duplex.engine.instances.vita import Names, VitaInstanceConfig, audible, engine_arguments, positions
 from vita_duplex.engine.instances.vllm_engine import VllmConfig
 from vita_duplex.engine.instances.vllm_engine import engine_arguments as common_arguments
+from vita_duplex.settings import load_config
 
 
 def test_a_medium_keeps_its_name_and_no_other_ever_has_it() -> None:
@@ -47,10 +47,10 @@ def test_each_instance_has_its_own_gpus(monkeypatch: pytest.MonkeyPatch) -> None
     assert "device_ids" not in engine_arguments(config.vita, 0)
 
 
-def test_vllm_is_told_of_tiles_and_dither_only_what_was_set() -> None:
-    assert engine_arguments(VitaInstanceConfig(), 0)["mm_processor_kwargs"] == {"dither": 0.0}
-    live = VitaInstanceConfig(max_dynamic_patch=1, dither=1.0)
-    assert engine_arguments(live, 0)["mm_processor_kwargs"] == {"dither": 1.0, "max_dynamic_patch": 1}
+def test_vllm_is_told_of_tiles_only_what_was_set() -> None:
+    assert engine_arguments(VitaInstanceConfig(), 0)["mm_processor_kwargs"] == {}
+    live = VitaInstanceConfig(max_dynamic_patch=1)
+    assert engine_arguments(live, 0)["mm_processor_kwargs"] == {"max_dynamic_patch": 1}
 
 
 @pytest.mark.real

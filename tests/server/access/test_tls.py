@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from vita_duplex.config import ConfigError, load_config
+from vita_duplex.config import ConfigError
 from vita_duplex.server.access import tls
+from vita_duplex.settings import load_config
 
 
 def load(path: Path) -> x509.Certificate:

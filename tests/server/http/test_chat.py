@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -306,7 +307,7 @@ async def test_a_full_or_stopping_server_says_so() -> None:
 async def test_a_model_that_is_not_there_is_named() -> None:
     server = scripted_server(QUICK)
     assert server.parts is not None
-    object.__setattr__(server.parts, "further", {"other": server.parts.pool})
+    server.parts = replace(server.parts, pools={**server.parts.pools, "other": server.parts.pool})
     error = await refused(server)
     assert (error.status_code, error.code) == (404, "model_not_found")
 

@@ -169,7 +169,7 @@ async def test_what_the_voice_cannot_do_is_refused_by_name(wishes: Any, param: s
 async def test_the_voices_are_listed_and_the_one_asked_for_speaks() -> None:
     server = scripted_server(tts={"kind": "humming"})
     assert server.parts is not None
-    server.parts = replace(server.parts, further_voices={"low": ToneVoice()})
+    server.parts = replace(server.parts, voices={**server.parts.voices, "low": ToneVoice()})
     async with client(server) as asked:
         listed = await asked.get("/audio/voices", cast_to=httpx.Response)
         assert listed.json() == {"voices": ["humming", "low"], "default": "humming"}

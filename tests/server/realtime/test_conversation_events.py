@@ -331,8 +331,8 @@ def choir() -> Server:
     """A server whose voices are told apart by their pitch."""
     server = scripted_server(LONG, SHORT, tts={"kind": "humming"})
     assert server.parts is not None
-    further = {name: HummingVoice(pitch_hz=pitch) for name, pitch in PITCHES_HZ.items() if name != "humming"}
-    server.parts = replace(server.parts, further_voices=further)
+    voices = {name: HummingVoice(pitch_hz=pitch) for name, pitch in PITCHES_HZ.items()}
+    server.parts = replace(server.parts, voices=voices)
     return server
 
 

@@ -358,7 +358,7 @@ def test_a_client_chooses_among_several_models_by_name() -> None:
         server = scripted_server(SHORT)
         assert server.parts is not None
         other = Pool([ScriptedInstance("other a", (SHORT,))])
-        server.parts = replace(server.parts, further={"other": other})
+        server.parts = replace(server.parts, pools={**server.parts.pools, "other": other})
         async with connected(server, "model=other") as socket:
             assert (await socket.until("session.created"))["session"]["model"] == "other"
             assert sum(other.generators.values()) == 1

@@ -19,10 +19,11 @@ from tests.support.paths import TESTS
 from tests.support.served import free_port
 from tests.support.virtual_time import run as run_virtually
 from tests.support.voice_servers import SECRET_ID, SECRET_KEY, Asked, OpenAiHandler, TencentHandler, serving, tone
-from vita_duplex.config import Config, load_config
+from vita_duplex.config import Config
 from vita_duplex.engine.audio import Samples
 from vita_duplex.engine.ports import Chunk, PartFailed, Synthesiser
 from vita_duplex.server import voices
+from vita_duplex.settings import load_config
 from vita_duplex.tts.speech import PacedSpeech, SpeechConfig
 from vita_duplex.tts.voices.command import CommandConfig, CommandVoice
 from vita_duplex.tts.voices.fallback import REST_S, WithFallback
@@ -150,7 +151,7 @@ def tencent_voice(voice_type: int = 301009, key: str = SECRET_KEY) -> Iterator[t
     pytest.importorskip("tencentcloud")
     with serving(TencentHandler) as (url, asked):
         yield (
-            TencentVoice(TencentConfig(secret_id=SECRET_ID, secret_key=key, voice_type=voice_type, endpoint=url)),
+            TencentVoice(TencentConfig(secret_id=SECRET_ID, secret_key=key, voice_type=voice_type), url),
             asked,
         )
 
@@ -199,9 +200,9 @@ async def test_tencent_failures_have_a_code_and_no_text(voice_type: int, key: st
 
 async def test_tencent_without_network_fails() -> None:
     pytest.importorskip("tencentcloud")
-    config = TencentConfig(secret_id="a", secret_key="b", endpoint=f"http://127.0.0.1:{free_port()}")
+    config = TencentConfig(secret_id="a", secret_key="b")
     with pytest.raises(PartFailed, match="refuses: ClientNetworkError"):
-        await all_of(TencentVoice(config), "Hello.")
+        await all_of(TencentVoice(config, f"http://127.0.0.1:{free_port()}"), "Hello.")
 
 
 async def test_tencent_cancel_frees_the_session_while_the_request_waits() -> None:
@@ -398,8 +399,8 @@ def failing(kind: str, how: str) -> AbstractContextManager[tuple[Synthesiser, As
             return nullcontext((OpenAiSpeech(OpenAiSpeechConfig(url=f"http://127.0.0.1:{free_port()}/v1")), Asked()))
         case "tencent", "no network":
             pytest.importorskip("tencentcloud")
-            config = TencentConfig(secret_id="a", secret_key="b", endpoint=f"http://127.0.0.1:{free_port()}")
-            return nullcontext((TencentVoice(config), Asked()))
+            config = TencentConfig(secret_id="a", secret_key="b")
+            return nullcontext((TencentVoice(config, f"http://127.0.0.1:{free_port()}"), Asked()))
         case "openai", _:
             return openai_voice({"unknown voice": "nobody", "half a stream": "half"}[how])
         case "tencent", _:

@@ -15,11 +15,11 @@ from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapp
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Literal, cast
 
 import httpx2
 from PIL import Image as Pillow
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import Field, SecretStr
 from pydantic_core import to_json
 
 from vita_duplex.engine.instances.vita import AHEAD_TOKENS, PART, TYPED, Names, audible
@@ -39,6 +39,7 @@ from vita_duplex.engine.instances.vita_dialogue import (
 )
 from vita_duplex.engine.messages import Chat, Finished, Pixels, Query, Usage, Utterance, Verdict
 from vita_duplex.engine.ports import PartFailed, Unanswerable
+from vita_duplex.engine.section import Section
 from vita_duplex.models.audio_features import clip_tokens
 from vita_duplex.models.prompts import Audio, Image, Prompt, StateTokens, Wording, state_tokens, wording
 from vita_duplex.models.tiling import check_size
@@ -58,24 +59,21 @@ Part = dict[str, Any]
 STREAMED = {"stream": True, "stream_options": {"include_usage": True}}
 
 
-class RemoteConfig(BaseModel):
-    """Which vLLM servers answer, and for how long."""
-
-    # A key of digits only is a number to YAML.
-    model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
+class RemoteConfig(Section):
+    """Which vLLM servers answer."""
 
     urls: tuple[Annotated[str, Field(pattern=r"^https?://[^/]+")], ...] = ()
     """Addresses such as `http://node1:8000`, without `/v1`. Each is one instance."""
     model: str | None = None
-    """The name it is served under; None takes what there is."""
+    """Name the model is served under. None takes the first one there is."""
     api_key: SecretStr | None = None
-    """As in `vllm serve --api-key`; give it as VITA_DUPLEX_ENGINE__REMOTE__API_KEY, not in a file."""
-    style: str = "vita-1.0"
-    """Prompt style of the checkpoint."""
+    """API key, as in `vllm serve --api-key`. Better in the environment than in a file."""
+    style: Literal["vita-1.0", "vita-1.5"] = "vita-1.0"
+    """Generation of the served checkpoint, whose prompts are written."""
     max_tokens: int = Field(512, ge=1)
     """Longest answer, in tokens."""
     picture_tokens: int = Field(256, ge=1)
-    """Of one picture: 256 for each of its tiles (`max_dynamic_patch` of the served checkpoint)."""
+    """Tokens of one picture: 256 for each of its tiles."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,30 +5,30 @@ from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from vita_duplex.engine.messages import Chat, ChatAudio, Finished, Message, Query, Usage, UserMessage, Verdict
 from vita_duplex.engine.ports import PartFailed
+from vita_duplex.engine.section import Section
 
 
-class ScriptedReply(BaseModel):
+class ScriptedReply(Section):
     """What the instance does with an utterance."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
     p1: float = Field(1.0, ge=0, le=1)
-    """Probability of `<1>`; the rest is `<2>`. A typed query is always `<3>`."""
+    """Probability of `<1>`; the rest is `<2>`."""
     transcript: str | None = "a question"
-    """What it hears; None: it has no words for it, as VITA."""
+    """Words that are heard. None has no words for it, as VITA."""
     text: str = "This is a scripted answer, spoken by a voice that hums. It has two sentences."
+    """The answer."""
     verdict_s: float = Field(0.05, ge=0)
     """Seconds from the request to the verdict."""
     token_s: float = Field(0.02, ge=0)
     """Seconds before each word."""
     fails_after: int | None = None
-    """Fail after this many words; 0 fails before the verdict."""
+    """Words after which the instance fails; 0 fails before the verdict."""
     hangs_after: int | None = None
-    """Say nothing any more after this many words; 0 gives no verdict."""
+    """Words after which the instance hangs; 0 gives no verdict."""
 
 
 class ScriptedInstance:

@@ -38,7 +38,7 @@ from vita_duplex.engine.instances.vllm_engine import TokenCount, VllmConfig, Vll
 from vita_duplex.engine.messages import Chat, Finished, Pixels, Query, Usage, Verdict
 from vita_duplex.engine.ports import PartFailed, Progress
 from vita_duplex.models.audio_features import MIN_SAMPLES, clip_tokens
-from vita_duplex.models.prompts import Compat, Prompt, state_tokens, tokenise, wording
+from vita_duplex.models.prompts import Prompt, state_tokens, tokenise, wording
 from vita_duplex.models.tiling import Tiling
 
 PART = "VITA model"
@@ -59,26 +59,21 @@ class VitaInstanceConfig(VllmConfig):
     model: str = "demo_VITA_ckpt"
     """A folder in the released layout or the demo's, or a name on the Hugging Face hub."""
     max_model_len: int = Field(8192, ge=1024)
-    """Tokens of dialogue and answer together: a second of sound takes 12.5, a tile of a picture 256. A checkpoint that
-    has fewer positions gets as many as it has."""
+    """Tokens of dialogue and answer together: 12.5 for a second of audio, 256 for a tile of a picture."""
     max_num_seqs: int = Field(16, ge=1)
+    """Requests computed at the same time; more wait."""
     tensor_parallel_size: int = Field(1, ge=1)
-    """GPUs of one instance. With several instances the first takes the first so many of those in
-    CUDA_VISIBLE_DEVICES, the second the next."""
+    """GPUs of one instance. Each instance takes the next ones of CUDA_VISIBLE_DEVICES."""
     gpu_memory_utilization: float = Field(0.9, gt=0, le=1)
-    """Share of each of its GPUs that an instance takes for weights and tokens together."""
+    """Share of each GPU's memory for weights and tokens together."""
     quantization: str | None = None
-    """Of the text model, as vLLM names it (fp8_per_tensor …); None is what the checkpoint says."""
+    """Quantisation of the text model, as vLLM names it (fp8_per_tensor …). None is what the checkpoint says."""
     max_dynamic_patch: int | None = Field(None, ge=1, le=40)
-    """Most tiles of a picture, a thumbnail is one more; None is what the checkpoint says. Live talk wants 1."""
-    dither: float = Field(0.0, ge=0)
-    """Noise added to sounds, in steps of 16 bit. The original's 1.0 is for input with digital silence in it."""
+    """Most tiles of a picture; live talk wants 1. None is what the checkpoint says."""
     max_tokens: int = Field(512, ge=1, le=4096)
-    """Longest answer, in tokens; the original's."""
+    """Longest answer, in tokens."""
     layout: Layout = "interactive"
-    """How a query is written: as live talk before a camera, or as questions about pictures and films."""
-    compat: Compat = "none"
-    """`demo` repeats the original demo's prompts, errors included, and leaves the first token free."""
+    """How a query is written: `interactive` for live talk, `conversation` for questions about pictures and films."""
 
 
 class Names:
@@ -109,7 +104,7 @@ class VitaInstance:
         self.engine = engine
         self._config = config
         self._model: Any = engine.model_config.hf_config  # a models.configuration.VitaConfig
-        self._manner = Manner(wording(self._model.prompt_style), config.layout, config.compat)
+        self._manner = Manner(wording(self._model.prompt_style), config.layout)
         self._tokenizer = engine.tokenizer
         self._states = state_tokens(self._tokenizer, self._manner.wording)
         vision = self._model.vision_config
@@ -161,11 +156,6 @@ class VitaInstance:
     async def answer(self, query: Query) -> AsyncGenerator[Verdict | str | Usage]:
         prompt = self._fitted(write, query, self._room)
         so_far = query.answer_so_far
-        if so_far is None and is_spoken(query) and self._manner.compat == "demo":
-            async with aclosing(self._judge_and_speak(prompt)) as items:
-                async for item in items:
-                    yield item
-            return
         if so_far is None:
             yield await self._judge(prompt) if is_spoken(query) else TYPED
         state = opening(query, prompt)
@@ -194,7 +184,7 @@ class VitaInstance:
         async with aclosing(self._outputs(prompt, self._states.shared, max_tokens=1, **choice)) as outputs:
             async for output in outputs:
                 rows += output.outputs[0].logprobs
-        return self._judgement(rows[0])
+        return weighed({state: rows[0][one].logprob for state, one in self._states.deciding.items()})
 
     async def _speak(
         self, prompt: Prompt, state: Sequence[int], so_far: str, max_tokens: int | None
@@ -229,31 +219,6 @@ class VitaInstance:
         if piece := reading.finish():
             yield piece
         yield Finished(said.finish_reason, count.usage)
-
-    async def _judge_and_speak(self, prompt: Prompt) -> AsyncGenerator[Verdict | str | Usage]:
-        """As the original: one request, and the verdict is what the model thought when it chose its own state token."""
-        asked = {"logprob_token_ids": list(self._states.deciding.values()), "max_tokens": self._config.max_tokens}
-        text, pieces, rows, count = Unmarked(self._manner.wording), "", list[Any](), TokenCount()
-        place = len(self._states.shared)
-        async with aclosing(self._outputs(prompt, (), **asked)) as outputs:
-            async for output in outputs:
-                count.push(output)
-                was_judged = len(rows) > place
-                rows += output.outputs[0].logprobs
-                if len(rows) > place and not was_judged:
-                    yield self._judgement(rows[place])
-                pieces += text.push(output.outputs[0].text)
-                if len(rows) > place and pieces:
-                    yield pieces
-                    pieces = ""
-        if len(rows) <= place:
-            raise PartFailed(PART, "the answer ended before its state token")
-        if piece := pieces + text.finish():
-            yield piece
-        yield count.usage
-
-    def _judgement(self, row: Any) -> Verdict:
-        return weighed({state: row[one].logprob for state, one in self._states.deciding.items()})
 
     async def _outputs(self, prompt: Prompt, opening: Sequence[int], **sampling: Any) -> AsyncGenerator[Any, None]:
         """What vLLM makes of a prompt and the first ids of its answer."""
@@ -320,7 +285,7 @@ def positions(folder: Path) -> int:
 
 def engine_arguments(config: VitaInstanceConfig, first_gpu: int) -> dict[str, Any]:
     """What VITA adds to the engine's arguments."""
-    processing = {"dither": config.dither, "max_dynamic_patch": config.max_dynamic_patch}
+    processing = {"max_dynamic_patch": config.max_dynamic_patch}
     arguments: dict[str, Any] = {
         "tensor_parallel_size": config.tensor_parallel_size,
         "gpu_memory_utilization": config.gpu_memory_utilization,

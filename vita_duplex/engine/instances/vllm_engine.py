@@ -15,10 +15,11 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from vita_duplex.engine.messages import Sampling, Usage
 from vita_duplex.engine.ports import PartFailed, Progress, Unanswerable
+from vita_duplex.engine.section import Section
 
 STOP_S = 0.5
 """How long an engine's process may take to end by itself. With vLLM's own 5 s two engines took 9.7 s, one after the
@@ -31,26 +32,23 @@ CPU_KV_CACHE_MIB = 512
 """On a CPU vLLM would take a share of the machine's memory."""
 
 
-class VllmConfig(BaseModel):
+class VllmConfig(Section):
     """What every engine is told; each kind of model has its own section with its own defaults."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
     model: str
     """A folder, or the name of a model on the Hugging Face hub."""
     cache: Path | None = None
-    """Where vLLM keeps what it finds out about models; None is `engine.cache` in a server, elsewhere its own place."""
+    """Folder where vLLM keeps what it finds out about models. None is `engine.cache`."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """`auto` is the checkpoint's own."""
+    """Type of the weights in memory; `auto` is the checkpoint's own."""
     max_model_len: int = Field(2048, ge=256)
     """Tokens of dialogue and answer together."""
     kv_cache_mib: int | None = Field(None, ge=16)
-    """Memory for the tokens of all dialogues; None lets vLLM take what its GPU has, and on a CPU half a GiB."""
+    """Memory for the tokens of all dialogues, in MiB. None takes what a GPU has, and half a GiB on a CPU."""
     max_num_seqs: int = Field(8, ge=1)
-    """Requests computed at once; more wait."""
+    """Requests computed at the same time; more wait."""
     threads: int | None = Field(None, ge=1)
-    """CPU threads of the engine; None leaves a core to the ears, the voice and the sockets. More than are free is
-    very slow."""
+    """CPU threads of the engine. None leaves one core to VAD, ASR and TTS."""
 
 
 class VllmEngine:

@@ -15,6 +15,8 @@ Role = Literal["system", "user", "assistant"]
 TemplateMessage = tuple[Role, str]
 
 PART = "language model"
+HISTORY_MESSAGES = 4
+"""Earlier messages shown to the model; small models lose the question among more."""
 
 
 class VllmTextConfig(VllmConfig):
@@ -23,20 +25,17 @@ class VllmTextConfig(VllmConfig):
     model: str = "smollm2"
     """A folder, the name of a model on the Hugging Face hub, or `smollm2`: the one that comes in a package."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
-    """Float32 prefills four times faster than bfloat16 on CPUs without native bfloat16."""
+    """Type of the weights in memory; `auto` is the checkpoint's own. On most CPUs float32 is the fastest."""
     kv_cache_mib: int | None = Field(256, ge=16)
-    """5,800 tokens of SmolLM2-135M; None lets vLLM take what its GPU has."""
+    """Memory for the tokens of all dialogues, in MiB. None takes what a GPU has, and half a GiB on a CPU."""
     temperature: float | None = Field(None, ge=0)
-    """This and the next three: None is what the model's own `generation_config.json` says."""
+    """Sampling temperature. None is the model's own."""
     top_p: float | None = Field(None, gt=0, le=1)
-    min_p: float | None = Field(None, ge=0, le=1)
-    repetition_penalty: float | None = Field(None, gt=0)
+    """Share of the probability that tokens are sampled from. None is the model's own."""
     max_tokens: int = Field(120, ge=1)
     """Longest answer, in tokens."""
     max_sentences: int = Field(3, ge=1)
-    """People stop listening to a voice after about as many."""
-    history_messages: int = Field(4, ge=0)
-    """Earlier messages shown to the model; small models lose the question among more."""
+    """Longest answer, in sentences."""
 
 
 class VllmText:
@@ -127,7 +126,7 @@ class VllmText:
         room = self.config.max_model_len - max_tokens
         instructions = [m for m in messages if m[0] == "system"]
         dialogue = [m for m in messages if m[0] != "system"]
-        newest = dialogue[-(self.config.history_messages + 1) :]
+        newest = dialogue[-(HISTORY_MESSAGES + 1) :]
         while True:
             ids = self._render([*instructions, *newest], open_turn)
             if len(ids) <= room:
@@ -190,5 +189,5 @@ def plain_dialogue(messages: Sequence[TemplateMessage], open_turn: bool) -> str:
 
 def sampling_defaults(config: VllmTextConfig, models_own: dict[str, Any]) -> dict[str, Any]:
     """What the configuration says, else what the model says of itself, else vLLM's neutral values."""
-    chosen = config.model_dump(include={"temperature", "top_p", "min_p", "repetition_penalty"}, exclude_none=True)
+    chosen = config.model_dump(include={"temperature", "top_p"}, exclude_none=True)
     return {name: value for name, value in models_own.items() if name != "max_tokens"} | chosen

@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 
-from vita_duplex.config import AccessConfig, ConfigError, read_yaml
+from vita_duplex.config import AccessConfig, ConfigError
+from vita_duplex.settings import read_yaml
 
 HASH = re.compile(r"sha256:[0-9a-f]{64}")
 EPHEMERAL_LIMIT = 10_000

@@ -1,6 +1,6 @@
 """`/v1/instances`: who serves, and how an operator takes an instance out of service and back."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
@@ -17,7 +17,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"description": "an error in O
 def router(server: Server, caller: Callable[..., Awaitable[Caller]]) -> APIRouter:
     routes = APIRouter(responses=ERRORS)
 
-    def pools() -> dict[str, Pool]:
+    def pools() -> Mapping[str, Pool]:
         return server.parts.pools if server.parts else {}
 
     def listed() -> dict[str, Any]:

@@ -103,9 +103,11 @@ class Responses:
         if not isinstance(last, UserMessage) or last.text is None:
             history_before, last = [*history], UserMessage(wanted.instructions or "")
         question = Utterance(number, text=last.text)
-        query = Query(tuple(history_before), (question,), reply.instructions, self._items.images)
+        query = Query(
+            tuple(history_before), (question,), reply.instructions, self._items.images, max_tokens=reply.max_tokens
+        )
         self._events.asked[number] = asked
-        if not self._session.start_aside(number, query, reply.max_tokens):
+        if not self._session.start_aside(number, query):
             del self._events.asked[number]
             raise ClientError("too_many_responses", "Too many responses are under way.", event_id=event_id)
 

@@ -5,10 +5,9 @@ import subprocess
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 
-from pydantic import BaseModel, ConfigDict
-
 from vita_duplex.engine.audio import Samples
 from vita_duplex.engine.ports import PartFailed
+from vita_duplex.engine.section import Section
 from vita_duplex.tts.voices.pcm import Wav
 
 TIMEOUT_S = 10.0
@@ -16,14 +15,12 @@ TIMEOUT_S = 10.0
 PORTION = 8192
 
 
-class CommandConfig(BaseModel):
-    """Which program."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class CommandConfig(Section):
+    """Which program speaks."""
 
     program: tuple[str, ...] = ()
-    """Program and arguments, not a shell's line; `{text}` stands for the text. It writes a mono 16-bit WAV to its
-    standard output, for example `[flite, -t, "{text}", -o, /dev/stdout]`."""
+    """Program and arguments, with `{text}` for the text, such as `[flite, -t, "{text}", -o, /dev/stdout]`. It writes a
+    mono 16-bit WAV to its standard output."""
 
 
 class CommandVoice:

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 
 from vita_duplex.engine.audio import Samples
 from vita_duplex.engine.ports import PartFailed
+from vita_duplex.engine.section import Section
 from vita_duplex.tts.text.maths import Language
 from vita_duplex.tts.text.normalise import language_of
 
@@ -29,21 +29,19 @@ FIRST_TOKENS = 60
 """A piece's first part ends at a mark after so many, if it has one: some 4 s of speech, so that sound comes sooner."""
 ENGLISH, MANDARIN = "ab", "z"
 """First letters of the voices' names: American and British English, Mandarin; others are of other languages."""
+THREADS = 2
 _CHINESE = re.compile(r"[㐀-鿿，。！？；：、“”（）《》…—\s]*[㐀-鿿][㐀-鿿，。！？；：、“”（）《》…—\s]*")
 
 
-class KokoroConfig(BaseModel):
-    """Where it lies, and who speaks."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class KokoroConfig(Section):
+    """Where Kokoro lies, and which of its voices speak."""
 
     folder: Path | None = None
-    """None: `kokoro` in the cache of models."""
+    """Folder with the model and its voices. None is `kokoro` in `engine.cache`."""
     voice: str = "af_heart"
+    """Voice for English."""
     chinese: str = "zf_xiaobei"
-    """Who speaks the pieces that are in Chinese."""
-    speed: float = Field(1.0, ge=0.5, le=2.0)
-    threads: int = Field(2, ge=1)
+    """Voice for Chinese."""
 
 
 class KokoroVoice:
@@ -60,7 +58,7 @@ class KokoroVoice:
 
             self._vocabulary: dict[str, int] = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))["vocab"]
             options = ort.SessionOptions()
-            options.intra_op_num_threads, options.inter_op_num_threads = config.threads, 1
+            options.intra_op_num_threads, options.inter_op_num_threads = THREADS, 1
             options.log_severity_level = 3
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # others need the cores
             self._options = ort.RunOptions
@@ -79,7 +77,7 @@ class KokoroVoice:
             "zh": _style(folder, config.chinese),
         }
         self._english, self._chinese = G2P(), ZHG2P()
-        self._speed = np.array([config.speed], np.float32)
+        self._speed = np.ones(1, np.float32)
         self._executor = executor
         self._run(self._ids("Ready. 好。")[0], "en")  # dictionaries load with the first words
 

@@ -7,27 +7,30 @@ from collections.abc import AsyncGenerator
 from copy import copy
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import Field, SecretStr
 
 from vita_duplex.engine.audio import Samples
 from vita_duplex.engine.ports import PartFailed
+from vita_duplex.engine.section import Section
 from vita_duplex.tts.voices.pcm import Pcm16
 
 TIMEOUT_S = 10.0
 """Without a byte for so long the piece has failed."""
 
 
-class OpenAiSpeechConfig(BaseModel):
-    """Which server, and what to ask of it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class OpenAiSpeechConfig(Section):
+    """Which server speaks, and with which voice."""
 
     url: str = "https://api.openai.com/v1"
+    """Address of the API, with `/v1`."""
     api_key: SecretStr = SecretStr("")
+    """API key. Better in the environment than in a file."""
     model: str = "gpt-4o-mini-tts"
+    """Name of the model there."""
     voice: str = "alloy"
+    """Voice that speaks."""
     voices: tuple[str, ...] = ()
-    """Further ones that clients may choose."""
+    """Further voices that clients may choose."""
     rate: int = Field(24_000, ge=8_000, le=48_000)
     """Samples per second of its `pcm`."""
 

@@ -10,46 +10,45 @@ import uuid
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
-from typing import Any, Literal, Self
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import Field, SecretStr
 
 from vita_duplex.engine.audio import Samples
 from vita_duplex.engine.ports import PartFailed
+from vita_duplex.engine.section import Section
 from vita_duplex.tts.text.sentences import cut
 from vita_duplex.tts.voices.pcm import Pcm16
 
 CONCURRENCY = 20
 """Requests at a time that Tencent allows by default (API documentation of TextToVoice, 2019-08-23)."""
 TIMEOUT_S = 10
+ADDRESS, REGION, CHINESE = "https://tts.tencentcloudapi.com", "ap-guangzhou", 1
+"""As the original demo asked, with the language that its voices speak first."""
 LONGEST_CHINESE = 150
 LONGEST_ENGLISH = 500
 """Characters of one request (the same documentation)."""
 
 
-class TencentConfig(BaseModel):
-    """Whose account, and which voice. The defaults are the original demo's."""
+class TencentConfig(Section):
+    """Whose account at Tencent Cloud, and which voice. The defaults are the original demo's."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    secret_id: str = ""
+    secret_id: SecretStr = SecretStr("")
+    """SecretId of the account. Better in the environment than in a file."""
     secret_key: SecretStr = SecretStr("")
-    region: str = "ap-guangzhou"
+    """SecretKey of the account. Better in the environment than in a file."""
     voice_type: int = 301009
+    """Number of the voice that speaks."""
     voices: tuple[int, ...] = ()
-    """Further voice types that clients may choose."""
-    primary_language: Literal[1, 2] = 1
-    """1 Chinese, 2 English."""
-    volume: float = Field(1, ge=-10, le=10)
-    speed: float = Field(0, ge=-2, le=6)
-    rate: Literal[8000, 16000, 24000] = 16000
-    endpoint: str = "https://tts.tencentcloudapi.com"
+    """Numbers of further voices that clients may choose."""
+    rate: int = Field(16_000, ge=8_000, le=24_000)
+    """Samples per second: 8000, 16000 or 24000."""
 
 
 class TencentVoice:
     """Each piece of text is one request. The SDK blocks: a cancelled one ends unheard in its thread."""
 
-    def __init__(self, config: TencentConfig) -> None:
+    def __init__(self, config: TencentConfig, address: str = ADDRESS) -> None:
         """Errors: `PartFailed` without the SDK or without keys."""
         try:
             from tencentcloud.common.credential import Credential
@@ -60,14 +59,15 @@ class TencentVoice:
             raise PartFailed(
                 "tts", "tencentcloud-sdk-python-tts is not installed; install the extra [tencent]"
             ) from error
-        if not config.secret_id or not config.secret_key.get_secret_value():
+        secret_id, secret_key = config.secret_id.get_secret_value(), config.secret_key.get_secret_value()
+        if not secret_id or not secret_key:
             raise PartFailed("tts", "tts.tencent.secret_id and secret_key are needed")
-        scheme, _, host = config.endpoint.rpartition("://")
+        scheme, _, host = address.rpartition("://")
         http = HttpProfile(protocol=scheme or "https", endpoint=host, reqTimeout=TIMEOUT_S)
-        credential = Credential(config.secret_id, config.secret_key.get_secret_value())
+        credential = Credential(secret_id, secret_key)
         self.rate: int = config.rate
         self._config = config
-        self._client: Any = TtsClient(credential, config.region, ClientProfile(httpProfile=http))
+        self._client: Any = TtsClient(credential, REGION, ClientProfile(httpProfile=http))
         self._threads = ThreadPoolExecutor(CONCURRENCY, thread_name_prefix="tencent")
 
     def speaking_as(self, voice_type: int) -> Self:
@@ -91,8 +91,8 @@ class TencentVoice:
         config, request = self._config, TextToVoiceRequest()
         request.Text = text
         request.SessionId = str(uuid.uuid4())
-        request.Volume, request.Speed, request.ProjectId, request.ModelType = config.volume, config.speed, 0, 1
-        request.VoiceType, request.PrimaryLanguage = config.voice_type, config.primary_language
+        request.Volume, request.Speed, request.ProjectId, request.ModelType = 1, 0, 0, 1
+        request.VoiceType, request.PrimaryLanguage = config.voice_type, CHINESE
         request.SampleRate, request.Codec = config.rate, "pcm"
         try:
             audio = base64.b64decode(self._client.TextToVoice(request).Audio or "", validate=True)
