@@ -34,7 +34,7 @@ class DuplexConfig(BaseModel):
     """Time for a verdict after the end of the utterance; without one it counts as `<2>`."""
     hold_limit_s: float = Field(45, gt=0)
     """A held reply goes on, and an early request is withdrawn, after this long whatever happens. At least the
-    longest utterance, its end silence and the verdict deadline together: it only acts when the ears have died."""
+    longest utterance, its end silence and the verdict deadline together: it only acts when the listener has died."""
     first_limit_s: float = Field(1.2, gt=0)
     """An instance that has yielded nothing of an answer for this long is left for another one, where there is one."""
     stall_limit_s: float = Field(0.8, gt=0)
