@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-# ── events: from the ears ──────────────────────────────────────────────────────────────
+# ── events: from the listener ──────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,7 +79,7 @@ class Verdict:
     p2: float
     p3: float
     transcripts: tuple[str, ...] = ()
-    """The words heard, one text per utterance, where the instance has ears with text."""
+    """The words heard, one text per utterance, where the instance hears words."""
     asr_s: float = 0.0
     """Seconds it took to hear them."""
     finished: float | None = None

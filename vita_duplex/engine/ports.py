@@ -149,7 +149,7 @@ class Synthesiser(Protocol):
 
 
 class PartFailed(Exception):
-    """A part (an instance, the ears, the voice) could not do what it was asked."""
+    """A part (an instance, the VAD, the ASR, the voice) could not do what it was asked."""
 
     def __init__(self, part: str, message: str) -> None:
         super().__init__(f"{part}: {message}")
@@ -211,7 +211,7 @@ class Speech(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Transcript:
-    """What the ears made of one utterance."""
+    """What the ASR made of one utterance."""
 
     text: str
     log_probability: float = 0.0
@@ -230,10 +230,10 @@ class AsrModel(Protocol):
 
 
 class Asr(Protocol):
-    """Asr with text."""
+    """Turns speech into words."""
 
     async def hear(self, samples: Samples, language: str | None = None) -> Transcript:
-        """Hear one utterance at 16 kHz. `language` (ISO 639-1) is a hint, for ears that know more than one.
+        """Hear one utterance at 16 kHz. `language` (ISO 639-1) is a hint, for an ASR that knows more than one.
 
         Errors: `PartFailed` when it cannot be heard.
         """

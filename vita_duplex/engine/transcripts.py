@@ -40,7 +40,7 @@ class Transcripts:
             if self._asr is None or not settings.transcribes or utterance.samples is None:
                 continue
             if self._running == TRANSCRIBING_LIMIT:
-                self._tell(WordsFailed(utterance.number, "the ears have too much to do"))
+                self._tell(WordsFailed(utterance.number, "the ASR has too much to do"))
                 continue
             self._running += 1
             work = self._transcribe(self._asr, utterance.number, utterance.samples, settings.language)

@@ -56,7 +56,7 @@ def test_an_interruption_is_measured_from_the_users_first_sound() -> None:
 
 
 def test_an_interruption_is_counted_once_whichever_record_comes_first() -> None:
-    reply = record(1, status="cancelled", holds=[(5.2, 6.0)], reason="turn_detected", finished=6.0)
+    reply = record(1, status="cancelled", holds=[(5.2, 6.0)], cut_in_hold=True, reason="turn_detected", finished=6.0)
     query = record(2, status="completed", speech_start=5.0, endpoint=5.9, floor=6.0)
     for order in ((reply, query), (query, reply)):
         metrics = Metrics(ServerState)

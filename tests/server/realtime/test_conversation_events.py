@@ -672,6 +672,7 @@ def test_a_reply_has_a_maximum_length() -> None:
             )  # fmt: skip
             assert done["output"][0]["content"][0]["text"] == "It is short,"
             assert done["max_output_tokens"] == 3
+            assert done["usage"]["output_tokens"] == 3
 
     run(script())
 
