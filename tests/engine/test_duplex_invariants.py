@@ -835,6 +835,8 @@ def session_5_each_turn_has_one_end_and_one_record(world: World) -> None:
     assert spoken == [(notice.turn, notice.status) for notice in ended]
     for record in records:
         assert record.samples.heard <= record.samples.sent <= record.samples.synthesised
+        assert all(end is not None for _, end in record.holds), "held for ever"
+        assert not record.cut_in_hold or (record.status == "cancelled" and record.holds[-1][1] == record.finished)
 
 
 def _check_history(history: tuple[Message, ...], expected: Expected, exact: bool) -> None:
