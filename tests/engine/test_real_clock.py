@@ -69,7 +69,7 @@ async def interrupt_replies() -> Counter[str]:
     long = QUERY.model_copy(update={"text": " ".join(["One two three four five six seven eight."] * 20), "token_s": 0})
     world, numbers = Surroundings(), count(1)
     seat = Pool([ScriptedInstance("a", (long,)), ScriptedInstance("b", (long,))]).seat()
-    config = DuplexConfig(verdict_deadline_ms=60_000, hold_limit_s=600, first_limit_s=60, stall_limit_s=60)
+    config = DuplexConfig(verdict_deadline_ms=60_000, first_limit_s=60, stall_limit_s=60)
     voice = HummingVoice()
     session = Session(config, seat, world, lambda _: PacedSpeech(voice, SpeechConfig(), client_pauses=True), world)
     running = asyncio.create_task(session.run())
