@@ -162,9 +162,10 @@ def test_a_secret_is_taken_as_it_stands(name: str, secret: str) -> None:
 
 
 @pytest.mark.parametrize("secret", ["0012", "1e3", "12:30:45", "0x1F", "true", "1_000"])
-def test_a_secret_in_a_file_is_taken_as_it_stands(tmp_path: Path, secret: str) -> None:
-    config = load(tmp_path, f"tts: {{openai: {{api_key: {secret}}}}}")
-    assert config.tts.openai.api_key.get_secret_value() == secret
+def test_a_secret_in_a_file_or_section_is_taken_as_it_stands(tmp_path: Path, secret: str) -> None:
+    section = {"VITA_DUPLEX_TTS__OPENAI": f"{{api_key: {secret}}}"}
+    for config in (load_config(None, section), load(tmp_path, f"tts: {{openai: {{api_key: {secret}}}}}")):
+        assert config.tts.openai.api_key.get_secret_value() == secret
 
 
 @pytest.mark.parametrize(
