@@ -9,7 +9,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from vita_duplex.asr.openai import OpenAiTranscriptionConfig
 from vita_duplex.asr.whisper import WhisperConfig
-from vita_duplex.engine.duplex import DuplexConfig
+from vita_duplex.engine.duplex import DuplexConfig, DuplexSettings
 from vita_duplex.engine.instances.remote import RemoteConfig
 from vita_duplex.engine.instances.scripted import ScriptedReply
 from vita_duplex.engine.instances.vita import VitaInstanceConfig
@@ -25,6 +25,8 @@ from vita_duplex.vad.endpoint import EndpointConfig
 
 WHISPER_DEADLINE_MS = 4000
 """The shortest verdict deadline with Whisper, which hears an utterance for 2 s."""
+LONGEST_SILENCE_S = 10.0
+"""The longest silence that a setting or a client may want at the end of an utterance."""
 SHARED_FIRST_LIMIT_S = 5.0
 """The shortest first limit where engines share cores: a busy neighbour delays a first token for seconds."""
 
@@ -240,7 +242,7 @@ class Config(BaseSettings, Section):
     engine: EngineConfig = EngineConfig()
     models: dict[str, EngineConfig] = {}
     """Further models on the same server, by the name that clients give in `?model=`. Each has the keys of `engine`."""
-    duplex: DuplexConfig = DuplexConfig()
+    duplex: DuplexSettings = DuplexSettings()
     vad: VadConfig = VadConfig()
     asr: AsrConfig = AsrConfig()
     tts: TtsConfig = TtsConfig()
@@ -279,6 +281,12 @@ class Config(BaseSettings, Section):
                 f"duplex.first_limit_s must be at least {SHARED_FIRST_LIMIT_S:g} with {texts} engines on the same cores"
             )
         return self
+
+    @property
+    def deciding(self) -> DuplexConfig:
+        """What the core goes by: a hold lasts until the verdict about the longest utterance must have come."""
+        longest_s = self.vad.endpoint.max_utterance_s + LONGEST_SILENCE_S + self.duplex.verdict_deadline_ms / 1000
+        return DuplexConfig(**self.duplex.model_dump(), hold_limit_s=longest_s)
 
     @property
     def engines(self) -> dict[str, EngineConfig]:

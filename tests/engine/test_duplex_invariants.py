@@ -78,8 +78,7 @@ from vita_duplex.engine.session import ABORT_LIMIT_S, Session
 from vita_duplex.engine.settings import Configure
 from vita_duplex.tts.speech import PacedSpeech, SpeechConfig
 
-LIMITS = DuplexConfig(verdict_deadline_ms=1500)
-HOLD_LIMIT_S = LIMITS.hold_limit_s
+HOLD_LIMIT_S = 12.0
 PROBABILITIES = st.sampled_from([0.02, 0.3, 0.47, 0.49, 0.5, 0.53, 0.7, 0.98])
 BARGE_INS = st.sampled_from(["hold", "hold", "verdict", "off"])
 THRESHOLDS = st.sampled_from([0.5, 0.5, 0.6])
@@ -87,7 +86,8 @@ CONFIGS = st.builds(
     DuplexConfig,
     barge_in=BARGE_INS,
     verdict_threshold=THRESHOLDS,
-    verdict_deadline_ms=st.just(LIMITS.verdict_deadline_ms),
+    verdict_deadline_ms=st.just(1500),
+    hold_limit_s=st.just(HOLD_LIMIT_S),
     first_limit_s=st.sampled_from([0.8, 20.0]),
     stall_limit_s=st.sampled_from([0.8, 20.0]),
 )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.conversations import NOISE, QUERY, conversation
+from tests.support.conversations import FAST, NOISE, QUERY, conversation
 from tests.support.seed import SEED
 from tests.support.sockets import connected, scripted_server
 from tests.support.virtual_time import VirtualLoop, run
@@ -59,7 +59,7 @@ def talk_at_random(seed: int) -> list[str]:
         )
         for _ in range(8)
     ]
-    config = DuplexConfig(barge_in=dice.choice(["hold", "hold", "verdict", "off"]))
+    config = FAST.model_copy(update={"barge_in": dice.choice(["hold", "hold", "verdict", "off"])})
 
     async def script() -> list[str]:
         lines: list[str] = []

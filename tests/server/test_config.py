@@ -12,10 +12,9 @@ import pytest
 from tests.support.paths import ROOT
 from vita_duplex import config as sections
 from vita_duplex.config import Config, ConfigError, default_cache
-from vita_duplex.engine.duplex import DuplexConfig
 from vita_duplex.server.access.limits import Usage
+from vita_duplex.server.realtime.client_events import ServerVad
 from vita_duplex.settings import GONE, load_config, of_kubernetes
-from vita_duplex.vad.endpoint import EndpointConfig
 
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 
@@ -163,9 +162,10 @@ def test_a_secret_is_taken_as_it_stands(name: str, secret: str) -> None:
 
 
 @pytest.mark.parametrize("secret", ["0012", "1e3", "12:30:45", "0x1F", "true", "1_000"])
-def test_a_secret_in_a_file_is_taken_as_it_stands(tmp_path: Path, secret: str) -> None:
-    config = load(tmp_path, f"tts: {{openai: {{api_key: {secret}}}}}")
-    assert config.tts.openai.api_key.get_secret_value() == secret
+def test_a_secret_in_a_file_or_section_is_taken_as_it_stands(tmp_path: Path, secret: str) -> None:
+    section = {"VITA_DUPLEX_TTS__OPENAI": f"{{api_key: {secret}}}"}
+    for config in (load_config(None, section), load(tmp_path, f"tts: {{openai: {{api_key: {secret}}}}}")):
+        assert config.tts.openai.api_key.get_secret_value() == secret
 
 
 @pytest.mark.parametrize(
@@ -250,14 +250,18 @@ def test_a_wrong_value_says_where_and_what(tmp_path: Path, text: str, where: str
     assert "(got " in message
 
 
-def test_a_hold_does_not_end_before_the_verdict_about_the_longest_utterance() -> None:
-    fields = EndpointConfig.model_fields
-    longest = {name: next(one.le for one in fields[name].metadata if hasattr(one, "le"))
-               for name in ("max_utterance_s", "silence_ms", "patient_ms")}  # fmt: skip
-    silence_s = max(longest["silence_ms"], longest["patient_ms"]) / 1000
-    for deadline_ms in (0, 1500, 60_000):
-        hold_limit_s = DuplexConfig(verdict_deadline_ms=deadline_ms).hold_limit_s
-        assert hold_limit_s == longest["max_utterance_s"] + silence_s + deadline_ms / 1000
+def test_a_hold_does_not_end_before_the_verdict_about_the_longest_utterance(tmp_path: Path) -> None:
+    assert Config().deciding.hold_limit_s == 30 + 10 + 6
+    longer = load(tmp_path, "vad: {endpoint: {max_utterance_s: 60}}", {}, "duplex.verdict_deadline_ms=1500")
+    assert longer.deciding.hold_limit_s == 60 + 10 + 1.5
+    assert longer.deciding.model_dump(exclude={"hold_limit_s"}) == longer.duplex.model_dump()
+    assert (
+        refused(tmp_path, "duplex: {hold_limit_s: 45}") == "duplex.hold_limit_s is no setting; it is gone, leave it out"
+    )
+    for wanted in ("silence_ms", "patient_ms", "quick_ms"):
+        assert refused(tmp_path, "", {}, f"vad.endpoint.{wanted}=10001").startswith(f"vad.endpoint.{wanted}: ")
+    with pytest.raises(ValueError, match="silence_duration_ms"):
+        ServerVad(type="server_vad", silence_duration_ms=10_001)
 
 
 def test_verdicts_wait_for_whisper(tmp_path: Path) -> None:

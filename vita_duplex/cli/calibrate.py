@@ -16,7 +16,7 @@ from vita_duplex.client.recording import read_recording
 from vita_duplex.client.talk import table
 from vita_duplex.config import Config
 from vita_duplex.engine.audio import Samples
-from vita_duplex.engine.duplex import ABSTAIN_BAND, DuplexConfig
+from vita_duplex.engine.duplex import ABSTAIN_BAND, DuplexSettings
 from vita_duplex.engine.messages import Query, Utterance, Verdict
 from vita_duplex.engine.ports import Instance, PartFailed, Progress
 from vita_duplex.server.asr import load_asr
@@ -161,7 +161,7 @@ def roc_of(judged: Iterable[JudgedClip]) -> Roc:
 # ── what people read ───────────────────────────────────────────────────────────────────
 
 
-def report(judged: Sequence[JudgedClip], duplex: DuplexConfig, least_recall: float) -> str:
+def report(judged: Sequence[JudgedClip], duplex: DuplexSettings, least_recall: float) -> str:
     roc = roc_of(judged)
     best, points = roc.best(least_recall), roc.points
     shown = [points[round(n)] for n in np.linspace(0, len(points) - 1, min(ROWS, len(points)))]

@@ -19,11 +19,9 @@ who talks on and on (a radio) must not make a request that grows faster than any
 
 ABSTAIN_BAND = 0.05
 """An early verdict decides nothing when its `p1` is this close to the threshold: most wrong verdicts are."""
-LONGEST_SPEECH_S = 70.0
-"""The longest utterance that `EndpointConfig` allows, with the longest silence that ends it."""
 
 
-class DuplexConfig(Section):
+class DuplexSettings(Section):
     """How a session decides."""
 
     barge_in: ev.BargeIn = "hold"
@@ -38,10 +36,13 @@ class DuplexConfig(Section):
     stall_limit_s: float = Field(10, gt=0)
     """The same in mid-answer, in seconds."""
 
-    @property
-    def hold_limit_s(self) -> float:
-        """A hold ends by itself only when the verdict about the longest utterance must have come."""
-        return LONGEST_SPEECH_S + self.verdict_deadline_ms / 1000
+
+class DuplexConfig(DuplexSettings):
+    """What the core goes by."""
+
+    hold_limit_s: float = Field(45, gt=0)
+    """Seconds after which a hold or an early request ends whatever happens, such as when a client stops sending in
+    mid-speech. `Config.deciding` derives it."""
 
 
 @dataclass(slots=True)

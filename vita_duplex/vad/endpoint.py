@@ -49,7 +49,7 @@ class EndpointConfig(Section):
     """Milliseconds of silence that end what certainly is finished."""
     patient_ms: int = Field(1800, ge=64, le=10_000)
     """Milliseconds of silence that end what certainly is not finished."""
-    max_utterance_s: float = Field(30, gt=1, le=60)
+    max_utterance_s: float = Field(30, gt=1)
     """Seconds after which speech is cut into utterances, at its quietest point of late. Nothing is dropped."""
 
 

@@ -52,7 +52,7 @@ async def refused(server: Server, key: str = "none", **wishes: Any) -> openai.AP
 def with_voice(voice: Synthesiser, **config: Any) -> Server:
     server = scripted_server(**config)
     assert server.parts is not None
-    server.parts = replace(server.parts, voice=voice, seats=Seats(1))
+    server.parts = replace(server.parts, voices={"tone": voice}, seats=Seats(1))
     return server
 
 

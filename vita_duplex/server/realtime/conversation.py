@@ -54,7 +54,7 @@ class Conversation:
         self._model = model
         self._terms = terms
         self._send_one = send
-        duplex = parts.config.duplex
+        duplex = parts.config.deciding
         voices = parts.voice_names
         self._server_settings = self.settings = SessionSettings(
             parts.config.vad.endpoint, duplex, voices, voices.default, parts.config.vad.echo.guard
