@@ -98,9 +98,9 @@ class Session:
         """Take in samples of the microphone at 16 kHz; False if too many are waiting and these were dropped."""
         return self._listener.hear(samples)
 
-    def forget_audio(self) -> None:
-        """Drop the samples that were received and not yet listened to."""
-        self._listener.forget()
+    def forget_audio(self) -> int:
+        """Drop the samples that were received and not yet listened to; return their number."""
+        return self._listener.forget()
 
     def add_user_message(self, utterance: Utterance) -> None:
         """Enter an utterance or a text into the dialogue, where it waits for `answer_waiting`."""

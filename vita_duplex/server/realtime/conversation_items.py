@@ -25,7 +25,6 @@ from vita_duplex.server.realtime.client_events import (
     PlaybackAck,
     SystemItem,
     UserItem,
-    decode_base64,
 )
 from vita_duplex.server.realtime.event_writer import Send
 from vita_duplex.server.realtime.images import decode_image
@@ -116,7 +115,7 @@ class ConversationItems:
             case "system":
                 del self._system[number]
                 await self._changed()
-            case "user":
+            case "user" | "assistant":
                 self._session.dialogue.remove_message(number)
                 if number == self._images_item:
                     self.images, self._images_item = (), None
@@ -209,15 +208,11 @@ def _decode_recordings(item: UserItem, settings: SessionSettings, event_id: str 
     if encoded and item.text:
         message = "A message holds either text or audio; send two."
         raise ClientError("unsupported_value", message, param="item.content", event_id=event_id)
-    recordings = [
-        _resample_whole(settings.decode(decode_base64(audio, event_id), event_id), settings.wire_in.rate)
-        for audio in encoded
-    ]
     limit = settings.endpoint.max_utterance_s
-    if sum(map(len, recordings)) > limit * INPUT_RATE:
+    if sum(map(settings.duration, encoded)) > limit + 0.001:  # base64 is padded
         message = f"more than {limit:g} s of audio in a message"
         raise ClientError("audio_too_long", message, param="item.content", event_id=event_id)
-    return recordings
+    return [_resample_whole(settings.decode(audio, event_id), settings.wire_in.rate) for audio in encoded]
 
 
 def _resample_whole(samples: Samples, rate: int) -> Samples:
