@@ -3,6 +3,7 @@
 import asyncio
 import base64
 from dataclasses import replace
+from itertools import count
 
 import numpy as np
 import pytest
@@ -14,7 +15,12 @@ from tests.support.sockets import Json, Socket, connected, scripted_server
 from tests.support.virtual_time import InlineExecutor, run
 from tests.vad.test_smart_turn import ScriptedTurn
 from vita_duplex.engine.audio import INPUT_RATE, Samples
+from vita_duplex.engine.events import SpeechEnded, SpeechPaused
 from vita_duplex.server.realtime.positions import Positions
+from vita_duplex.vad.detector import Detector
+from vita_duplex.vad.endpoint import EndpointConfig
+from vita_duplex.vad.listener import MicrophoneListener
+from vita_duplex.vad.scripted import LevelVad
 from vita_duplex.vad.smart_turn import EndOfTurn
 
 DETECTING: Json = {"audio": {"input": {"turn_detection": {"type": "server_vad"}}}}
@@ -90,6 +96,25 @@ def test_a_silence_that_times_out_lies_where_the_speech_lies() -> None:
     run(script())
 
 
+def test_push_to_talk_ends_an_utterance_that_a_hint_has_lengthened() -> None:
+    """It sounds unfinished, so the pause may last 4 s; without turn detection nobody waits for that."""
+
+    async def script() -> None:
+        server = scripted_server(SHORT)
+        assert server.parts is not None
+        server.parts = replace(server.parts, turn_judge=EndOfTurn(ScriptedTurn(0.05), InlineExecutor()))
+        async with connected(server) as socket:
+            detection = {"type": "semantic_vad", "eagerness": "low"}
+            socket.put(update(audio={"input": {"turn_detection": detection}}))
+            await socket.say(np.sin(np.arange(24_000) / 20).astype(np.float32))
+            await socket.say(silence(0.6))
+            socket.put(update(**MANUAL))
+            await asyncio.sleep(2)
+            assert len(socket.all("input_audio_buffer.speech_stopped")) == 1
+
+    run(script())
+
+
 class LateTurn(EndOfTurn):
     """Its answer comes when it is set."""
 
@@ -98,25 +123,28 @@ class LateTurn(EndOfTurn):
         return self.answer
 
 
-@pytest.mark.parametrize("late", [False, True])
-def test_push_to_talk_ends_an_utterance_that_a_hint_lengthens(late: bool) -> None:
-    """It sounds unfinished, so the pause may last 4 s; without turn detection nobody waits for that."""
-
+def test_a_hint_that_comes_after_hints_are_off_lengthens_nothing() -> None:
     async def script() -> None:
-        server = scripted_server(SHORT)
-        assert server.parts is not None
-        judge = (LateTurn if late else EndOfTurn)(ScriptedTurn(0.05), InlineExecutor())
-        server.parts = replace(server.parts, turn_judge=judge)
-        async with connected(server) as socket:
-            detection = {"type": "semantic_vad", "eagerness": "low"}
-            socket.put(update(audio={"input": {"turn_detection": detection}}))
-            await socket.say(np.sin(np.arange(24_000) / 20).astype(np.float32))
-            await socket.say(silence(0.6))
-            socket.put(update(**MANUAL))
-            if isinstance(judge, LateTurn):
-                judge.answer.set_result(0.05)
-            await asyncio.sleep(2)
-            assert len(socket.all("input_audio_buffer.speech_stopped")) == 1
+        config, judge = EndpointConfig(hint=True), LateTurn(ScriptedTurn(0.05), InlineExecutor())
+        listener = MicrophoneListener(Detector(LevelVad(), InlineExecutor()), config, count(1), judge)
+        events: list[object] = []
+
+        async def listen() -> None:
+            async for heard in listener.run():
+                events.append(heard.event)
+
+        listening = asyncio.create_task(listen())
+        listener.hear(np.sin(np.arange(16_000) / 20).astype(np.float32))
+        listener.hear(np.zeros(5_000, np.float32))
+        await asyncio.sleep(1)
+        assert SpeechPaused(1) in events
+        listener.configure(EndpointConfig(hint=False))
+        judge.answer.set_result(0.05)
+        await asyncio.sleep(1)
+        listener.hear(np.zeros(5_000, np.float32))
+        await asyncio.sleep(1)
+        assert events[-1] == SpeechEnded(1)
+        listening.cancel()
 
     run(script())
 
