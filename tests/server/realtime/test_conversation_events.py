@@ -714,18 +714,6 @@ def test_a_reply_has_a_maximum_length() -> None:
     run(script())
 
 
-def test_a_reply_can_be_asked_for_by_instructions_alone() -> None:
-    async def script() -> None:
-        server = scripted_server(SHORT)
-        async with connected(server) as socket:
-            socket.put(respond(instructions="Greet the user."))
-            await socket.until("response.done")
-            check_types(socket)
-            assert [utterance.text for utterance in queries(server)[0].utterances] == ["Greet the user."]
-
-    run(script())
-
-
 def test_beside_the_conversation_a_question_is_answered_in_text_and_leaves_no_trace() -> None:
     async def script() -> None:
         server = scripted_server(LONG)

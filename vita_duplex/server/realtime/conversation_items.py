@@ -103,8 +103,11 @@ class ConversationItems:
         self._send(*self._events.created(key, item.role, _content(item), item.id))
 
     def retrieve(self, event: ItemRetrieve) -> None:
-        _, item = self._find(event.item_id, event.event_id)
-        self._send(self._events.retrieved(item))
+        self._send(self._events.retrieved(self.get(event.item_id, event.event_id)))
+
+    def get(self, item_id: str, event_id: str | None) -> Json:
+        """The item of an id."""
+        return self._find(item_id, event_id)[1]
 
     async def delete(self, event: ItemDelete) -> None:
         key, _ = self._find(event.item_id, event.event_id)
@@ -126,6 +129,8 @@ class ConversationItems:
 
     async def truncate(self, event: ItemTruncate) -> None:
         turn = self._turn(event.item_id, event.event_id)
+        if (reply := self._events.responding) and reply.key == ("reply", turn):
+            reply.cancelled = True
         if not await self._session.truncate(turn, self._samples(event.audio_end_ms)):
             raise _no_reply(event.item_id, event.event_id)
         self._send(self._events.truncated(event.item_id, event.audio_end_ms))
