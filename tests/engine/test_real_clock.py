@@ -57,7 +57,8 @@ class Surroundings:
     def hear(self, samples: Samples) -> bool:
         return True
 
-    def forget(self) -> None: ...
+    def forget(self) -> int:
+        return 0
 
     def hint(self, samples: Samples, finished: float) -> None: ...
 

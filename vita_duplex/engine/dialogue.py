@@ -51,12 +51,15 @@ class Dialogue:
         What is answered at once answers what waited before it as well: it was shown it.
         """
         if not waiting:
-            for entry in self._entries:
-                if isinstance(entry, UserEntry):
-                    entry.waiting = False
+            self._end_waiting()
         self._entries.append(UserEntry(message, numbers, waiting))
         while len(self._entries) > 1 and self._audio_s() > AUDIO_LIMIT_S:
             self._entries.popleft()
+
+    def _end_waiting(self) -> None:
+        for entry in self._entries:
+            if isinstance(entry, UserEntry):
+                entry.waiting = False
 
     def add_assistant_message(self, number: int, message: AssistantMessage) -> None:
         """Enter a reply of an earlier conversation; `number` is one of the utterances' numbers."""
@@ -77,9 +80,10 @@ class Dialogue:
 
     def take_question(self) -> Utterance | None:
         """Take out what waits, as one utterance: texts in a row are one question; before and between recordings they
-        are messages of their own."""
+        are messages of their own. None: the newest message does not wait, and the dialogue is answered as it is."""
         waiting = self.take_waiting()
         if not waiting:
+            self._end_waiting()
             return None
         newest = waiting[-1]
         first = len(waiting) - 1

@@ -58,6 +58,7 @@ class Query:
 
     history: tuple[Message, ...]
     utterances: tuple[Utterance, ...]
+    """Empty: nothing new was said, and the history is answered as it is."""
     instructions: str = ""
     frames: tuple[Pixels, ...] = ()
     """What is seen now, oldest first: a photograph, or several frames of a camera or a film. An array is not

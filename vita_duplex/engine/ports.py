@@ -110,8 +110,8 @@ class Listener(Protocol):
         """Take in samples at 16 kHz; False if too many are waiting and these were dropped."""
         ...
 
-    def forget(self) -> None:
-        """Drop the samples that were received and not yet listened to."""
+    def forget(self) -> int:
+        """Drop the samples that were received and not yet listened to; return their number."""
         ...
 
     def run(self) -> AsyncGenerator[Heard]:

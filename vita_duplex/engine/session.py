@@ -1,7 +1,7 @@
 """The session: a thin shell that feeds the duplex core and carries out what it decides."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import aclosing
 from dataclasses import replace
 from typing import assert_never
@@ -34,10 +34,6 @@ ABORT_LIMIT_S = 0.1
 
 Watch = Callable[[float, ev.Event | None, list[ev.Command]], None]
 """Told of each step of the core: the loop's time, the event (None: a deadline had passed), what it decided."""
-
-
-class NothingToAnswer(Exception):
-    """Nothing waits for an answer."""
 
 
 class Session:
@@ -98,12 +94,12 @@ class Session:
         """Take in samples of the microphone at 16 kHz; False if too many are waiting and these were dropped."""
         return self._listener.hear(samples)
 
-    def forget_audio(self) -> None:
-        """Drop the samples that were received and not yet listened to."""
-        self._listener.forget()
+    def forget_audio(self) -> int:
+        """Drop the samples that were received and not yet listened to; return their number."""
+        return self._listener.forget()
 
     def add_user_message(self, utterance: Utterance) -> None:
-        """Enter an utterance or a text into the dialogue, where it waits for `answer_waiting`."""
+        """Enter an utterance or a text into the dialogue, where it waits for `answer_dialogue`."""
         message = UserMessage(utterance.text) if utterance.text is not None else UserMessage(None, (utterance,))
         self.dialogue.accept(message, (utterance.number,), waiting=True)
 
@@ -111,11 +107,11 @@ class Session:
         """Enter a reply that the client knows from elsewhere; `number` is the next of the utterances' numbers."""
         self.dialogue.add_assistant_message(number, AssistantMessage(text))
 
-    async def answer_waiting(self, settings: ReplySettings) -> int:
-        """Answer what waits in the dialogue; return the number of its last utterance. Errors: `NothingToAnswer`."""
-        utterance = self.dialogue.take_question()
-        if utterance is None:
-            raise NothingToAnswer
+    async def answer_dialogue(self, numbers: Iterator[int], settings: ReplySettings) -> int:
+        """Answer what waits in the dialogue, or else the dialogue as it is, by a query without words; return the number
+        of the utterance that is answered. `numbers` are the next of the utterances'."""
+        question = self.dialogue.take_question() if settings.history is None else None
+        utterance = question or Utterance(next(numbers), text="")
         self._reply_settings[utterance.number] = settings
         await self._events.put(utterance)
         return utterance.number
@@ -277,8 +273,9 @@ class Session:
         """
         self._playback.bring_dialogue_up()
         frames, language = self._settings.frames, self._settings.language
-        history, limit = self.dialogue.history(), reply.max_tokens
-        return Query(history, utterances, reply.instructions, frames, language=language, max_tokens=limit)
+        history = self.dialogue.history() if reply.history is None else reply.history
+        said, limit = tuple(one for one in utterances if one.text != ""), reply.max_tokens
+        return Query(history, said, reply.instructions, frames, language=language, max_tokens=limit)
 
     def _begin(self, command: ev.Begin) -> None:
         self._warm_up.stop()
@@ -299,6 +296,8 @@ class Session:
         await asyncio.wait([turn.answering], timeout=ABORT_LIMIT_S)
 
     def _accept(self, turn: Turn, numbers: tuple[int, ...]) -> None:
+        if turn.utterances[-1].text == "":  # the dialogue was answered as it is
+            return
         verdict, words = turn.verdict, turn.words
         self._tell(notices.VerdictGiven(numbers, verdict, True, "verdict"))
         for utterance, text in zip(turn.utterances, words, strict=True):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from vita_duplex.engine.events import SettingsChanged
-from vita_duplex.engine.messages import Pixels
+from vita_duplex.engine.messages import Message, Pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +16,8 @@ class ReplySettings:
     """Text deltas, each of which is a token or a little more; None: the instance's own limit."""
     voice: str | None = None
     """By name; None: the default."""
+    history: tuple[Message, ...] | None = None
+    """The dialogue to be answered; None: the session's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,7 @@ class Configure:
     frames: tuple[Pixels, ...] = ()
     """The images that every request is shown."""
     answers_speech: bool = True
-    """False: speech enters the dialogue without a verdict, and waits for `answer_waiting`."""
+    """False: speech enters the dialogue without a verdict, and waits for `answer_dialogue`."""
     transcribes: bool = True
     """Whether the client wants the words of accepted utterances."""
     language: str | None = None

@@ -135,11 +135,13 @@ class MicrophoneListener:
         if self.config.hint and self._paused and self._paused[0] is samples:
             self._endpoint.hint(self._paused[1], finished, words=True)
 
-    def forget(self) -> None:
-        """Drop what was received and not yet listened to."""
+    def forget(self) -> int:
+        """Drop what was received and not yet listened to; return how many samples that were."""
+        dropped = self._waiting_samples + len(self._rest)
         self._waiting.clear()
         self._waiting_samples = 0
         self._rest = np.zeros(0, np.float32)
+        return dropped
 
     async def run(self) -> AsyncGenerator[Heard]:
         while True:
@@ -212,7 +214,7 @@ class MicrophoneListener:
             return  # the server stops
         if error := answer.exception():
             log.warning("the end-of-turn model failed: %s", type(error).__name__)
-        else:
+        elif self.config.hint:  # else it was switched off meanwhile
             self._endpoint.hint(speech_end, answer.result())
 
     def _trim(self) -> None:

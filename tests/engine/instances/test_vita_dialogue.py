@@ -65,6 +65,14 @@ def turns(prompt: Prompt) -> str:
 A, B, C = sound(1), sound(2), sound(3)
 
 
+def test_without_words_the_dialogue_is_answered_and_nothing_is_judged() -> None:
+    greeted = query(history=(UserMessage("Hi."), AssistantMessage("Hello!")))
+    assert not is_spoken(greeted)
+    assert turns(written(greeted)) == turns(written(query(words(""), history=greeted.history)))
+    asked_again = query(history=(*greeted.history, UserMessage("And now?")))
+    assert turns(written(asked_again)) == turns(written(query(words("And now?"), history=greeted.history)))
+
+
 def test_an_utterance_alone() -> None:
     prompt = written(query(A))
     assert turns(prompt) == "user:<audio></s>\nbot:"

@@ -67,6 +67,18 @@ def test_estimates_follow_how_long_sessions_last() -> None:
     assert admission.place(ticket(admission, None, 1000)) == (1, pytest.approx(10, abs=0.1))
 
 
+def test_short_requests_do_not_count_as_sessions() -> None:
+    admission = Admission(1, 1)
+    for start in range(100):
+        request = admission.ask(None, start, may_wait=False, is_session=False)
+        assert isinstance(request, Ticket)
+        admission.leave(request, start + 0.8)
+    ticket(admission, None, 100)
+    refused = admission.ask(None, 100, may_wait=False)
+    assert isinstance(refused, Refusal)
+    assert refused.retry_after_s == FIRST_GUESS_S
+
+
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans(), st.integers(0, 20)), max_size=80))
 def test_places_are_never_lost_or_given_twice(steps: list[tuple[str, bool, int]]) -> None:
     admission, inside = Admission(3, 4), list[Ticket]()

@@ -145,6 +145,26 @@ def test_switching_to_push_to_talk_in_mid_speech_ends_that_utterance() -> None:
     run(script())
 
 
+def test_server_vad_behind_semantic_vad_has_the_silence_of_the_server() -> None:
+    async def script() -> None:
+        async with connected(scripted_server(SHORT), "") as socket:
+            for number, detection in enumerate(
+                (
+                    {"type": "semantic_vad", "eagerness": "low"},
+                    {"type": "server_vad"},
+                    {"type": "server_vad", "silence_duration_ms": 300},
+                    {"type": "server_vad", "threshold": 0.7},
+                ),
+                1,
+            ):
+                socket.put(update(audio={"input": {"turn_detection": detection}}))
+                await socket.until("session.updated", number)
+            shown = [event["session"]["audio"]["input"]["turn_detection"] for event in socket.all("session.updated")]
+            assert [one["silence_duration_ms"] for one in shown[1:]] == [500, 300, 500]
+
+    run(script())
+
+
 def test_detected_speech_may_wait_for_response_create() -> None:
     async def script() -> None:
         server = scripted_server(NOISE)
@@ -452,6 +472,23 @@ def test_items_are_retrieved_and_deleted_and_the_dialogue_knows() -> None:
     run(script())
 
 
+def test_an_assistant_message_that_was_added_is_deleted_from_the_dialogue() -> None:
+    async def script() -> None:
+        server = scripted_server(SHORT)
+        async with connected(server) as socket:
+            content = [{"type": "output_text", "text": "THE CODE WORD"}]
+            message = {"type": "message", "role": "assistant", "content": content, "id": "a"}
+            socket.put({"type": "conversation.item.create", "item": message})
+            socket.put({"type": "conversation.item.delete", "item_id": "a"})
+            for event in (item("one"), respond()):
+                socket.put(event)
+            await socket.until("response.done")
+            assert [event["item_id"] for event in socket.all("conversation.item.deleted")] == ["a"]
+            assert queries(server)[-1].history == ()
+
+    run(script())
+
+
 def test_an_id_is_used_once_and_not_one_of_the_servers() -> None:
     async def script() -> None:
         async with connected(scripted_server(SHORT)) as socket:
@@ -673,18 +710,6 @@ def test_a_reply_has_a_maximum_length() -> None:
             assert done["output"][0]["content"][0]["text"] == "It is short,"
             assert done["max_output_tokens"] == 3
             assert done["usage"]["output_tokens"] == 3
-
-    run(script())
-
-
-def test_a_reply_can_be_asked_for_by_instructions_alone() -> None:
-    async def script() -> None:
-        server = scripted_server(SHORT)
-        async with connected(server) as socket:
-            socket.put(respond(instructions="Greet the user."))
-            await socket.until("response.done")
-            check_types(socket)
-            assert [utterance.text for utterance in queries(server)[0].utterances] == ["Greet the user."]
 
     run(script())
 

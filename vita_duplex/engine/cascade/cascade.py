@@ -54,7 +54,7 @@ class Cascade:
         transcripts = [await self._hear(utterance, query.language) for utterance in query.utterances]
         if query.answer_so_far is None:
             yield self._verdict(query.utterances, transcripts, now() - asked)
-        question = " ".join(transcript.text for transcript in transcripts)
+        question = " ".join(transcript.text for transcript in transcripts) if query.utterances else None
         begun, most = query.answer_so_far or "", self._text.config.max_tokens
         most = min(most, query.max_tokens or most)
         async with aclosing(self._text.reply(dialogue(query, question), begun, most)) as items:
@@ -87,7 +87,7 @@ class Cascade:
 
     def _verdict(self, utterances: Sequence[Utterance], transcripts: Sequence[Transcript], asr_s: float) -> Verdict:
         texts = tuple(transcript.text for transcript in transcripts)
-        if any(utterance.text is not None for utterance in utterances):
+        if not utterances or any(utterance.text is not None for utterance in utterances):
             return Verdict(0.0, 0.0, 1.0, texts, asr_s)
         seconds = sum(len(utterance.samples) for utterance in utterances if utterance.samples is not None) / INPUT_RATE
         p1 = self._judge.judge(joined(transcripts), seconds)
@@ -115,10 +115,14 @@ def _read(parts: Sequence[str | ChatAudio | ChatImage | ChatVideo], transcripts:
     return " ".join(filter(None, texts))
 
 
-def dialogue(query: Query, question: str) -> list[TemplateMessage]:
-    """The dialogue as chat messages, roles taking turns: what a user said in a row becomes one message."""
+def dialogue(query: Query, question: str | None) -> list[TemplateMessage]:
+    """The dialogue as chat messages, roles taking turns: what a user said in a row becomes one message.
+
+    Without a question the model goes on behind the history; templates want one message at least.
+    """
     messages: list[TemplateMessage] = [("system", query.instructions)] if query.instructions else []
-    for message in (*query.history, UserMessage(question)):
+    asked = (UserMessage(question or ""),) if question is not None or not (query.history or messages) else ()
+    for message in (*query.history, *asked):
         role, text = _role(message)
         if messages and messages[-1][0] == role:
             messages[-1] = (role, f"{messages[-1][1]} {text}")

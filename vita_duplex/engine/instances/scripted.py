@@ -32,7 +32,7 @@ class ScriptedReply(Section):
 
 
 class ScriptedInstance:
-    """Answers a session's utterance n with the n-th reply, and goes round again."""
+    """Answers a session's utterance n with the n-th reply, and goes round again; without one with the first reply."""
 
     sees = True
 
@@ -47,7 +47,8 @@ class ScriptedInstance:
         self._replies = replies
 
     async def answer(self, query: Query) -> AsyncGenerator[Verdict | str | Usage]:
-        reply = self._replies[(query.utterances[-1].number - 1) % len(self._replies)]
+        number = query.utterances[-1].number if query.utterances else 1
+        reply = self._replies[(number - 1) % len(self._replies)]
         self.queries.append(query)
         self.running += 1
         so_far = query.answer_so_far
@@ -126,7 +127,7 @@ class ScriptedInstance:
 
     def _judge(self, query: Query, reply: ScriptedReply) -> Verdict:
         typed = [utterance.text for utterance in query.utterances]
-        if any(text is not None for text in typed):
+        if not typed or any(text is not None for text in typed):
             return Verdict(0.0, 0.0, 1.0, tuple(text or reply.transcript or "" for text in typed))
         return self._judgement(reply, len(typed))
 

@@ -76,8 +76,8 @@ def write_ahead(query: Query, manner: Manner, room: int, count: Count) -> Prompt
 
 
 def is_spoken(query: Query) -> bool:
-    """Whether the query has to be judged: nobody types by accident."""
-    return all(utterance.text is None for utterance in query.utterances)
+    """Whether the query has to be judged: what was typed is meant for us."""
+    return bool(query.utterances) and all(utterance.text is None for utterance in query.utterances)
 
 
 def opening(query: Query, prompt: Prompt) -> State | None:

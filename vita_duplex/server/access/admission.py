@@ -13,10 +13,11 @@ NEWEST_WEIGHT = 0.2
 
 @dataclass(slots=True, eq=False)
 class Ticket:
-    """A place in a session or in the queue; give it back with `leave`."""
+    """A place in a session or in the queue, or the place of a short request; give it back with `leave`."""
 
     key: str | None
     number: int
+    is_session: bool
     began: float | None = None
     """When its session began; None while it waits."""
 
@@ -44,10 +45,13 @@ class Admission:
     def waiting(self) -> int:
         return len(self._waiting)
 
-    def ask(self, key: str | None, now: float, *, may_wait: bool) -> Ticket | Refusal:
-        """A place, or why there is none. `may_wait`: the client understands being told its place in the queue."""
+    def ask(self, key: str | None, now: float, *, may_wait: bool, is_session: bool = True) -> Ticket | Refusal:
+        """A place, or why there is none. `may_wait`: the client understands being told its place in the queue.
+
+        A request that is no session says nothing about how long sessions last.
+        """
         self._tickets += 1
-        ticket = Ticket(key, self._tickets)
+        ticket = Ticket(key, self._tickets, is_session)
         if self.running < self._max_sessions:  # then nobody waits
             self._begin(ticket, now)
             return ticket
@@ -63,7 +67,8 @@ class Admission:
             self._waiting.remove(ticket)
             return
         self._running[ticket.key] -= 1
-        self._mean_s += NEWEST_WEIGHT * (now - ticket.began - self._mean_s)
+        if ticket.is_session:
+            self._mean_s += NEWEST_WEIGHT * (now - ticket.began - self._mean_s)
         if self._waiting:
             first = self.queue()[0]
             self._waiting.remove(first)

@@ -56,7 +56,7 @@ def place(server: Server, caller: Caller, path: str, size: int) -> Iterator[None
         raise NoPlace(refusal)
     if wait := usage.bytes_in.wait(0, began):
         raise NoPlace(Refusal("rate_limit_exceeded", "This key sends more bytes a second than it may.", wait))
-    ticket = server.admission.ask(caller.key, began, may_wait=False)
+    ticket = server.admission.ask(caller.key, began, may_wait=False, is_session=False)
     if isinstance(ticket, Refusal):
         raise NoPlace(ticket)
     usage.bytes_in.spend(size, began)

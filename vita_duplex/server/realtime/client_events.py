@@ -247,6 +247,16 @@ class AssistantItem(_Item):
 Item = Annotated[UserItem | SystemItem | AssistantItem, Field(discriminator="role")]
 
 
+class ItemReference(_Part):
+    """An item of the conversation, in the input of a response."""
+
+    type: Literal["item_reference"]
+    id: Name
+
+
+InputItem = Annotated[ItemReference | Item, Field(discriminator="type")]
+
+
 class ItemCreate(_Event):
     type: Literal["conversation.item.create"]
     item: Item
@@ -297,7 +307,7 @@ class ResponseAudio(_Part):
 class ResponseFields(_Wishes):
     audio: ResponseAudio | None = None
     conversation: Literal["auto", "none"] | None = None
-    input: list[Item] | None = Field(None, max_length=PARTS_LIMIT)
+    input: list[InputItem] | None = Field(None, max_length=PARTS_LIMIT)
     metadata: dict[Annotated[str, Field(max_length=64)], Name] | None = Field(None, max_length=METADATA_LIMIT)
 
 

@@ -30,7 +30,6 @@ from vita_duplex.server.realtime.client_events import (
     ResponseCancel,
     ResponseCreate,
     SessionUpdate,
-    decode_base64,
 )
 from vita_duplex.server.realtime.connection import HEARTBEAT_S
 from vita_duplex.server.realtime.conversation_items import ConversationItems
@@ -93,7 +92,7 @@ class Conversation:
         self._microphone.note(notice)
         if self._log:
             self._log.note(notice)
-        self._send(*self.events.translate(notice))
+        self._send(*self.events.translate(self._microphone.place(notice)))
 
     def describe(self, kind: str, **more: object) -> Json:
         """`session.created`, `session.updated` or `session.resumed`."""
@@ -110,7 +109,7 @@ class Conversation:
                 await self.update(event)
                 self._send(self.describe("session.updated"))
             case AudioAppend(event_id=event_id, audio=audio):
-                await self._microphone.append(decode_base64(audio, event_id), event_id)
+                await self._microphone.append(audio, event_id)
             case AudioCommit(event_id=event_id):
                 self._microphone.commit(event_id)
             case AudioClear():
@@ -144,8 +143,8 @@ class Conversation:
         self.settings = new
         if new.wire_out != old.wire_out:
             self._send(*self.events.use(new.wire_out))
-        if new.endpoint != old.endpoint:
-            self._listener.configure(new.endpoint)
+        if new.listening != old.listening:
+            self._listener.configure(new.listening)
         self._microphone.configure(new)
         self.events.transcribes = new.transcription is not None
         await self._configure()

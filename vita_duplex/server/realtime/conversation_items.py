@@ -25,7 +25,6 @@ from vita_duplex.server.realtime.client_events import (
     PlaybackAck,
     SystemItem,
     UserItem,
-    decode_base64,
 )
 from vita_duplex.server.realtime.event_writer import Send
 from vita_duplex.server.realtime.images import decode_image
@@ -104,8 +103,11 @@ class ConversationItems:
         self._send(*self._events.created(key, item.role, _content(item), item.id))
 
     def retrieve(self, event: ItemRetrieve) -> None:
-        _, item = self._find(event.item_id, event.event_id)
-        self._send(self._events.retrieved(item))
+        self._send(self._events.retrieved(self.get(event.item_id, event.event_id)))
+
+    def get(self, item_id: str, event_id: str | None) -> Json:
+        """The item of an id."""
+        return self._find(item_id, event_id)[1]
 
     async def delete(self, event: ItemDelete) -> None:
         key, _ = self._find(event.item_id, event.event_id)
@@ -116,7 +118,7 @@ class ConversationItems:
             case "system":
                 del self._system[number]
                 await self._changed()
-            case "user":
+            case "user" | "assistant":
                 self._session.dialogue.remove_message(number)
                 if number == self._images_item:
                     self.images, self._images_item = (), None
@@ -127,6 +129,8 @@ class ConversationItems:
 
     async def truncate(self, event: ItemTruncate) -> None:
         turn = self._turn(event.item_id, event.event_id)
+        if (reply := self._events.responding) and reply.key == ("reply", turn):
+            reply.cancelled = True
         if not await self._session.truncate(turn, self._samples(event.audio_end_ms)):
             raise _no_reply(event.item_id, event.event_id)
         self._send(self._events.truncated(event.item_id, event.audio_end_ms))
@@ -209,15 +213,11 @@ def _decode_recordings(item: UserItem, settings: SessionSettings, event_id: str 
     if encoded and item.text:
         message = "A message holds either text or audio; send two."
         raise ClientError("unsupported_value", message, param="item.content", event_id=event_id)
-    recordings = [
-        _resample_whole(settings.decode(decode_base64(audio, event_id), event_id), settings.wire_in.rate)
-        for audio in encoded
-    ]
     limit = settings.endpoint.max_utterance_s
-    if sum(map(len, recordings)) > limit * INPUT_RATE:
+    if sum(map(settings.duration, encoded)) > limit + 0.001:  # base64 is padded
         message = f"more than {limit:g} s of audio in a message"
         raise ClientError("audio_too_long", message, param="item.content", event_id=event_id)
-    return recordings
+    return [_resample_whole(settings.decode(audio, event_id), settings.wire_in.rate) for audio in encoded]
 
 
 def _resample_whole(samples: Samples, rate: int) -> Samples:

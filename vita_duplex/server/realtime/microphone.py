@@ -2,18 +2,20 @@
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from vita_duplex.engine.audio import INPUT_RATE, Samples
 from vita_duplex.engine.messages import Utterance
-from vita_duplex.engine.notices import Notice
+from vita_duplex.engine.notices import Notice, UserStarted, UserStopped
 from vita_duplex.engine.session import Session
 from vita_duplex.server.access.limits import AudioAllowance
 from vita_duplex.server.audio.resample import Resampler
 from vita_duplex.server.errors import ClientError
 from vita_duplex.server.realtime.conversation_items import ConversationItems
 from vita_duplex.server.realtime.event_writer import Send
+from vita_duplex.server.realtime.positions import Positions
 from vita_duplex.server.realtime.server_events import ServerEvents
 from vita_duplex.server.realtime.session_settings import SessionSettings
 from vita_duplex.server.realtime.silence import Silence
@@ -50,6 +52,7 @@ class Microphone:
         self._overflowing = False
         self._recorded: list[Samples] = []  # with turn detection null: since the last commit
         self._recorded_samples = 0
+        self._positions = Positions()
         self._silence = Silence()
 
     def configure(self, new: SessionSettings) -> None:
@@ -59,23 +62,36 @@ class Microphone:
             self._resampler = Resampler(new.wire_in.rate, INPUT_RATE)
         if new.turn_detection is None and old.turn_detection is not None:
             quiet = (new.endpoint.silence_ms + 100) * INPUT_RATE // 1000
-            self._session.hear(np.zeros(quiet, np.float32))  # who was speaking has finished
+            if self._session.hear(np.zeros(quiet, np.float32)):  # who was speaking has finished
+                self._positions.advance(received=0, heard=quiet)
         if new.turn_detection is not None:
             self._forget_recording()
 
     def note(self, notice: Notice) -> None:
-        self._silence.note(notice)
+        self._silence.note(notice, self._positions.received)
 
-    async def append(self, data: bytes, event_id: str | None = None) -> None:
-        """Audio in the session's input format. Errors: `ClientError`."""
-        samples = self._resampler.push(self._settings.decode(data, event_id))
-        fits = self._allowance.take(len(samples) / INPUT_RATE, self._clock()) and self._keep(samples)
+    def place(self, notice: Notice) -> Notice:
+        """The notice with positions in all the audio that was received, of which the listener hears a part."""
+        if isinstance(notice, UserStarted | UserStopped):
+            return replace(notice, at_ms=self._positions.find_ms(notice.at_ms))
+        return notice
+
+    async def append(self, audio: bytes | str, event_id: str | None = None) -> None:
+        """Take in audio in the session's input format, bytes or base64. Errors: `ClientError`.
+
+        Audio that is refused is not decoded: a message holds up to 15 MB of it, which keeps all sessions waiting.
+        """
+        seconds = self._settings.duration(audio)
+        fits = self._allowance.take(seconds, self._clock()) and self._has_room(seconds)
+        if fits:
+            fits = self._keep(self._resampler.push(self._settings.decode(audio, event_id)))
+        else:
+            self._positions.advance(received=int(seconds * INPUT_RATE), heard=0)
         if not fits and not self._overflowing:  # told once per overflow, not once per frame
             message = "Audio came far faster than real time, or more than can be kept; it is dropped."
             self._send(self._events.server_error("input_audio_overflow", message))
         self._overflowing = not fits
         if fits:
-            self._silence.hear(len(samples))
             await self._break_silence()
 
     def commit(self, event_id: str | None) -> None:
@@ -95,22 +111,25 @@ class Microphone:
 
     def clear(self) -> None:
         """Forget the recording, and what the session has not listened to yet."""
-        self._session.forget_audio()
+        self._positions.advance(received=0, heard=-self._session.forget_audio())
         self._forget_recording()
         self._send(self._events.cleared())
 
-    def _keep(self, samples: Samples) -> bool:
-        """False: there is no room for them."""
-        return self._session.hear(samples) if self._settings.turn_detection is not None else self._record(samples)
+    def _has_room(self, seconds: float) -> bool:
+        """False: the recording would be longer than an utterance may be."""
+        recorded = self._recorded_samples / INPUT_RATE
+        is_recorded = self._settings.turn_detection is None
+        return not is_recorded or recorded + seconds <= self._settings.endpoint.max_utterance_s
 
-    def _record(self, samples: Samples) -> bool:
-        """Keep for the next commit; False if it were longer than an utterance may be."""
-        limit = int(self._settings.endpoint.max_utterance_s * INPUT_RATE)
-        if self._recorded_samples + len(samples) > limit:
-            return False
-        self._recorded.append(samples)
-        self._recorded_samples += len(samples)
-        return True
+    def _keep(self, samples: Samples) -> bool:
+        """Hand samples to the session, or record them for the next commit. False: too many wait for the session."""
+        is_recorded = self._settings.turn_detection is None
+        if is_recorded:
+            self._recorded.append(samples)
+            self._recorded_samples += len(samples)
+        heard = not is_recorded and self._session.hear(samples)
+        self._positions.advance(received=len(samples), heard=len(samples) if heard else 0)
+        return is_recorded or heard
 
     def _forget_recording(self) -> None:
         self._recorded, self._recorded_samples = [], 0
@@ -118,7 +137,9 @@ class Microphone:
     async def _break_silence(self) -> None:
         """Answer that nobody speaks, if the client wants that and it is so."""
         limit_ms = self._settings.idle_timeout_ms
-        if limit_ms is None or not self._session.duplex.idle or (span := self._silence.over(limit_ms)) is None:
+        if limit_ms is None or not self._session.duplex.idle:
+            return
+        if (span := self._silence.over(limit_ms, self._positions.received)) is None:
             return
         number = next(self._numbers)
         self._send(*self._events.timed_out(number, *span))

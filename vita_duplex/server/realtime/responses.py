@@ -3,22 +3,21 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from vita_duplex.engine.messages import AssistantMessage, Message, Query, UserMessage, Utterance
-from vita_duplex.engine.session import NothingToAnswer, Session
+from vita_duplex.engine.messages import AssistantMessage, Message, Query, UserMessage
+from vita_duplex.engine.session import Session
 from vita_duplex.engine.settings import ReplySettings
 from vita_duplex.server.errors import ClientError
 from vita_duplex.server.realtime.client_events import (
-    AssistantItem,
-    Item,
+    InputItem,
+    ItemReference,
     ResponseCancel,
     ResponseCreate,
     ResponseFields,
-    UserItem,
 )
 from vita_duplex.server.realtime.conversation_items import ConversationItems
 from vita_duplex.server.realtime.event_writer import Send
 from vita_duplex.server.realtime.items import response_key
-from vita_duplex.server.realtime.response_events import Asked
+from vita_duplex.server.realtime.response_events import Asked, Response
 from vita_duplex.server.realtime.server_events import ServerEvents
 from vita_duplex.server.realtime.session_settings import SessionSettings, refuse_unsupported
 
@@ -42,12 +41,13 @@ class Responses:
         reply = self._reply_settings(wanted, settings, event.event_id)
         asked = Asked(wanted.metadata, wanted.max_output_tokens or settings.max_output_tokens)
         if wanted.conversation == "none":
-            self._answer_aside(wanted, replace(reply, spoken=False), asked, event.event_id)
-        elif wanted.input is not None:
-            message = "`input` is for `conversation: none`; add items with conversation.item.create."
-            raise ClientError("unsupported_value", message, param="response.input", event_id=event.event_id)
+            self._answer_aside(wanted, reply, asked, event.event_id)
+        elif self._replying and (wanted.input is not None or not self._session.dialogue.waiting):
+            message = "A reply is under way; cancel it first, or add a message to be answered."
+            raise ClientError("conversation_already_has_active_response", message, event_id=event.event_id)
         else:
-            await self._answer(wanted, reply, asked, event.event_id)
+            number = await self._session.answer_dialogue(self._numbers, reply)
+            self._events.asked[number] = asked
 
     async def cancel(self, event: ResponseCancel) -> None:
         reply, wanted = self._events.responding, event.response_id
@@ -57,18 +57,31 @@ class Responses:
         if not key or not reply or key != reply.key:
             message = "There is no such reply to cancel."
             raise ClientError("response_cancel_not_active", message, event_id=event.event_id)
-        await self._session.cancel_reply(reply.key[1])
+        await self._cancel(reply)
 
     async def clear_output(self) -> None:
         """Stop the reply under way; the client has stopped playing it."""
         if (reply := self._events.responding) is not None:
-            await self._session.cancel_reply(reply.key[1])
+            await self._cancel(reply)
             self._send(self._events.output_cleared(reply))
+
+    async def _cancel(self, reply: Response) -> None:
+        reply.cancelled = True
+        await self._session.cancel_reply(reply.key[1])
+
+    @property
+    def _replying(self) -> bool:
+        """A reply is under way that the client has not cancelled."""
+        return self._events.responding is not None and not self._events.responding.cancelled
 
     def _reply_settings(self, wanted: ResponseFields, settings: SessionSettings, event_id: str | None) -> ReplySettings:
         """The session's, and what the client wants otherwise for this response."""
         own = settings.instructions if wanted.instructions is None else wanted.instructions
-        reply = replace(settings.reply, instructions=self._items.add_instructions(own))
+        if wanted.input is None:
+            reply = replace(settings.reply, instructions=self._items.add_instructions(own))
+        else:
+            system, history = self._read_input(wanted.input, event_id)
+            reply = replace(settings.reply, instructions="\n\n".join(filter(None, [own, *system])), history=history)
         if wanted.output_modalities is not None:
             reply = replace(reply, spoken="audio" in wanted.output_modalities)
         if wanted.max_output_tokens is not None:
@@ -79,44 +92,35 @@ class Responses:
             reply = replace(reply, voice=settings.voices.chosen(name, param, event_id))
         return reply
 
-    async def _answer(self, wanted: ResponseFields, reply: ReplySettings, asked: Asked, event_id: str | None) -> None:
-        try:
-            number = await self._session.answer_waiting(reply)
-        except NothingToAnswer:
-            if not wanted.instructions:
-                message = "Nothing to answer: add a user message first, or say in `instructions` what to do."
-                raise ClientError("nothing_to_answer", message, event_id=event_id) from None
-            number = next(self._numbers)
-            await self._session.ask(number, wanted.instructions, reply)
-        self._events.asked[number] = asked
-
     def _answer_aside(self, wanted: ResponseFields, reply: ReplySettings, asked: Asked, event_id: str | None) -> None:
         """There is one voice, and it belongs to the conversation: the answer is text."""
         if "audio" in (wanted.output_modalities or ()):
             message = 'A response beside the conversation is text: output_modalities must be ["text"] or left out.'
             raise ClientError("unsupported_value", message, param="response.output_modalities", event_id=event_id)
         number = next(self._numbers)
-        history = self._session.dialogue.history() if wanted.input is None else _messages(wanted.input, event_id)
-        if not history and not wanted.instructions:
-            raise ClientError("nothing_to_answer", "Nothing to answer: `input` is empty.", event_id=event_id)
-        *history_before, last = history or (UserMessage(wanted.instructions),)
-        if not isinstance(last, UserMessage) or last.text is None:
-            history_before, last = [*history], UserMessage(wanted.instructions or "")
-        question = Utterance(number, text=last.text)
-        query = Query(
-            tuple(history_before), (question,), reply.instructions, self._items.images, max_tokens=reply.max_tokens
-        )
+        history = self._session.dialogue.history() if reply.history is None else reply.history
+        query = Query(history, (), reply.instructions, self._items.images, max_tokens=reply.max_tokens)
         self._events.asked[number] = asked
         if not self._session.start_aside(number, query):
             del self._events.asked[number]
             raise ClientError("too_many_responses", "Too many responses are under way.", event_id=event_id)
 
+    def _read_input(self, items: list[InputItem], event_id: str | None) -> tuple[list[str], tuple[Message, ...]]:
+        """The system messages and the dialogue in the input of a response."""
+        read = [self._read_item(item, event_id) for item in items]
+        kinds = {"user": UserMessage, "assistant": AssistantMessage}
+        messages = tuple(kinds[role](text) for role, text in read if role != "system")
+        return [text for role, text in read if role == "system"], messages
 
-def _messages(items: list[Item], event_id: str | None) -> tuple[Message, ...]:
-    messages: list[Message] = []
-    for item in items:
-        if isinstance(item, UserItem) and not item.text:
-            message = "Beside the conversation only text can be asked about."
+    def _read_item(self, item: InputItem, event_id: str | None) -> tuple[str, str]:
+        """The role and the text of an item."""
+        if isinstance(item, ItemReference):
+            known = self._items.get(item.id, event_id)
+            role, texts = known["role"], [part.get("text") or part.get("transcript") for part in known["content"]]
+            text = "\n".join(filter(None, texts))
+        else:
+            role, text = item.role, item.text
+        if not text and role == "user":
+            message = "Only text can be the input of a response: an item there has none."
             raise ClientError("unsupported_value", message, param="response.input", event_id=event_id)
-        messages.append(AssistantMessage(item.text) if isinstance(item, AssistantItem) else UserMessage(item.text))
-    return tuple(messages)
+        return role, text

@@ -19,6 +19,7 @@ from vita_duplex.server.realtime.client_events import (
     ServerVad,
     SessionUpdateFields,
     Transcription,
+    decode_base64,
 )
 from vita_duplex.server.realtime.items import Json
 from vita_duplex.server.voice_names import VoiceNames
@@ -88,32 +89,39 @@ class SessionSettings:
             case None:
                 return replace(self, turn_detection=None)
             case ServerVad():
-                endpoint, fields = (
-                    self.endpoint,
-                    {
-                        "threshold": wanted.threshold,
-                        "pre_roll_ms": wanted.prefix_padding_ms,
-                        "silence_ms": wanted.silence_duration_ms,
-                        "hint": None if wanted.silence_duration_ms is None else False,
-                    },
-                )
+                fields = {
+                    "threshold": wanted.threshold,
+                    "pre_roll_ms": wanted.prefix_padding_ms,
+                    "silence_ms": wanted.silence_duration_ms,
+                    "hint": None if wanted.silence_duration_ms is None else False,
+                }
             case SemanticVad():
-                endpoint, fields = server.endpoint, {"hint": True, **EAGERNESS.get(wanted.eagerness or "auto", {})}
+                fields = {"hint": True, **EAGERNESS.get(wanted.eagerness or "auto", {})}
         given = {name: value for name, value in fields.items() if value is not None}
-        return replace(self, turn_detection=wanted, endpoint=endpoint.model_copy(update=given))
+        return replace(self, turn_detection=wanted, endpoint=server.endpoint.model_copy(update=given))
 
     @property
     def reply(self) -> ReplySettings:
         limit = self.max_output_tokens
         return ReplySettings(self.instructions, self.spoken, None if isinstance(limit, str) else limit, self.voice)
 
-    def decode(self, data: bytes, event_id: str | None) -> Samples:
-        """Audio in the session's input format. Errors: `ClientError`."""
-        wire = self.wire_in
-        if len(data) % wire.width:
-            message = f"{len(data)} bytes are no whole number of {8 * wire.width} bit samples"
+    @property
+    def listening(self) -> EndpointConfig:
+        """How the listener ends utterances. With turn detection off no hint lengthens the last one."""
+        return self.endpoint if self.turn_detection else self.endpoint.model_copy(update={"hint": False})
+
+    def duration(self, audio: bytes | str) -> float:
+        """Seconds of audio in the session's input format, bytes or base64, by its size alone."""
+        size = len(audio) if isinstance(audio, bytes) else len(audio) * 3 // 4
+        return size / self.wire_in.width / self.wire_in.rate
+
+    def decode(self, audio: bytes | str, event_id: str | None) -> Samples:
+        """Audio in the session's input format, bytes or base64. Errors: `ClientError`."""
+        data, width = audio if isinstance(audio, bytes) else decode_base64(audio, event_id), self.wire_in.width
+        if len(data) % width:
+            message = f"{len(data)} bytes are no whole number of {8 * width} bit samples"
             raise ClientError("invalid_audio", message, param="audio", event_id=event_id)
-        return wire.decode(data)
+        return self.wire_in.decode(data)
 
     @property
     def language(self) -> str | None:

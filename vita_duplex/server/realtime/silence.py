@@ -8,26 +8,22 @@ class Silence:
     """Begins when a reply was heard to its end or cut, ends with the next one; speech in it makes it begin anew."""
 
     def __init__(self) -> None:
-        self._received = 0
         self._start: int | None = None
 
-    def note(self, notice: Notice) -> None:
+    def note(self, notice: Notice, received: int) -> None:
         match notice:
             case TurnEnded():
-                self._start = self._received
+                self._start = received
             case TurnStarted():
                 self._start = None
             case VoiceActivity() if self._start is not None:
-                self._start = self._received
+                self._start = received
             case _:
                 pass
 
-    def hear(self, samples: int) -> None:
-        self._received += samples
-
-    def over(self, limit_ms: int) -> tuple[int, int] | None:
+    def over(self, limit_ms: int, received: int) -> tuple[int, int] | None:
         """Where it lies, in milliseconds of received audio, if it has lasted so long; then it is over."""
-        if self._start is None or self._received - self._start < limit_ms * INPUT_RATE // 1000:
+        if self._start is None or received - self._start < limit_ms * INPUT_RATE // 1000:
             return None
         start, self._start = self._start, None
-        return start * 1000 // INPUT_RATE, self._received * 1000 // INPUT_RATE
+        return start * 1000 // INPUT_RATE, received * 1000 // INPUT_RATE

@@ -1,0 +1,180 @@
+"""What a response answers: what waits, the dialogue as it is, or an input of its own. On virtual time."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from tests.server.realtime.test_conversation_events import (
+    LONG,
+    SHORT,
+    check_types,
+    errors,
+    item,
+    png,
+    queries,
+    respond,
+    run_threads,
+    update,
+)
+from tests.support.sockets import Json, connected, scripted_server
+from tests.support.virtual_time import run
+from vita_duplex.engine.messages import AssistantMessage, UserMessage
+
+CANCEL = {"type": "response.cancel"}
+
+
+def message(role: str, text: str, kind: str = "input_text") -> Json:
+    return {"type": "message", "role": role, "content": [{"type": kind, "text": text}]}
+
+
+def assistant(text: str) -> Json:
+    return {"type": "conversation.item.create", "item": message("assistant", text, "output_text")}
+
+
+@pytest.mark.parametrize(
+    ("events", "instructions", "history"),
+    [
+        ([], "", ()),
+        ([update(instructions="Greet me.")], "Greet me.", ()),
+        ([item("Say hello.", role="system")], "Say hello.", ()),
+        ([assistant("Hello!")], "", (AssistantMessage("Hello!"),)),
+        ([item("Hi."), assistant("Hello!")], "", (UserMessage("Hi."), AssistantMessage("Hello!"))),
+    ],
+    ids=["nothing", "the session's instructions", "a system message", "an added reply", "an added dialogue"],
+)
+def test_the_context_is_answered_as_it_is(events: list[Json], instructions: str, history: tuple[Any, ...]) -> None:
+    async def script() -> None:
+        server = scripted_server(SHORT)
+        async with connected(server) as socket:
+            for event in (*events, respond()):
+                socket.put(event)
+            done = await socket.until("response.done")
+            check_types(socket)
+            assert errors(socket) == []
+            assert done["response"]["status"] == "completed"
+            [query] = queries(server)
+            assert (query.instructions, query.history, query.utterances) == (instructions, history, ())
+            assert socket.all("vita.verdict") == [], "there was nothing to judge"
+            for event in (item("and now?"), respond()):
+                socket.put(event)
+            await socket.until("response.done", 2)
+            assert queries(server)[-1].history == (*history, AssistantMessage(SHORT.text))
+
+    run(script())
+
+
+def test_an_image_alone_is_answered() -> None:
+    async def script() -> None:
+        server = scripted_server(SHORT)
+        async with connected(server) as socket:
+            socket.put(item("", content=[{"type": "input_image", "image_url": png()}]))
+            socket.put(respond())
+            await socket.until("response.done")
+            assert [len(query.frames) for query in queries(server)] == [1]
+
+    run_threads(script())
+
+
+def test_instructions_of_a_response_are_words_of_nobody() -> None:
+    async def script() -> None:
+        server = scripted_server(SHORT)
+        async with connected(server) as socket:
+            socket.put(respond(instructions="Greet the user."))
+            await socket.until("response.done")
+            for event in (item("Fine."), respond()):
+                socket.put(event)
+            await socket.until("response.done", 2)
+            first, second = queries(server)
+            assert (first.instructions, first.history, first.utterances) == ("Greet the user.", (), ())
+            assert (second.instructions, second.history) == ("", (AssistantMessage(SHORT.text),))
+
+    run(script())
+
+
+def test_an_interrupted_reply_is_gone_on_with() -> None:
+    async def script() -> None:
+        server = scripted_server(LONG)
+        async with connected(server) as socket:
+            for event in (item("tell me"), respond()):
+                socket.put(event)
+            await socket.until("response.output_audio.delta", 20)
+            socket.put(CANCEL)
+            socket.put(respond())
+            await socket.until("response.created", 2)
+            assert errors(socket) == []
+            heard = queries(server)[-1].history[-1]
+            assert isinstance(heard, AssistantMessage)
+            assert heard.cut
+
+    run(script())
+
+
+def test_a_reply_under_way_is_not_cut_to_answer_the_same_dialogue() -> None:
+    async def script() -> None:
+        async with connected(scripted_server(LONG)) as socket:
+            for event in (item("tell me"), respond()):
+                socket.put(event)
+            await socket.until("response.output_audio.delta", 20)
+            for event in (respond(), respond(input=[message("user", "and?")])):
+                socket.put(event)
+            await socket.until("error", 2)
+            assert errors(socket) == ["conversation_already_has_active_response"] * 2
+            assert (await socket.until("response.done"))["response"]["status"] == "completed"
+
+    run(script())
+
+
+def test_an_input_stands_for_the_conversation() -> None:
+    """In it and beside it; its system messages are instructions, and a reference is as good as the item."""
+
+    async def script() -> None:
+        server = scripted_server(SHORT)
+        async with connected(server) as socket:
+            socket.put(update(instructions="Be kind."))
+            for event in (item("a secret", role="system"), item("one", id="one"), respond()):
+                socket.put(event)
+            await socket.until("response.done")
+            given = [
+                message("system", "Be brief."),
+                {"type": "item_reference", "id": "one"},
+                {"type": "item_reference", "id": "item_reply_1"},
+                message("user", "two"),
+            ]
+            for number, beside in enumerate(({}, {"conversation": "none"}), 2):
+                socket.put(respond(input=given, **beside))
+                await socket.until("response.done", number)
+            socket.put(respond(input=[], instructions="Say hello."))
+            await socket.until("response.done", 4)
+            check_types(socket)
+            assert errors(socket) == []
+            for event in (item("what was that?"), respond()):
+                socket.put(event)
+            await socket.until("response.done", 5)
+            answer = AssistantMessage(SHORT.text)
+            asked = [(query.instructions, query.history) for query in queries(server)]
+            given_history = UserMessage("one"), answer, UserMessage("two")
+            assert asked.count(("Be kind.\n\nBe brief.", given_history)) == 2
+            assert asked.count(("Say hello.", ())) == 1
+            assert ("Be kind.\n\na secret", (UserMessage("one"), answer, answer, answer)) in asked
+
+    run(script())
+
+
+def test_an_input_that_cannot_be_read_is_refused_by_name() -> None:
+    async def script() -> None:
+        server = scripted_server(SHORT)
+        async with connected(server) as socket:
+            socket.put(update(audio={"input": {"transcription": None}}))
+            await socket.speak()
+            await socket.until("response.done")
+            for reference in ("nobody", "item_user_1"):
+                socket.put(respond(input=[{"type": "item_reference", "id": reference}]))
+            await asyncio.sleep(1)
+            assert [(one["error"]["code"], one["error"]["event_id"]) for one in socket.all("error")] == [
+                ("item_not_found", "mine"),
+                ("unsupported_value", "mine"),
+            ]
+            assert len(socket.all("response.created")) == 1
+
+    run(script())
