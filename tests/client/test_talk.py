@@ -3,6 +3,8 @@
 import argparse
 import base64
 import json
+import xml.etree.ElementTree as ElementTree
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,8 @@ from vita_duplex.client.messages import Record, decode
 from vita_duplex.client.player import Heard, Held, Player
 from vita_duplex.client.recording import OUTPUT_RATE, Pcm, Recording, read_recording, write_stereo
 from vita_duplex.client.talk import FRAME, Microphone, summary
+from vita_duplex.client.timeline import of_conversation
+from vita_duplex.client.timeline_picture import draw
 from vita_duplex.engine.audio import INPUT_RATE
 from vita_duplex.server.access.auth import hashed, new_key
 
@@ -295,6 +299,8 @@ RECORD = Record(
     turn=1,
     response_id="r2",
     utterances=(1,),
+    slot=0,
+    instance="a",
     status="completed",
     speech_end=2.0,
     endpoint=2.5,
@@ -322,7 +328,7 @@ def test_the_steps_add_up_and_an_early_verdict_costs_nothing() -> None:
 
 
 def test_the_summary_has_a_row_for_each_turn() -> None:
-    witness = hear(*BARGE_IN, (4.5, {"type": "vita.timeline", "record": RECORD.model_dump(mode="json")}))
+    witness = hear(*BARGE_IN, (4.5, {"type": "vita.timeline", "record": asdict(RECORD)}))
     witness.player.advance(5)
     text = summary(witness.conversation)
     assert text.splitlines()[2].split()[:4] == ["1", "completed", "2.00", "0.50"]
@@ -396,7 +402,7 @@ def test_what_cannot_be_written_is_refused_before_the_conversation(
     talk.add_arguments(parser)
     soundfile.write(tmp_path / "question.wav", np.zeros(160), 16_000)
     question = str(tmp_path / "question.wav")
-    for option, path in (("--out", "no/reply.wav"), ("--timeline", "no/a.png"), ("--timeline", "a.txt")):
+    for option, path in (("--out", "no/reply.wav"), ("--timeline", "no/a.svg"), ("--timeline", "a.png")):
         assert talk.run(parser.parse_args([question, option, str(tmp_path / path)])) == 1
         assert capsys.readouterr().err.count("\n") == 1
 
@@ -433,13 +439,12 @@ async def test_a_server_that_wants_a_key_gets_it(monkeypatch: pytest.MonkeyPatch
 # --- the picture ------------------------------------------------------------------------------------------
 
 
-def test_the_picture_is_drawn_also_of_an_empty_conversation(tmp_path: Path) -> None:
-    from vita_duplex.client.timeline import of_conversation
-    from vita_duplex.client.timeline_picture import draw
-
-    witness = hear(*BARGE_IN, (4.5, {"type": "vita.timeline", "record": RECORD.model_dump(mode="json")}))
+def test_the_picture_is_drawn_also_of_an_empty_conversation() -> None:
+    witness = hear(*BARGE_IN, (4.5, {"type": "vita.timeline", "record": asdict(RECORD)}))
     witness.player.advance(5)
     witness.conversation.said = [Said(said(1.0), 1.0)]
-    for name, conversation in (("full.png", witness.conversation), ("empty.svg", Conversation())):
-        draw(of_conversation(conversation), tmp_path / name)
-        assert (tmp_path / name).stat().st_size > 5000
+    for conversation in (witness.conversation, Conversation()):
+        drawn = ElementTree.fromstring(str(draw(of_conversation(conversation))))
+        words = [text.text for text in drawn.iter("{http://www.w3.org/2000/svg}text")]
+        assert "heard" in words
+        assert ("turn 1 (u1)" in words) == bool(conversation.records)

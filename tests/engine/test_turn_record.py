@@ -1,6 +1,7 @@
 """The picture of a session, from its log: every span where the log says it was."""
 
 import argparse
+import xml.etree.ElementTree as ElementTree
 from functools import cache
 from pathlib import Path
 
@@ -8,13 +9,14 @@ import pytest
 
 from tests.support.conversations import NOISE, QUERY, conversation
 from tests.support.virtual_time import run
-from vita_duplex.client import timeline
-from vita_duplex.client.timeline import Timeline, of_log
+from vita_duplex.cli import timeline
+from vita_duplex.client.timeline import Span, Timeline, of_log
 from vita_duplex.engine.duplex import DuplexConfig
 from vita_duplex.engine.notices import TurnAudio, TurnEnded, TurnHeld, TurnResumed
 from vita_duplex.engine.session_log import read
 from vita_duplex.server.observe.session_logs import SessionWriter
 
+SVG = "{http://www.w3.org/2000/svg}"
 SLOW = {"verdict_s": 0.25, "token_s": 0.15}
 LONG = QUERY.model_copy(update={"text": " ".join(["One two three four five six seven eight."] * 3), **SLOW})
 
@@ -54,7 +56,7 @@ def log(tmp_path: Path) -> Path:
     return path
 
 
-def near(spans: list[timeline.Span], *wanted: timeline.Span) -> None:
+def near(spans: list[Span], *wanted: Span) -> None:
     assert [end for span in spans for end in span] == pytest.approx([end for span in wanted for end in span], abs=0.05)
 
 
@@ -78,20 +80,35 @@ def test_speech_holds_and_sounds_lie_where_the_client_saw_them(log: Path) -> Non
     audio = {record.response_id: record.samples for record in shown.records}
     for name, sound in shown.sounds.items():
         for what, spans in (("sent", sound.sent), ("heard", sound.heard)):
-            assert sum(end - start for start, end in spans) == pytest.approx((audio[name][what] or 0) / 24_000)
+            assert sum(end - start for start, end in spans) == pytest.approx(getattr(audio[name], what) / 24_000)
 
 
 def test_the_command_draws_a_log(log: Path) -> None:
     out = log.parent / "picture.svg"
     assert timeline.run(argparse.Namespace(log=log, out=out)) == 0
-    assert out.stat().st_size > 20_000
+    drawn = ElementTree.parse(out).getroot()
+    tips = [title.text or "" for title in drawn.iter(f"{SVG}title")]
+    for what in (
+        "utterance",
+        "speech",
+        "short silence",
+        "hold",
+        "heard",
+        "sent",
+        "generated",
+        "a generates",
+        "b monitors",
+    ):
+        assert any(tip.startswith(f"{what}: ") for tip in tips), what
+    texts = [text.text or "" for text in drawn.iter(f"{SVG}text")]
+    assert any(text.startswith("hold 0.") and ", resume " in text for text in texts)
 
 
 def test_what_cannot_be_drawn_is_refused_in_one_line(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = log.read_text().splitlines()
     for path, out, content, reason in (
         ("missing", "a.svg", None, "cannot read"),
-        ("log", "a.txt", lines, "has to end in one of"),
+        ("log", "a.txt", lines, "has to end in .svg"),
         ("log", "no/a.svg", lines, "cannot write"),
         ("log", "a.svg", [lines[0], '{"record":{"turn":"first"}}'], "record in the log is not of this version"),
     ):

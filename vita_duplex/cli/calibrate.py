@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from vita_duplex.cli.roc import Roc
+from vita_duplex.cli.roc_picture import draw
 from vita_duplex.client.errors import TalkError
 from vita_duplex.client.recording import read_recording
 from vita_duplex.client.talk import table
@@ -56,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "not meant for the assistant · exit status: 0 printed; 2 the clips, the picture or the model are wrong"
     )
     parser.add_argument("clips", type=Path, metavar="CLIPS.tsv", help="labelled recordings, each one utterance")
-    parser.add_argument("-o", "--out", type=Path, metavar="ROC.svg", help="draw the ROC curve (.svg, .png, .pdf)")
+    parser.add_argument("-o", "--out", type=Path, metavar="ROC.svg", help="draw the ROC curve")
     parser.add_argument(
         "--recall",
         type=_share,
@@ -78,10 +79,8 @@ def _share(text: str) -> float:
 
 def run(arguments: argparse.Namespace, config: Config, progress: Progress) -> int:
     """Errors: `CalibrateError`."""
-    from vita_duplex.cli.roc_picture import PICTURES, draw  # matplotlib takes a second to import
-
-    if arguments.out and (arguments.out.suffix not in PICTURES or not arguments.out.parent.is_dir()):
-        raise CalibrateError(f"cannot draw {arguments.out}: give a name in a folder, ending in {', '.join(PICTURES)}")
+    if arguments.out and (arguments.out.suffix != ".svg" or not arguments.out.parent.is_dir()):
+        raise CalibrateError(f"cannot draw {arguments.out}: give a name in a folder, ending in .svg")
     clips = read_clips(arguments.clips)
     if config.engine.kind == "scripted":
         raise CalibrateError("a scripted engine hears nothing; take another configuration")
@@ -100,7 +99,7 @@ def run(arguments: argparse.Namespace, config: Config, progress: Progress) -> in
     print(report(judged, config.duplex, arguments.recall))
     if arguments.out:
         try:
-            draw(roc, roc.best(arguments.recall), arguments.out)
+            draw(roc, roc.best(arguments.recall)).write(arguments.out)
         except OSError as error:
             raise CalibrateError(f"cannot write {arguments.out}: {error.strerror}") from error
         print(f"wrote {arguments.out}")

@@ -4,10 +4,10 @@ import argparse
 import sys
 
 from vita_duplex import __version__
-from vita_duplex.cli import ask, bench, calibrate, check, replay, serve, settings
+from vita_duplex.cli import ask, bench, calibrate, check, replay, serve, settings, timeline
 from vita_duplex.cli.options import add_settings, config_of
 from vita_duplex.cli.progress import progress_bar
-from vita_duplex.client import talk, timeline
+from vita_duplex.client import talk
 from vita_duplex.config import ConfigError
 from vita_duplex.engine.ports import PartFailed
 from vita_duplex.server import voices

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 Z = 1.96
 """Standard deviations of a 95 % interval."""
-
 STEP = 0.001
 """Of the interval of an area."""
 
@@ -26,10 +25,10 @@ class Share:
 
     @property
     def interval(self) -> tuple[float, float]:
-        middle, n = self.value, self.of
-        centre = (middle + Z**2 / (2 * n)) / (1 + Z**2 / n)
-        half = Z / (1 + Z**2 / n) * float(np.sqrt(middle * (1 - middle) / n + Z**2 / (4 * n**2)))
-        return max(0.0, centre - half), min(1.0, centre + half)
+        from scipy.stats import binomtest  # takes a second to import
+
+        interval = binomtest(self.hits, self.of).proportion_ci(0.95, method="wilson")
+        return float(interval.low), float(interval.high)
 
     def __str__(self) -> str:
         low, high = self.interval
@@ -80,8 +79,9 @@ class Roc:
     @property
     def auc(self) -> float:
         """Probability that a query has a higher `p1` than another sound; ties count half (Mann and Whitney, 1947)."""
-        above = self._queries[:, None] - self._others[None, :]
-        return float(np.mean(above > 0) + np.mean(above == 0) / 2)
+        from scipy.stats import mannwhitneyu
+
+        return float(mannwhitneyu(self._queries, self._others).statistic) / (len(self._queries) * len(self._others))
 
     @property
     def auc_interval(self) -> tuple[float, float]:

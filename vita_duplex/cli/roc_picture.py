@@ -1,41 +1,38 @@
-"""The ROC curve of a calibration as a picture."""
+"""The ROC curve of a calibration as a picture. Pure."""
 
-from pathlib import Path
-
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from itertools import pairwise
 
 from vita_duplex.cli.roc import Point, Roc
+from vita_duplex.client.svg import GRID, INK, Svg
 
-PICTURES = (".svg", ".png", ".pdf")
-INK, CURVE, BEST, CHANCE = "#22272e", "#3572b0", "#c8443c", "#c9ced6"
+CURVE, BEST, CHANCE = "#3572b0", "#c8443c", "#c9ced6"
+LEFT, TOP, SIDE = 60, 40, 440
 
 
-def draw(roc: Roc, best: Point, path: Path) -> None:
-    """Write the picture. Errors: `OSError`."""
-    figure = Figure(figsize=(5.6, 5.6), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    points = roc.points
-    false_takes = [1.0, *(one.false_takes.value for one in points), 0.0]
-    recall = [1.0, *(one.recall.value for one in points), 0.0]
-    axes.plot([0, 1], [0, 1], color=CHANCE, lw=1, ls="--")
-    axes.plot(false_takes, recall, color=CURVE, lw=2, marker="o", ms=3.5, drawstyle="steps-pre", clip_on=False)
-    axes.plot(best.false_takes.value, best.recall.value, "o", color=BEST, ms=9, mfc="none", mew=2.2, clip_on=False)
-    low, high = best.recall.interval
-    axes.vlines(best.false_takes.value, low, high, color=BEST, lw=1)
-    low, high = best.false_takes.interval
-    axes.hlines(best.recall.value, low, high, color=BEST, lw=1)
-    said = f"threshold {best.threshold:.3f}\nrecall {best.recall.value:.1%}\nfalse takes {best.false_takes.value:.1%}"
-    at = (min(0.55, best.false_takes.value + 0.06), best.recall.value - 0.3)
-    axes.annotate(said, (best.false_takes.value, best.recall.value), at, color=BEST, fontsize=10)
-    interval = "–".join(f"{end:.3f}" for end in roc.auc_interval)
-    axes.set_title(f"AUC {roc.auc:.3f} ({interval})", color=INK, fontsize=11, loc="left")
-    axes.set_xlabel(f"false takes, of {best.false_takes.of}", color=INK)
-    axes.set_ylabel(f"recall, of {best.recall.of} queries", color=INK)
-    axes.set_xlim(0, 1)
-    axes.set_ylim(0, 1.005)
-    axes.grid(color="#eef0f3", lw=0.8)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    figure.savefig(path, dpi=130, facecolor="white")
+def draw(roc: Roc, best: Point) -> Svg:
+    """The curve, and the best threshold with its intervals."""
+    picture = Svg(LEFT + SIDE + 30, TOP + SIDE + 60)
+    for tenth in range(0, 11, 2):
+        picture.line([_at(tenth / 10, 0), _at(tenth / 10, 1)], GRID)
+        picture.line([_at(0, tenth / 10), _at(1, tenth / 10)], GRID)
+        picture.text(_at(tenth / 10, 0)[0], TOP + SIDE + 18, f"{tenth / 10:g}", anchor="middle")
+        picture.text(LEFT - 8, _at(0, tenth / 10)[1] + 4, f"{tenth / 10:g}", anchor="end")
+    picture.line([_at(0, 0), _at(1, 1)], CHANCE, dashes="5 4")
+    corners = [(1.0, 1.0), *((one.false_takes.value, one.recall.value) for one in roc.points), (0.0, 0.0)]
+    steps = [corners[0], *(point for before, after in pairwise(corners) for point in ((after[0], before[1]), after))]
+    picture.line([_at(*point) for point in steps], CURVE, 2)
+    false_takes, recall = best.false_takes, best.recall
+    picture.circle(*_at(false_takes.value, recall.value), 6, BEST)
+    picture.line([_at(false_takes.value, end) for end in recall.interval], BEST)
+    picture.line([_at(end, recall.value) for end in false_takes.interval], BEST)
+    lines = (f"threshold {best.threshold:.3f}", f"recall {recall.value:.1%}", f"false takes {false_takes.value:.1%}")
+    for number, line in enumerate(lines):
+        picture.text(_at(0.6, 0)[0], _at(0, 0.2)[1] + 18 * number, line, BEST)
+    low, high = roc.auc_interval
+    picture.text(LEFT, 24, f"AUC {roc.auc:.3f} ({low:.3f}–{high:.3f})", INK, size=15)
+    picture.text(LEFT, TOP + SIDE + 40, f"across: false takes, of {false_takes.of}; up: recall, of {recall.of} queries")
+    return picture
+
+
+def _at(false_takes: float, recall: float) -> tuple[float, float]:
+    return LEFT + SIDE * false_takes, TOP + SIDE * (1 - recall)

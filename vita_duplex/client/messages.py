@@ -3,13 +3,15 @@
 import base64
 import binascii
 import json
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from vita_duplex.client.errors import TalkError
 from vita_duplex.client.recording import Pcm
+from vita_duplex.engine.turn_record import TurnRecord
 
 
 class _Event(BaseModel):
@@ -117,38 +119,11 @@ class Roles(_Event):
     swaps: int = 0
 
 
-class Record(BaseModel):
-    """The server's account of one turn or of one rejected utterance, in seconds since the session began."""
+@dataclass(slots=True)
+class Record(TurnRecord):
+    """The server's account of one turn or of one rejected utterance."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    turn: int | None = None
     response_id: str | None = None
-    utterances: tuple[int, ...] = ()
-    slot: int | None = None
-    instance: str | None = None
-    status: str | None = None
-    speech_start: float | None = None
-    speech_end: float | None = None
-    endpoint: float | None = None
-    begun: float | None = None
-    asr_s: float | None = None
-    verdict: float | None = None
-    state: str | None = None
-    p1: float | None = None
-    abstained: bool = False
-    floor: float | None = None
-    first_token: float | None = None
-    first_clause: float | None = None
-    first_synthesised: float | None = None
-    first_audio_sent: float | None = None
-    moves: tuple[tuple[float, str], ...] = ()
-    holds: tuple[tuple[float, float | None], ...] = ()
-    aborted: float | None = None
-    generated: float | None = None
-    finished: float | None = None
-    text_chars: int | None = None
-    samples: dict[str, int | None] = {}
 
     @property
     def is_reply(self) -> bool:
@@ -178,6 +153,12 @@ ServerEvent = Annotated[
     Field(discriminator="type"),
 ]
 _server_event: TypeAdapter[ServerEvent] = TypeAdapter(ServerEvent)
+_record: TypeAdapter[Record] = TypeAdapter(Record)
+
+
+def as_record(fields: dict[str, Any]) -> Record:
+    """Errors: `ValidationError`."""
+    return _record.validate_python(fields)
 
 
 def event_id(message: str | bytes) -> str | None:

@@ -15,7 +15,8 @@ from vita_duplex.client.errors import TalkError
 from vita_duplex.client.latency import STEPS, steps_s
 from vita_duplex.client.messages import Record
 from vita_duplex.client.recording import OUTPUT_RATE, Pcm, Recording, read_recording, write_stereo
-from vita_duplex.client.timeline import PICTURES, of_conversation
+from vita_duplex.client.timeline import of_conversation
+from vita_duplex.client.timeline_picture import draw
 from vita_duplex.engine.audio import INPUT_RATE
 
 FRAME = INPUT_RATE // 50
@@ -190,7 +191,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="REPLY.wav",
         help="write the conversation: left what was said, right what was heard, as it was in time",
     )
-    parser.add_argument("--timeline", type=Path, metavar="PICTURE.png", help="draw who spoke, listened and waited when")
+    parser.add_argument("--timeline", type=Path, metavar="PICTURE.svg", help="draw who spoke, listened and waited when")
     parser.add_argument("--url", default=URL, help=f"the server (default: {URL})")
     parser.add_argument(
         "--api-key",
@@ -234,8 +235,8 @@ def _talk(args: argparse.Namespace) -> int:
     for path in (args.out, args.timeline):
         if path is not None and not path.parent.is_dir():
             raise TalkError(f"cannot write {path}: there is no folder {path.parent}")
-    if args.timeline is not None and args.timeline.suffix not in PICTURES:
-        raise TalkError(f"cannot draw {args.timeline}: its name has to end in one of {', '.join(PICTURES)}")
+    if args.timeline is not None and args.timeline.suffix != ".svg":
+        raise TalkError(f"cannot draw {args.timeline}: its name has to end in .svg")
     talk = converse(args.url, question, second, at_s=args.at, limit_s=args.limit, key=args.api_key, tell=_print)
     conversation = asyncio.run(talk)
     print(f"\n{summary(conversation)}")
@@ -243,11 +244,16 @@ def _talk(args: argparse.Namespace) -> int:
         write_stereo(conversation.stereo(), args.out)
         print(f"wrote {args.out}")
     if args.timeline is not None:
-        from vita_duplex.client.timeline_picture import draw  # matplotlib takes a second to import
-
-        draw(of_conversation(conversation), args.timeline)
+        _write_picture(conversation, args.timeline)
         print(f"wrote {args.timeline}")
     return _verdict_on(conversation)
+
+
+def _write_picture(conversation: Conversation, path: Path) -> None:
+    try:
+        draw(of_conversation(conversation)).write(path)
+    except OSError as error:
+        raise TalkError(f"cannot write {path}: {error.strerror}") from error
 
 
 def _print(line: str) -> None:

@@ -1,22 +1,16 @@
-"""What a picture of a session shows, from a client's conversation or from a session log; and `vita-duplex timeline`."""
+"""What a picture of a session shows, from a client's conversation or from a session log. Pure."""
 
-import argparse
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from vita_duplex.client.conversation import Conversation, Reply
-from vita_duplex.client.errors import TalkError
-from vita_duplex.client.messages import Record, Roles
+from vita_duplex.client.messages import Record, Roles, as_record
 from vita_duplex.client.recording import OUTPUT_RATE, Pcm
 from vita_duplex.engine.events import SpeechEnded, SpeechPaused, SpeechResumed, SpeechStarted
-from vita_duplex.engine.session_log import LogError, SessionLog, read
-
-PICTURES = (".png", ".svg", ".pdf")
+from vita_duplex.engine.session_log import LogError, SessionLog
 
 LATE_S = 0.03
 """Pieces that come no later than this belong together: pacing goes by 20 ms."""
@@ -153,7 +147,7 @@ def of_log(log: SessionLog, title: str) -> Timeline:
 
 
 def _record(record: dict[str, Any]) -> Record:
-    return Record.model_validate({**record, "response_id": f"resp_{record.get('turn')}"})
+    return as_record({**record, "response_id": f"resp_{record.get('turn')}"})
 
 
 def _laid(record: Record, rate: int) -> Sound:
@@ -163,7 +157,7 @@ def _laid(record: Record, rate: int) -> Sound:
     start = record.first_audio_sent
     if start is None:
         return Sound([], [], held)
-    sent, heard = ((record.samples.get(name) or 0) / rate for name in ("sent", "heard"))
+    sent, heard = record.samples.sent / rate, record.samples.heard / rate
     spans = _around(start, heard, held)
     begin, end = spans[-1] if spans else (start, start)
     return Sound([*spans[:-1], (begin, end + sent - heard)], spans, held)
@@ -178,36 +172,3 @@ def _around(start: float, length: float, gaps: Iterable[Span]) -> list[Span]:
             spans.append((start, start + part))
         start, length = max(start, end), length - part
     return [*spans, (start, start + length)] if length > 0 else spans
-
-
-# ── the command ────────────────────────────────────────────────────────────────────────
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Draw a session log: who spoke, what was decided, what was generated, sent and heard."
-    parser.epilog = "exit status: 0 drawn; 2 no log that can be read, or the picture cannot be written"
-    parser.add_argument("log", type=Path, metavar="LOG", help="a session log (setting server.session_logs)")
-    parser.add_argument(
-        "-o",
-        "--out",
-        type=Path,
-        default=Path("timeline.svg"),
-        metavar="PICTURE.svg",
-        help=f"where to draw it: {', '.join(PICTURES)} (default: timeline.svg)",
-    )
-
-
-def run(args: argparse.Namespace) -> int:
-    """`vita-duplex timeline`."""
-    try:
-        if args.out.suffix not in PICTURES:
-            raise TalkError(f"cannot draw {args.out}: its name has to end in one of {', '.join(PICTURES)}")
-        timeline = of_log(read(args.log), args.log.stem)
-        from vita_duplex.client.timeline_picture import draw  # matplotlib takes a second to import
-
-        draw(timeline, args.out)
-    except (LogError, TalkError) as error:
-        print(f"vita-duplex timeline: {error}", file=sys.stderr)
-        return 2
-    print(f"wrote {args.out}")
-    return 0

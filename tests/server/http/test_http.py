@@ -1,7 +1,6 @@
 """The HTTP endpoints."""
 
 import asyncio
-import re
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
@@ -98,20 +97,12 @@ def test_the_models_say_what_they_take() -> None:
     assert (second["id"], second["input_modalities"]) == ("small", ["text", "audio"])
 
 
-def test_the_reference_lists_every_route_and_body_and_loads_nothing_from_elsewhere() -> None:
-    text = ask(scripted_server(), "GET", "/docs").text
+def test_openapi_describes_the_routes_and_their_bodies() -> None:
     described = ask(scripted_server(), "GET", "/openapi.json").json()
     assert {"/v1/chat/completions", "/v1/audio/speech", "/v1/models"} <= set(described["paths"])
-    for path, methods in described["paths"].items():
-        for method in methods:
-            assert f"<h2>{method.upper()} {path}</h2>" in text
-    for name in ("ChatRequest", "SpeechRequest", "SecretRequest", "InputAudioPart"):
-        assert f'<a href="#{name}">' in text
-        assert f'<h3 id="{name}">' in text
-    assert "Base64 of an audio file" in text
-    assert all(link.startswith("/") for link in re.findall(r'(?:src|href)="([^"#]+)"', text))
-    assert "<script" not in text
-    assert "style=" not in text
+    schemas = described["components"]["schemas"]
+    assert {"ChatRequest", "SpeechRequest", "SecretRequest", "InputAudioPart"} <= set(schemas)
+    assert "Base64 of an audio file" in str(schemas)
 
 
 @pytest.mark.parametrize(("method", "path"), GUARDED)
@@ -122,7 +113,7 @@ def test_pages_from_elsewhere_are_refused(method: str, path: str) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/health", "/ready", "/", "/ability", "/static/talk.js", "/docs", "/static/reference.css", "/openapi.json"],
+    ["/health", "/ready", "/", "/ability", "/static/talk.js", "/openapi.json"],
 )
 def test_what_probes_and_the_page_need_wants_no_key(path: str) -> None:
     assert ask(scripted_server(access=KEYS), "GET", path).status_code == 200
