@@ -18,7 +18,7 @@ from vita_duplex.client.talk import table
 from vita_duplex.config import Config
 from vita_duplex.engine.audio import Samples
 from vita_duplex.engine.duplex import ABSTAIN_BAND, DuplexSettings
-from vita_duplex.engine.messages import Query, Utterance, Verdict
+from vita_duplex.engine.messages import Query, Situation, Utterance, Verdict
 from vita_duplex.engine.ports import Instance, PartFailed, Progress
 from vita_duplex.server.asr import load_asr
 from vita_duplex.server.parts import instances
@@ -136,7 +136,7 @@ async def judge(instance: Instance, clips: Iterable[Clip]) -> list[JudgedClip]:
 
 async def verdict(instance: Instance, utterance: Utterance) -> float:
     """`p1`; the answer behind it is not waited for. Errors: `PartFailed`."""
-    async with aclosing(instance.answer(Query((), (utterance,)))) as items:
+    async with aclosing(instance.answer(Query((), (utterance,), situation=Situation("speaking")))) as items:
         async for item in items:
             if isinstance(item, Verdict):
                 return item.p1

@@ -1,8 +1,14 @@
 """What is played to the client, held, and heard of it."""
 
+import re
+
 from vita_duplex.engine.dialogue import HISTORY_LIMIT, Dialogue
 from vita_duplex.engine.ledger import Ledger
+from vita_duplex.engine.messages import Situation
 from vita_duplex.engine.turn import Turn
+
+LAST_WORDS = 200
+"""Characters of the assistant's last sentence that a request for a verdict is told."""
 
 
 class Playback:
@@ -18,6 +24,8 @@ class Playback:
         self._past: dict[int, tuple[Ledger, int]] = {}  # with the pacing clock at the reply's end
         self._held = False
         self._away = False
+        self._ended: float | None = None  # when the latest reply was over
+        self._last_words = ""  # heard of it
 
     def begin(self, turn: Turn) -> None:
         self.turn, self._held = turn, False
@@ -25,7 +33,7 @@ class Playback:
         if self._away:
             turn.speech.hold()
 
-    def end(self, *, completed: bool) -> str:
+    def end(self, now: float, *, completed: bool) -> str:
         """Return the text that was heard."""
         turn, self.turn = self.turn, None
         assert turn is not None
@@ -36,12 +44,25 @@ class Playback:
         if len(self._past) > HISTORY_LIMIT:
             del self._past[next(iter(self._past))]
         turn.heard = turn.ledger.heard(clock)
-        return self._note_heard(turn.number, turn.ledger, turn.heard, over=completed)
+        text = self._note_heard(turn.number, turn.ledger, turn.heard, over=completed)
+        self._ended, self._last_words = now, last_sentence(text)
+        return text
+
+    def situation(self, now: float) -> Situation:
+        """What is said now is said into this."""
+        if turn := self.turn:
+            return Situation("speaking", 0.0, last_sentence(self._heard_text(turn)))
+        if self._ended is None:
+            return Situation()
+        return Situation("after", now - self._ended, self._last_words)
 
     def bring_dialogue_up(self) -> None:
         """Enter what was heard by now of the reply that has the floor."""
         if turn := self.turn:
             self._note_heard(turn.number, turn.ledger, turn.ledger.heard(turn.speech.heard()), over=False)
+
+    def _heard_text(self, turn: Turn) -> str:
+        return turn.ledger.heard_text(turn.ledger.heard(turn.speech.heard()))
 
     def _note_heard(self, number: int, ledger: Ledger, heard: int, *, over: bool) -> str:
         text = ledger.heard_text(heard)
@@ -99,3 +120,8 @@ class Playback:
         """Bring the dialogue up to what a client says late about a reply that is over."""
         ledger, clock = self._past[number]
         self._note_heard(number, ledger, ledger.heard(clock), over=True)
+
+
+def last_sentence(text: str) -> str:
+    """The end of a text from its last full stop but one, at most `LAST_WORDS` characters."""
+    return re.split(r"(?<=[.!?。！？])\s*(?=\S)", text.strip())[-1][-LAST_WORDS:]

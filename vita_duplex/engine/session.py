@@ -213,7 +213,7 @@ class Session:
             if self._watch:
                 self._watch(now, event, commands)
             for command in commands:
-                await self._perform(command)
+                await self._perform(command, now)
             self._utterances.forget_all_but(self.duplex.undecided)
             self._seat.update(self.duplex.generator, idle=self.duplex.idle)
 
@@ -230,7 +230,7 @@ class Session:
                     self._tell(notices.UtteranceCommitted(utterance.number))
                 return None
             case Heard(event):
-                self._utterances.note(item, now, replying=self.duplex.floor is not None)
+                self._utterances.note(item, now, self._playback.situation(now))
                 return event
             case Utterance(number):
                 self._utterances.keep(item)
@@ -238,7 +238,7 @@ class Session:
             case _:
                 return item
 
-    async def _perform(self, command: ev.Command) -> None:
+    async def _perform(self, command: ev.Command, now: float) -> None:
         match command:
             case ev.Warm(slot):
                 self._warm_up.begin(self._seat.serving(slot), self._query((), self._settings.reply))
@@ -261,7 +261,7 @@ class Session:
                 self._playback.resume()
                 self._tell(notices.TurnResumed(number))
             case ev.Finish():
-                self._finish(command)
+                self._finish(command, now)
             case _:
                 assert_never(command)
 
@@ -275,7 +275,8 @@ class Session:
         frames, language = self._settings.frames, self._settings.language
         history = self.dialogue.history() if reply.history is None else reply.history
         said, limit = tuple(one for one in utterances if one.text != ""), reply.max_tokens
-        return Query(history, said, reply.instructions, frames, language=language, max_tokens=limit)
+        situation = self._utterances.situation([one.number for one in said])
+        return Query(history, said, reply.instructions, frames, None, situation, language, limit)
 
     def _begin(self, command: ev.Begin) -> None:
         self._warm_up.stop()
@@ -326,11 +327,11 @@ class Session:
         self._tell(notices.TurnStarted(turn.number, turn.utterances[-1].number, turn.ledger.spoken))
         turn.speaking = self._tasks.create_task(self._speak(turn), name=f"speak {turn.number}")
 
-    def _finish(self, command: ev.Finish) -> None:
+    def _finish(self, command: ev.Finish, now: float) -> None:
         turn = self._turns.pop(command.turn)
         assert turn.speaking is not None
         turn.speaking.cancel()
-        heard = self._playback.end(completed=command.status == "completed")
+        heard = self._playback.end(now, completed=command.status == "completed")
         ended = notices.TurnEnded(turn.number, command.status, command.cause, heard, turn.request.usage)
         if turn.request.limited and command.status == "completed":
             ended = replace(ended, status="incomplete", cause="max_output_tokens")

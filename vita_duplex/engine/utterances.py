@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from vita_duplex.engine.audio import INPUT_RATE
 from vita_duplex.engine.events import SpeechEnded, SpeechPaused, SpeechStarted
-from vita_duplex.engine.messages import Utterance
+from vita_duplex.engine.messages import Situation, Utterance
 from vita_duplex.engine.notices import Notice, UserStarted, UserStopped, VoiceActivity
 from vita_duplex.engine.ports import Heard
 
@@ -20,6 +20,8 @@ class Span:
     started: float
     """In the seconds of `now`, like `ended` and `endpoint`."""
     ended: float
+    situation: Situation
+    """What the utterance was said into."""
     endpoint: float | None = None
     """When the listener declared it over."""
     told_start: bool = False
@@ -60,15 +62,15 @@ class Utterances:
 
     # ── speech that is judged ──────────────────────────────────────────────────────────
 
-    def note(self, heard: Heard, now: float, *, replying: bool) -> None:
-        """Take in speech. Its start is told at once, but not while the server is `replying`: it may be noise."""
+    def note(self, heard: Heard, now: float, situation: Situation) -> None:
+        """Take in speech. Its start is told at once, but not into a reply: there it may be noise."""
         number = heard.event.utterance
         match heard.event:
             case SpeechStarted():
                 started = now - (heard.now - heard.start) / INPUT_RATE
-                self.spans[number] = Span(_ms(heard.start), _ms(heard.end), started, now)
+                self.spans[number] = Span(_ms(heard.start), _ms(heard.end), started, now, situation)
                 self._tell(VoiceActivity(True))
-                if not replying:
+                if situation.reply != "speaking":
                     self.tell(number)
             case SpeechPaused() | SpeechEnded():
                 ended = isinstance(heard.event, SpeechEnded)
@@ -100,6 +102,10 @@ class Utterances:
         if ended and not span.told_end:
             span.told_end = True
             self._tell(UserStopped(number, span.end_ms))
+
+    def situation(self, numbers: Collection[int]) -> Situation:
+        """What the first of these utterances was said into; the default for typed ones."""
+        return next((self.spans[number].situation for number in numbers if number in self.spans), Situation())
 
     def seconds(self, number: int) -> float | None:
         """Length of its speech; None if it was typed."""

@@ -16,6 +16,7 @@ from vita_duplex.engine.messages import (
     Finished,
     Message,
     Query,
+    Situation,
     Usage,
     UserMessage,
     Utterance,
@@ -53,7 +54,7 @@ class Cascade:
         asked = now()
         transcripts = [await self._hear(utterance, query.language) for utterance in query.utterances]
         if query.answer_so_far is None:
-            yield self._verdict(query.utterances, transcripts, now() - asked)
+            yield self._verdict(query.utterances, transcripts, now() - asked, query.situation)
         question = " ".join(transcript.text for transcript in transcripts) if query.utterances else None
         begun, most = query.answer_so_far or "", self._text.config.max_tokens
         most = min(most, query.max_tokens or most)
@@ -72,7 +73,7 @@ class Cascade:
             messages.append((message.role, _read(message.parts, transcripts)))
         if sounds:
             typed = [Utterance(-1, text=message.text)] if message.text else []
-            yield self._verdict([*sounds, *typed], transcripts, now() - asked)
+            yield self._verdict([*sounds, *typed], transcripts, now() - asked, Situation())
         else:
             yield Verdict(0.0, 0.0, 1.0)
         async with aclosing(self._text.chat(messages, chat.sampling)) as items:
@@ -85,12 +86,14 @@ class Cascade:
         assert utterance.samples is not None
         return await self._asr.hear(utterance.samples, language)
 
-    def _verdict(self, utterances: Sequence[Utterance], transcripts: Sequence[Transcript], asr_s: float) -> Verdict:
+    def _verdict(
+        self, utterances: Sequence[Utterance], transcripts: Sequence[Transcript], asr_s: float, situation: Situation
+    ) -> Verdict:
         texts = tuple(transcript.text for transcript in transcripts)
         if not utterances or any(utterance.text is not None for utterance in utterances):
             return Verdict(0.0, 0.0, 1.0, texts, asr_s)
         seconds = sum(len(utterance.samples) for utterance in utterances if utterance.samples is not None) / INPUT_RATE
-        p1 = self._judge.judge(joined(transcripts), seconds)
+        p1 = self._judge.judge(joined(transcripts), seconds, situation)
         return Verdict(p1, 1 - p1, 0.0, texts, asr_s, completeness(texts[-1]))
 
 
