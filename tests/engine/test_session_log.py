@@ -59,7 +59,7 @@ def talk_at_random(seed: int) -> list[str]:
         )
         for _ in range(8)
     ]
-    config = DuplexConfig(barge_in=dice.choice(["hold", "hold", "verdict", "off"]))
+    config = DuplexConfig(barge_in=dice.choice(["hold", "hold", "verdict", "off"]), verdict_deadline_ms=1500)
 
     async def script() -> list[str]:
         lines: list[str] = []
