@@ -4,7 +4,7 @@ Pure functions. Every string that belongs to a generation of the model (system t
 tokens) is in `prompts.json`, as one style; the ids of the placeholders are in the model's configuration.
 
 Source of the rules: the demos and the training code of https://github.com/VITA-MLLM/VITA (October 2024, March 2025).
-Where the original errs, the default is right and `compat="demo"` repeats the error.
+Where the original errs, the prompt is right.
 """
 
 import json
@@ -13,10 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.resources import files
-from itertools import takewhile
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
-Compat = Literal["none", "demo"]
 State = Literal["query", "noise", "typed"]
 """What a turn of the user was: speech meant for the assistant, other sound, or text."""
 Modality = Literal["image", "video", "lang"]
@@ -48,14 +46,8 @@ class Wording:
     """How answers read back from a detokenised stream lose the space behind their state token."""
     reserved: tuple[str, ...]
     """Strings that the tokenizer turns into control tokens, or the processor into media; nobody may type them."""
-    demo_strips_role_letters: bool
-    demo_drops_user_headers: bool
-    """In live talk, all but the first."""
-    demo_marker: str
+    answer_marker: str
     """What the original leaves at the start of the answers that it keeps."""
-    demo_basic_drops: str
-    """The state token whose spoken turns the original's basic demo leaves out."""
-    demo_dropped_endings: str
 
 
 STYLES: Mapping[str, Any] = json.loads(files(__package__).joinpath("prompts.json").read_text(encoding="utf-8"))[
@@ -104,8 +96,6 @@ class Exchange:
     """As far as it was heard. Empty if nothing was: the user's turn then runs into the next one."""
     state: State | None = None
     """The verdict on the user's turn; `None` if the answer is as generated and brings its state token."""
-    finished: bool = True
-    """False while the answer is being spoken: the original does not know of it yet."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +142,6 @@ def interactive(
     history: Sequence[Exchange],
     user: Sequence[Part],
     wording: Wording,
-    compat: Compat = "none",
     instructions: str = "",
 ) -> Prompt:
     """Write the prompt of live talk.
@@ -162,24 +151,14 @@ def interactive(
     they end the system text as one more point of its list.
     """
     seen = [part for part in user if isinstance(part, Image)]
-    known = [exchange for exchange in history if compat != "demo" or (exchange.finished and exchange.answer)]
-    if known:
+    if history:
         user = _without_images(user)
-    turns = _turns(
-        [Exchange(_without_images(old.user), old.answer, old.state, old.finished) for old in known],
-        user,
-        wording,
-        compat,
-    )
-    if known:
+    heard = [Exchange(_without_images(old.user), old.answer, old.state) for old in history]
+    turns = _turns(heard, user, wording)
+    if history:
         turns[0].parts[:0] = seen
-    if known and compat == "demo" and wording.demo_strips_role_letters:
-        _strip_role_letters(turns[0].parts, len(seen), wording)
     # A still picture gets the video's text too, as in the original: it comes from the same camera.
-    system = _instructed(wording.interactive["video" if seen else "audio"], instructions, wording, compat)
-    one_header = compat == "demo" and wording.demo_drops_user_headers
-    prompt = _write(system, turns, wording, one_header=one_header)
-    return _fix_spaces_everywhere(prompt) if compat == "demo" else prompt
+    return _write(_instructed(wording.interactive["video" if seen else "audio"], instructions, wording), turns, wording)
 
 
 def conversation(
@@ -187,41 +166,20 @@ def conversation(
     user: Sequence[Part],
     wording: Wording,
     modality: Modality | None = None,
-    compat: Compat = "none",
     instructions: str = "",
 ) -> Prompt:
     """Write the prompt of training and of talk by turns: all media of all turns, where they were.
 
     The system text follows what was seen last, unless `modality` says otherwise; `instructions` as in `interactive`.
     """
-    turns = _turns(history, user, wording, compat)
+    turns = _turns(history, user, wording)
     chosen = modality or _last_seen(part for turn in turns for part in turn.parts)
-    return _write(_instructed(wording.conversation[chosen], instructions, wording, compat), turns, wording)
+    return _write(_instructed(wording.conversation[chosen], instructions, wording), turns, wording)
 
 
-def with_pictures(images: Sequence[Image], *rest: Part) -> tuple[Part, ...]:
-    """A turn of `conversation` with pictures or frames: they come first and end the line."""
+def with_images(images: Sequence[Image], *rest: Part) -> tuple[Part, ...]:
+    """A turn of `conversation` with images or frames: they come first and end the line."""
     return (*images, "\n", *rest) if images else rest
-
-
-def addressed(history: Iterable[Exchange], wording: Wording, compat: Compat = "none") -> list[Exchange]:
-    """Leave out the sounds that were not meant for the assistant, as the original's basic demo does.
-
-    That of VITA-1.5 asks for the wrong state token.
-    """
-    dropped = wording.demo_basic_drops if compat == "demo" else wording.states["noise"]
-
-    def is_dropped(exchange: Exchange) -> bool:
-        state = wording.states[exchange.state] if exchange.state else ""
-        return _has_audio(exchange.user) and (state + exchange.answer).startswith(dropped)
-
-    return [exchange for exchange in history if not is_dropped(exchange)]
-
-
-def typed(text: str, wording: Wording, compat: Compat = "none") -> str:
-    """Typed text as it goes into a turn; the original's basic demo drops its last character if it is a mark."""
-    drops = compat == "demo" and text != "" and text[-1] in wording.demo_dropped_endings
-    return text[:-1] if drops else text
 
 
 def parse(text: str, images: Iterable[Image], audios: Iterable[Audio], wording: Wording) -> tuple[Part, ...]:
@@ -259,15 +217,15 @@ class _Turn:
     answer: str | None = None
 
 
-def _turns(history: Iterable[Exchange], user: Sequence[Part], wording: Wording, compat: Compat) -> list[_Turn]:
+def _turns(history: Iterable[Exchange], user: Sequence[Part], wording: Wording) -> list[_Turn]:
     """Pair what the user said with the answers; a question without one is asked again with the next."""
     turns, unanswered = [], list[Part]()
     for exchange in history:
-        asked = _joined(unanswered, _cleaned(exchange.user, wording, compat))
+        asked = _joined(unanswered, _cleaned(exchange.user, wording))
         if exchange.answer:
-            turns.append(_Turn(asked, _answer(exchange, wording, compat)))
+            turns.append(_Turn(asked, _answer(exchange, wording)))
         unanswered = [] if exchange.answer else asked
-    return [*turns, _Turn(_joined(unanswered, _cleaned(user, wording, compat)))]
+    return [*turns, _Turn(_joined(unanswered, _cleaned(user, wording)))]
 
 
 def _joined(first: list[Part], second: list[Part]) -> list[Part]:
@@ -275,42 +233,36 @@ def _joined(first: list[Part], second: list[Part]) -> list[Part]:
     return [*first, "\n", *second] if texts_meet else [*first, *second]
 
 
-def _answer(exchange: Exchange, wording: Wording, compat: Compat) -> str:
+def _answer(exchange: Exchange, wording: Wording) -> str:
     """An answer of the past as the model would have to write it."""
-    answer = exchange.answer
-    if compat != "demo":
-        answer = answer.removeprefix(wording.demo_marker).removesuffix(wording.turn_end.rstrip())
+    answer = exchange.answer.removeprefix(wording.answer_marker).removesuffix(wording.turn_end.rstrip())
     if exchange.state is not None:
-        return wording.states[exchange.state] + _plain(answer.lstrip(" "), wording, compat)
+        return wording.states[exchange.state] + _plain(answer.lstrip(" "), wording)
     for spaced, bare in wording.space_fixups:
         if answer.startswith(spaced):
             answer = bare + answer.removeprefix(spaced)
     state = next((token for token in wording.states.values() if answer.startswith(token)), "")
-    return state + _plain(answer.removeprefix(state), wording, compat)
+    return state + _plain(answer.removeprefix(state), wording)
 
 
-def _cleaned(parts: Iterable[Part], wording: Wording, compat: Compat) -> list[Part]:
-    return [_plain(part, wording, compat) if isinstance(part, str) else part for part in parts]
+def _cleaned(parts: Iterable[Part], wording: Wording) -> list[Part]:
+    return [_plain(part, wording) if isinstance(part, str) else part for part in parts]
 
 
-def _plain(text: str, wording: Wording, compat: Compat) -> str:
+def _plain(text: str, wording: Wording) -> str:
     """Put a space for each control token in a text, so that nobody ends a turn or gives a verdict by typing.
 
     A space, because what stands around a token that is only taken out could close up to another one.
     """
-    return text if compat == "demo" else re.sub("|".join(map(re.escape, wording.reserved)), " ", text)
+    return re.sub("|".join(map(re.escape, wording.reserved)), " ", text)
 
 
 def _without_images(parts: Iterable[Part]) -> tuple[Part, ...]:
     return tuple(part for part in parts if not isinstance(part, Image))
 
 
-def _has_audio(parts: Iterable[Part]) -> bool:
-    return any(isinstance(part, Audio) for part in parts)
-
-
-def _instructed(system: str, instructions: str, wording: Wording, compat: Compat) -> str:
-    said = _plain(instructions, wording, compat).strip()
+def _instructed(system: str, instructions: str, wording: Wording) -> str:
+    said = _plain(instructions, wording).strip()
     return system + wording.instruction_prefix + said if said else system
 
 
@@ -321,11 +273,10 @@ def _last_seen(parts: Iterable[Part]) -> Modality:
     return "video" if seen[-1].frame else "image"
 
 
-def _write(system: str, turns: Iterable[_Turn], wording: Wording, *, one_header: bool = False) -> Prompt:
+def _write(system: str, turns: Iterable[_Turn], wording: Wording) -> Prompt:
     pieces: list[Part] = [wording.system_prefix, system, wording.turn_end]
-    for number, turn in enumerate(turns):
-        header = "" if one_header and number else wording.user_prefix
-        pieces += [header, *turn.parts, wording.turn_end, wording.bot_prefix]
+    for turn in turns:
+        pieces += [wording.user_prefix, *turn.parts, wording.turn_end, wording.bot_prefix]
         if turn.answer is not None:
             pieces += [turn.answer, wording.turn_end]
     return Prompt(tuple(_merged(pieces)), wording)
@@ -343,109 +294,3 @@ def _merged(pieces: Iterable[Part]) -> Iterator[Part]:
         yield piece
     if text:
         yield text
-
-
-def _strip_role_letters(parts: list[Part], place: int, wording: Wording) -> None:
-    """The original takes `user:` off its first turn as a set of letters, and the text's own first letters with it."""
-    while place < len(parts) and isinstance(text := parts[place], str):
-        parts[place] = kept = text.lstrip(wording.user_prefix)
-        if kept:
-            return
-        place += 1
-
-
-def _fix_spaces_everywhere(prompt: Prompt) -> Prompt:
-    """The original does not look where a state token stands: it mends what the user typed, too."""
-
-    def mended(piece: Part) -> Part:
-        if isinstance(piece, str):
-            for spaced, bare in prompt.wording.space_fixups:
-                piece = piece.replace(spaced, bare)
-        return piece
-
-    return Prompt(tuple(mended(piece) for piece in prompt.pieces), prompt.wording)
-
-
-class Tokenizer(Protocol):
-    """What is needed of a tokenizer of `transformers`."""
-
-    @property
-    def bos_token_id(self) -> int | None: ...
-
-    def encode(self, text: str) -> list[int]:
-        """Token ids, BOS included where the tokenizer sets one."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Tokens:
-    """A prompt for the engine: one id per medium, to be expanded by the model's processor."""
-
-    ids: list[int]
-    images: list[int]
-    """Where the placeholders of images stand in `ids`."""
-    audios: list[int]
-    collisions: list[int]
-    """Where ordinary text has the id of a placeholder. The engine would take it for one."""
-
-
-def tokenise(prompt: Prompt, tokenizer: Tokenizer, *, image_id: int, audio_id: int) -> Tokens:
-    """Tokenise text by text, as the original does; a text may get its own prefix space.
-
-    A placeholder takes its id. BOS stands once, at the front, also before a placeholder.
-    """
-    bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    ids = tokenizer.encode("")
-    if ids != bos:
-        ids = []  # the tokenizer has a BOS but does not set it
-    images, audios, collisions = [], [], []
-    for piece in prompt.pieces:
-        if isinstance(piece, str):
-            text = tokenizer.encode(piece)
-            text = text[len(bos) :] if bos and text[: len(bos)] == bos else text
-            collisions += [len(ids) + place for place, one in enumerate(text) if one in (image_id, audio_id)]
-            ids = [*ids, *text]
-        elif isinstance(piece, Image):
-            images.append(len(ids))
-            ids.append(image_id)
-        else:
-            audios.append(len(ids))
-            ids.append(audio_id)
-    return Tokens(ids, images, audios, collisions)
-
-
-@dataclass(frozen=True, slots=True)
-class StateTokens:
-    """The state tokens as ids, where an answer begins."""
-
-    ids: Mapping[State, tuple[int, ...]]
-
-    @property
-    def shared(self) -> tuple[int, ...]:
-        """Ids with which all three begin; empty if each is one token. The verdict falls on the id behind them."""
-        columns = zip(*self.ids.values(), strict=False)
-        return tuple(first for first, *_ in takewhile(lambda column: len(set(column)) == 1, columns))
-
-    @property
-    def deciding(self) -> dict[State, int]:
-        """The id, behind the shared ones, that tells each state from the others."""
-        return {state: self.ids[state][len(self.shared)] for state in STATES}
-
-
-def state_tokens(tokenizer: Tokenizer, wording: Wording) -> StateTokens:
-    """Look the state tokens up behind the words that open an answer, where they are generated.
-
-    Errors: `ValueError` when one melts into those words or two cannot be told apart by one id.
-    """
-    opening = wording.turn_end + wording.bot_prefix
-    before = tokenizer.encode(opening)
-    found: dict[State, tuple[int, ...]] = {}
-    for state in STATES:
-        ids = tokenizer.encode(opening + wording.states[state])
-        if ids[: len(before)] != before or len(ids) == len(before):
-            raise ValueError(f"the tokenizer does not keep the state token {wording.states[state]} to itself")
-        found[state] = tuple(ids[len(before) :])
-    tokens = StateTokens(found)
-    if min(map(len, found.values())) == len(tokens.shared) or len(set(tokens.deciding.values())) < len(STATES):
-        raise ValueError(f"the state tokens {', '.join(wording.states.values())} cannot be told apart by one token")
-    return tokens

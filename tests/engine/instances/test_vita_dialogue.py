@@ -24,7 +24,6 @@ from vita_duplex.models.prompts import Prompt, wording
 
 LIVE = Manner(wording())
 TALK = Manner(wording(), "conversation")
-DEMO = Manner(wording(), compat="demo")
 ROOM = 10_000
 
 
@@ -178,7 +177,7 @@ def test_the_oldest_exchanges_go_first_and_whole() -> None:
 
 
 @pytest.mark.parametrize("frames", [(), (frame(1), frame(2))], ids=["sound", "sight and sound"])
-@pytest.mark.parametrize("manner", [LIVE, TALK, DEMO], ids=["live", "talk", "demo"])
+@pytest.mark.parametrize("manner", [LIVE, TALK], ids=["live", "talk"])
 def test_what_is_written_ahead_is_how_the_prompt_begins(manner: Manner, frames: tuple[Pixels, ...]) -> None:
     before = query(B, history=OLD, instructions="Be brief.", frames=frames)
     whole = written(query(B, C, history=OLD, instructions="Be brief.", frames=frames), manner)
@@ -191,11 +190,6 @@ def test_what_is_written_ahead_is_how_the_prompt_begins(manner: Manner, frames: 
 
 def test_nothing_said_yet_is_written_ahead_as_the_system_text() -> None:
     assert turns(write_ahead(query(), LIVE, ROOM, letters)) == "user:"
-
-
-def test_the_demo_remembers_one_turn_and_not_the_one_being_spoken() -> None:
-    asked = query(C, history=(*OLD, heard(B), AssistantMessage("Thr", cut=True)))
-    assert turns(written(asked, DEMO)) == "user:two?</s>\nbot:<3>Two.</s>\nuser:<audio></s>\nbot:"
 
 
 def test_the_states_are_weighed_against_each_other_only() -> None:

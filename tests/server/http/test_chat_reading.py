@@ -10,7 +10,8 @@ import soundfile
 
 from vita_duplex.engine.instances.vita_chat import Reading, body
 from vita_duplex.engine.messages import Chat, ChatAudio, ChatImage, ChatMessage, ChatVideo, Sampling, Verdict
-from vita_duplex.models.prompts import State, StateTokens, wording
+from vita_duplex.models.prompts import State, wording
+from vita_duplex.models.tokens import StateTokens
 
 ONE = StateTokens({"query": (3,), "noise": (4,), "typed": (5,)})
 """Each state token is one id."""

@@ -41,8 +41,9 @@ from vita_duplex.engine.messages import Chat, Finished, Pixels, Query, Usage, Ut
 from vita_duplex.engine.ports import PartFailed, Unanswerable
 from vita_duplex.engine.section import Section
 from vita_duplex.models.audio_features import clip_tokens
-from vita_duplex.models.prompts import Audio, Image, Prompt, StateTokens, Wording, state_tokens, wording
+from vita_duplex.models.prompts import Audio, Image, Prompt, Wording, wording
 from vita_duplex.models.tiling import check_size
+from vita_duplex.models.tokens import StateTokens, state_tokens
 
 log = logging.getLogger(__name__)
 

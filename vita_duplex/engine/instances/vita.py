@@ -38,8 +38,9 @@ from vita_duplex.engine.instances.vllm_engine import TokenCount, VllmConfig, Vll
 from vita_duplex.engine.messages import Chat, Finished, Pixels, Query, Usage, Verdict
 from vita_duplex.engine.ports import PartFailed, Progress
 from vita_duplex.models.audio_features import MIN_SAMPLES, clip_tokens
-from vita_duplex.models.prompts import Prompt, state_tokens, tokenise, wording
+from vita_duplex.models.prompts import Prompt, wording
 from vita_duplex.models.tiling import Tiling
+from vita_duplex.models.tokens import state_tokens, tokenise
 
 PART = "VITA model"
 

@@ -14,7 +14,8 @@ from vita_duplex.engine.audio import INPUT_RATE, Samples
 from vita_duplex.engine.instances.vita_dialogue import Unmarked, weighed
 from vita_duplex.engine.instances.vllm_engine import wishes
 from vita_duplex.engine.messages import Chat, ChatAudio, ChatImage, ChatVideo, Verdict
-from vita_duplex.models.prompts import State, StateTokens, Wording
+from vita_duplex.models.prompts import State, Wording
+from vita_duplex.models.tokens import StateTokens
 
 
 def body(chat: Chat, states: StateTokens, max_tokens: int) -> dict[str, Any]:

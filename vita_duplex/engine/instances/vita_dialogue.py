@@ -17,7 +17,6 @@ from vita_duplex.engine.messages import AssistantMessage, Message, Pixels, Query
 from vita_duplex.models.prompts import (
     STATES,
     Audio,
-    Compat,
     Exchange,
     Image,
     Part,
@@ -26,8 +25,7 @@ from vita_duplex.models.prompts import (
     Wording,
     conversation,
     interactive,
-    typed,
-    with_pictures,
+    with_images,
 )
 
 Layout = Literal["interactive", "conversation"]
@@ -44,7 +42,6 @@ class Manner:
 
     wording: Wording
     layout: Layout = "interactive"
-    compat: Compat = "none"
 
 
 def write(query: Query, manner: Manner, room: int, count: Count) -> Prompt:
@@ -53,7 +50,7 @@ def write(query: Query, manner: Manner, room: int, count: Count) -> Prompt:
     Exchanges go whole, the oldest first, and those with audio before those with text only. (Old vision is never
     there.) A query that does not fit without any is written all the same: its caller has to look.
     """
-    exchanges = _exchanges(query.history, manner)
+    exchanges = _exchanges(query.history)
     now = _asked(query, manner)
     first_to_go = sorted(range(len(exchanges)), key=lambda n: not _has_audio(exchanges[n]))
 
@@ -112,19 +109,19 @@ def _write(query: Query, exchanges: Sequence[Exchange], now: Sequence[Part], man
         not isinstance(part, str) for parts in (now, *(old.user for old in exchanges)) for part in parts
     )
     if not has_media:
-        exchanges = [Exchange(old.user, old.answer, None, old.finished) for old in exchanges]
+        exchanges = [Exchange(old.user, old.answer) for old in exchanges]
     form = interactive if manner.layout == "interactive" else conversation
-    return form(exchanges, now, manner.wording, compat=manner.compat, instructions=query.instructions)
+    return form(exchanges, now, manner.wording, instructions=query.instructions)
 
 
 def _asked(query: Query, manner: Manner) -> tuple[Part, ...]:
-    words = _parts(query.utterances, manner)
+    words = _parts(query.utterances)
     # One picture is a photograph; a film shows at least four frames.
     pictures = [Image(frame, frame=len(query.frames) > 1) for frame in query.frames]
-    return (*pictures, *words) if manner.layout == "interactive" else with_pictures(pictures, *words)
+    return (*pictures, *words) if manner.layout == "interactive" else with_images(pictures, *words)
 
 
-def _exchanges(history: Sequence[Message], manner: Manner) -> list[Exchange]:
+def _exchanges(history: Sequence[Message]) -> list[Exchange]:
     """Pair what the user said with what was heard of the answers."""
     exchanges: list[Exchange] = []
     for message in history:
@@ -132,36 +129,29 @@ def _exchanges(history: Sequence[Message], manner: Manner) -> list[Exchange]:
             case UserMessage(text, utterances):
                 said = utterances or (Utterance(-1, text=text or ""),)
                 state: State = "query" if any(one.text is None for one in said) else "typed"
-                exchanges.append(Exchange(_parts(said, manner), state=state))
+                exchanges.append(Exchange(_parts(said), state=state))
             case AssistantMessage(text) if exchanges:  # one whose question was forgotten goes, too
                 old = exchanges[-1]
                 answer = f"{old.answer} {text}" if old.answer else text
                 exchanges[-1] = Exchange(old.user, answer, old.state)
-    if manner.compat != "demo":
-        return exchanges
-    # The original remembers one turn, and none of which nothing was heard or that is still being spoken.
-    is_speaking = bool(history) and isinstance(history[-1], AssistantMessage) and history[-1].cut
-    return [old for old in exchanges[: len(exchanges) - is_speaking] if old.answer][-1:]
+    return exchanges
 
 
 def _has_audio(exchange: Exchange) -> bool:
     return any(isinstance(part, Audio) for part in exchange.user)
 
 
-def _parts(utterances: Sequence[Utterance], manner: Manner) -> tuple[Part, ...]:
+def _parts(utterances: Sequence[Utterance]) -> tuple[Part, ...]:
     """Sounds as media; typed texts as one, for two texts that met would run together."""
     parts: list[Part] = []
     for utterance in utterances:
         if utterance.text is None:
             parts.append(Audio(utterance))
             continue
-        text = utterance.text
-        if manner.layout == "conversation":
-            text = typed(text, manner.wording, manner.compat)
         if parts and isinstance(parts[-1], str):
-            parts[-1] = f"{parts[-1]}\n{text}"
+            parts[-1] = f"{parts[-1]}\n{utterance.text}"
         else:
-            parts.append(text)
+            parts.append(utterance.text)
     return tuple(parts)
 
 
