@@ -12,6 +12,7 @@ from pydantic import Field
 from vita_duplex.engine.audio import Samples
 from vita_duplex.engine.ports import Chunk, PartFailed, Synthesiser
 from vita_duplex.engine.section import Section
+from vita_duplex.engine.tasks import Tasks
 from vita_duplex.tts.fades import FADE_MS, faded_in, faded_out
 from vita_duplex.tts.pacer import Pacer
 from vita_duplex.tts.text.maths import Language
@@ -115,7 +116,7 @@ class PacedSpeech:
         return self._pacer.heard(self._now())
 
     async def play(self, send: Callable[[Chunk], None]) -> None:
-        async with asyncio.TaskGroup() as tasks:
+        async with Tasks() as tasks:
             tasks.create_task(self._synthesise(), name="synthesise")
             await self._pace(send)
 
@@ -128,7 +129,9 @@ class PacedSpeech:
     def _on_silence(self) -> None:
         assert self._silence is not None
         # The loop may call a hair early (its clock's resolution); the deadline is what counts.
-        self._put(self._sentences.tick(max(self._now(), self._silence.when())))
+        now = max(self._now(), self._silence.when())
+        self._silence = None  # a handle that was called still knows what it called
+        self._put(self._sentences.tick(now))
 
     def _put(self, texts: list[str]) -> None:
         if texts:

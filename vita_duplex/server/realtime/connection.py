@@ -9,6 +9,7 @@ from enum import Enum
 from fastapi import WebSocket, WebSocketDisconnect
 from starlette.types import Message
 
+from vita_duplex.engine.tasks import Tasks
 from vita_duplex.server.realtime.event_writer import Frame
 
 OUTGOING_LIMIT = 500
@@ -81,7 +82,7 @@ class Connection:
         self.started = True
         end = End.LOST
         try:
-            async with asyncio.TaskGroup() as tasks:
+            async with Tasks() as tasks:
                 tasks.create_task(self._write(), name="write")
                 tasks.create_task(self._read(take), name="read")
                 tasks.create_task(self._wait(), name="fence")
