@@ -4,7 +4,7 @@ import asyncio
 import gc
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -32,17 +32,19 @@ REPLIES = (
 
 
 @contextmanager
-def without_collector() -> Iterator[None]:
+def without_collector() -> Iterator[Callable[..., Counter[str]]]:
+    """Gives a function that counts what of some kinds has come and not gone again, by the names of the kinds."""
+
+    def alive(*kinds: type) -> Counter[str]:
+        return Counter(type(thing).__name__ for thing in gc.get_objects() if isinstance(thing, kinds))
+
     gc.collect()
+    before = alive(*OF_TURNS, *OF_SESSIONS)  # other tests' that somebody keeps
     gc.disable()
     try:
-        yield
+        yield lambda *kinds: alive(*kinds) - before
     finally:
         gc.enable()
-
-
-def alive(kinds: tuple[type, ...]) -> Counter[str]:
-    return Counter(type(thing).__name__ for thing in gc.get_objects() if isinstance(thing, kinds))
 
 
 def test_turns_that_are_over_are_freed_at_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -58,11 +60,11 @@ def test_turns_that_are_over_are_freed_at_once(caplog: pytest.LogCaptureFixture)
             endings = Counter(event["response"]["status"] for event in socket.all("response.done"))
             assert endings.keys() == {"completed", "cancelled", "failed"}
             assert endings.total() > 25
-            kept = alive(OF_TURNS)
+            kept = alive(*OF_TURNS)
             assert kept.pop("Ledger") <= HISTORY_LIMIT
             assert kept == {}
 
-    with without_collector():
+    with without_collector() as alive:
         run(main())
 
 
@@ -74,11 +76,11 @@ def test_sessions_that_are_over_are_freed_at_once(query: str, code: int) -> None
         async with connected(server, query) as socket:
             await socket.speak(0.6)
             await socket.until("response.output_audio.delta")
-            assert alive(OF_SESSIONS).total() == len(OF_SESSIONS)
+            assert alive(*OF_SESSIONS).total() == len(OF_SESSIONS)
             socket.leave(code)
-        assert alive((*OF_TURNS, *OF_SESSIONS)) == {}
+        assert alive(*OF_TURNS, *OF_SESSIONS) == {}
 
-    with without_collector():
+    with without_collector() as alive:
         run(main())
 
 
@@ -88,7 +90,7 @@ def test_a_session_whose_client_falls_silent_is_freed_at_once() -> None:
             socket.put({"type": "session.heartbeat"})
             await asyncio.sleep(60)
             assert socket.closed
-            assert alive(OF_SESSIONS) == {}
+            assert alive(*OF_SESSIONS) == {}
 
-    with without_collector():
+    with without_collector() as alive:
         run(main())

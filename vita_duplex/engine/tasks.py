@@ -37,8 +37,6 @@ class Tasks(asyncio.TaskGroup):
         except BaseException as left:
             _let_go(left)
             raise
-        finally:
-            del error, trace
 
 
 def _let_go_of_task(task: asyncio.Task[Any]) -> None:
