@@ -15,6 +15,7 @@ import json
 import multiprocessing
 import random
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -223,7 +224,8 @@ def report(sessions: int, seconds: float, seen: Seen, usage: Usage) -> str:
     frame_us = 1e6 * usage.cpu_s / sessions / seconds / 50
     return "\n".join(
         [
-            f"{sessions} talkers for {seconds:g} s: {seen.replies} replies; {len(seen.ended)} were cut off",
+            f"{sessions} talkers for {seconds:g} s: {seen.replies} replies; {len(seen.ended)} were cut off "
+            f"{dict(Counter(seen.ended)) or ''}",
             "memory in MB: "
             f"{usage.start_mb:.0f} at the start, {' '.join(f'{mb:.0f}' for mb in usage.talking_mb)} while they talked "
             f"({usage.per_session_mb(sessions):.2f} a session), {usage.gone_mb:.0f} when all had gone, "

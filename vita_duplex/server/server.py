@@ -18,6 +18,7 @@ from vita_duplex.server.access.resumables import Resumables
 from vita_duplex.server.access.shedding import Step, step
 from vita_duplex.server.drain import Drain
 from vita_duplex.server.errors import Refusal
+from vita_duplex.server.observe.lag import TICK_S
 from vita_duplex.server.observe.metrics import Metrics, ServerState
 from vita_duplex.server.parts import Loading, Parts, load_parts
 from vita_duplex.server.readiness import Readiness
@@ -80,6 +81,7 @@ class Server:
         if self.parts:
             try:
                 async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(self.watch_lag(), name="lag")
                     for model, pool in self.parts.pools.items():
                         tasks.create_task(Supervisor(pool, _in_thread).run(), name=f"supervise {model}")
             except* Exception:  # as below; without it engines that die stay dead
@@ -143,11 +145,25 @@ class Server:
     def leave(self, ticket: Ticket) -> None:
         """Give a place back, in a session or in the queue."""
         self.admission.leave(ticket, asyncio.get_running_loop().time())
+        self._tell_waiting()
+
+    def _tell_waiting(self) -> None:
         left, self._left = self._left, asyncio.Event()
         left.set()
 
+    async def watch_lag(self) -> None:
+        """Measure how late the event loop is, and let sessions begin or wait accordingly."""
+        now = asyncio.get_running_loop().time
+        while True:
+            due = now() + TICK_S
+            await asyncio.sleep(TICK_S)
+            self.metrics.late(max(0.0, now() - due), now())
+            self.admission.behind = self.metrics.lag.behind
+            if self.admission.advance(now()):
+                self._tell_waiting()
+
     async def changed(self) -> None:
-        """Return when somebody has left."""
+        """Return when the queue has moved."""
         await self._left.wait()
 
     # ── how it is ──────────────────────────────────────────────────────────────────────
