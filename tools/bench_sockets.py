@@ -123,7 +123,7 @@ class Talker:
         url = f"ws://127.0.0.1:{port}/v1/realtime?vita_events=true&binary_audio=true"
         try:
             async with (
-                connect(url, max_size=None, proxy=None, compression=None) as socket,
+                connect(url, max_size=None, proxy=None, compression=None, ping_interval=None) as socket,
                 asyncio.TaskGroup() as tasks,
             ):
                 listening = tasks.create_task(self._listen(socket))
