@@ -1,4 +1,4 @@
-"""What is over is freed at once, without the garbage collector."""
+"""What is over is freed: turns at once, without the garbage collector; sessions when the last one has gone."""
 
 import asyncio
 import gc
@@ -14,10 +14,12 @@ from tests.support.virtual_time import run
 from vita_duplex.engine.dialogue import HISTORY_LIMIT
 from vita_duplex.engine.instances.scripted import ScriptedReply
 from vita_duplex.engine.ledger import Ledger
-from vita_duplex.engine.session import Session, Turn
+from vita_duplex.engine.session import Session
+from vita_duplex.engine.turn import Turn
 from vita_duplex.server.realtime.connection import Connection
 from vita_duplex.server.realtime.conversation import Conversation
 from vita_duplex.server.realtime.gateway import Gateway
+from vita_duplex.server.server import CALM_S
 from vita_duplex.tts.speech import PacedSpeech
 from vita_duplex.vad.listener import MicrophoneListener
 
@@ -70,27 +72,19 @@ def test_turns_that_are_over_are_freed_at_once(caplog: pytest.LogCaptureFixture)
 
 @pytest.mark.parametrize("query", ["vita_events=true", "", "resume=true"])
 @pytest.mark.parametrize("code", [1000, 1006], ids=["politely", "cut off"])
-def test_sessions_that_are_over_are_freed_at_once(query: str, code: int) -> None:
+def test_when_the_last_session_is_over_nothing_of_any_is_left(query: str, code: int) -> None:
     async def main() -> None:
         server = scripted_server(*REPLIES)
+        watching = asyncio.create_task(server.watch_lag())
         async with connected(server, query) as socket:
             await socket.speak(0.6)
             await socket.until("response.output_audio.delta")
             assert alive(*OF_SESSIONS).total() == len(OF_SESSIONS)
             socket.leave(code)
+        await asyncio.sleep(2 * CALM_S)
         assert alive(*OF_TURNS, *OF_SESSIONS) == {}
-
-    with without_collector() as alive:
-        run(main())
-
-
-def test_a_session_whose_client_falls_silent_is_freed_at_once() -> None:
-    async def main() -> None:
-        async with connected(scripted_server(), "vita_events=true") as socket:
-            socket.put({"type": "session.heartbeat"})
-            await asyncio.sleep(60)
-            assert socket.closed
-            assert alive(*OF_SESSIONS) == {}
+        watching.cancel()
+        await asyncio.wait([watching])
 
     with without_collector() as alive:
         run(main())

@@ -1,10 +1,12 @@
 """The server behind the endpoints: its parts once they are there, who may come in and who is in."""
 
 import asyncio
+import ctypes
 import gc
 import logging
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from threading import Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
+
+CALM_S = 2.0
+"""So long after the last session its memory is given back: collecting takes milliseconds that nobody misses then."""
 
 
 class Server:
@@ -152,8 +157,9 @@ class Server:
         left.set()
 
     async def watch_lag(self) -> None:
-        """Measure how late the event loop is, and let sessions begin or wait accordingly."""
+        """Measure how late the event loop is, and let sessions begin or wait accordingly; tidy up behind the last."""
         now = asyncio.get_running_loop().time
+        busy = None
         while True:
             due = now() + TICK_S
             await asyncio.sleep(TICK_S)
@@ -161,6 +167,11 @@ class Server:
             self.admission.behind = self.metrics.lag.behind
             if self.admission.advance(now()):
                 self._tell_waiting()
+            if self.sessions:
+                busy = now()
+            elif busy is not None and now() - busy > CALM_S:
+                give_back()
+                busy = None
 
     async def changed(self) -> None:
         """Return when the queue has moved."""
@@ -188,6 +199,13 @@ class Server:
     def _generators(self) -> dict[str, int]:
         pools = self.parts.pools.values() if self.parts else ()
         return {name: count for pool in pools for name, count in pool.generators.items()}
+
+
+def give_back() -> None:
+    """Return to the system what sessions took: their parts know each other, and glibc keeps what is freed."""
+    gc.collect()
+    with suppress(AttributeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def settle() -> None:

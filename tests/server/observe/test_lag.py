@@ -10,7 +10,7 @@ from tests.support.sockets import connected, scripted_server
 from tests.support.virtual_time import VirtualLoop, run
 from vita_duplex.engine.instances.scripted import ScriptedReply
 from vita_duplex.server.access.admission import Admission, Ticket
-from vita_duplex.server.access.limits import Refusal
+from vita_duplex.server.errors import Refusal
 from vita_duplex.server.observe.lag import BEHIND_S, KEPT_S, TICK_S, Lag
 from vita_duplex.server.server import Server
 

@@ -9,7 +9,6 @@ from enum import Enum
 from fastapi import WebSocket, WebSocketDisconnect
 from starlette.types import Message
 
-from vita_duplex.engine.tasks import Tasks
 from vita_duplex.server.realtime.event_writer import Frame
 
 OUTGOING_LIMIT = 500
@@ -82,7 +81,7 @@ class Connection:
         self.started = True
         end = End.LOST
         try:
-            async with Tasks() as tasks:
+            async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._write(), name="write")
                 tasks.create_task(self._read(take), name="read")
                 tasks.create_task(self._wait(), name="fence")

@@ -85,7 +85,6 @@ class Conversation:
     def leave(self) -> None:
         """Give the seat back; the conversation is over."""
         self._pool.leave(self._seat)
-        del self.session  # it knows this conversation: a circle
 
     def tell(self, notice: Notice) -> None:
         """Take the session's notice to the client."""

@@ -5,7 +5,6 @@ import logging
 
 from fastapi import WebSocket
 
-from vita_duplex.engine.tasks import Tasks
 from vita_duplex.server.errors import ClientError
 from vita_duplex.server.parts import Parts
 from vita_duplex.server.realtime.client_events import Heartbeat, PlaybackAck, SessionUpdate, decode
@@ -60,7 +59,7 @@ class Gateway:
     async def serve(self) -> None:
         """Run until the client is gone. The one place where our own bugs are caught: logged, closed with 1011."""
         try:
-            async with Tasks() as tasks:
+            async with asyncio.TaskGroup() as tasks:
                 refused = await self._grant()
                 self._send(self._conversation.describe("session.created", **self._resume_fields()))
                 if refused:
@@ -78,7 +77,6 @@ class Gateway:
             await self._close(INTERNAL_ERROR, "internal error")
         finally:
             self._conversation.leave()
-            del self._conversation, self._session  # they know this gateway: a circle
             if self._connection:
                 self._connection.closed.set()
 

@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 
 from fastapi import WebSocket, WebSocketDisconnect
 
-from vita_duplex.engine.tasks import Tasks
 from vita_duplex.server.access.admission import Admission, Ticket
 from vita_duplex.server.realtime.event_writer import queue_place
 
@@ -26,7 +25,7 @@ async def wait_for_place(
     """
     kept: list[str] = []
     try:
-        async with Tasks() as tasks:
+        async with asyncio.TaskGroup() as tasks:
             keeping = tasks.create_task(_keep(socket, kept), name="keep")
             while ticket.began is None:
                 await socket.send_text(json.dumps(queue_place(*admission.place(ticket))))
