@@ -3,12 +3,15 @@
 import asyncio
 import gc
 import logging
+import random
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
 
+from tools import bench_sockets
 from tests.support.sockets import connected, scripted_server
 from tests.support.virtual_time import run
 from vita_duplex.engine.dialogue import HISTORY_LIMIT
@@ -19,7 +22,7 @@ from vita_duplex.engine.turn import Turn
 from vita_duplex.server.realtime.connection import Connection
 from vita_duplex.server.realtime.conversation import Conversation
 from vita_duplex.server.realtime.gateway import Gateway
-from vita_duplex.server.server import CALM_S
+from vita_duplex.server.server import CALM_S, Server
 from vita_duplex.tts.speech import PacedSpeech
 from vita_duplex.vad.listener import MicrophoneListener
 
@@ -88,3 +91,51 @@ def test_when_the_last_session_is_over_nothing_of_any_is_left(query: str, code: 
 
     with without_collector() as alive:
         run(main())
+
+
+async def chat(server: Server, number: int, hours: float) -> None:
+    """One talker, at random, also into the answers."""
+    moods, now = random.Random(number), asyncio.get_running_loop().time
+    async with connected(server) as socket:
+        while now() < 3600 * hours:
+            await socket.speak(moods.uniform(0.2, 1.2), binary=True)
+            await asyncio.sleep(moods.choice([0.1, 0.8, 1.5, 4.0]))
+            socket.events.clear()
+            socket.times.clear()
+
+
+@pytest.mark.long
+@pytest.mark.real
+def test_an_hour_of_talk_keeps_no_more_than_its_first_minutes(caplog: pytest.LogCaptureFixture) -> None:
+    """On virtual time. Memory is counted in bytes that Python gave out, not in what the allocator holds."""
+    caplog.set_level(logging.ERROR, "vita_duplex")
+    kept: list[int] = []
+
+    async def look() -> None:
+        for _ in range(11):
+            await asyncio.sleep(300)
+            gc.collect()
+            kept.append(tracemalloc.get_traced_memory()[0])
+
+    async def main() -> None:
+        server = scripted_server(*REPLIES)
+        await asyncio.gather(chat(server, 1, 1.0), chat(server, 2, 1.0), look())
+
+    tracemalloc.start()
+    try:
+        run(main())
+    finally:
+        tracemalloc.stop()
+    assert max(kept[2:]) < 1.1 * kept[1]
+
+
+@pytest.mark.long
+@pytest.mark.real
+def test_five_minutes_over_sockets_take_three_megabytes_a_session_and_give_them_back() -> None:
+    sessions = 16
+    with bench_sockets.served("humming", "silero", sessions) as (port, process):
+        seen, usage = asyncio.run(bench_sockets.measure(sessions, 300, port, process))
+    print(bench_sockets.report(sessions, 300, seen, usage))
+    assert usage.per_session_mb(sessions) <= 3
+    assert max(usage.talking_mb) <= 1.05 * max(usage.talking_mb[:6]), "it is flat after the first minute"
+    assert usage.gone_mb <= 1.2 * usage.start_mb

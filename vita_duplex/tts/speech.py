@@ -12,7 +12,6 @@ from pydantic import Field
 from vita_duplex.engine.audio import Samples
 from vita_duplex.engine.ports import Chunk, PartFailed, Synthesiser
 from vita_duplex.engine.section import Section
-from vita_duplex.engine.tasks import Tasks
 from vita_duplex.tts.fades import FADE_MS, faded_in, faded_out
 from vita_duplex.tts.pacer import Pacer
 from vita_duplex.tts.text.maths import Language
@@ -116,7 +115,7 @@ class PacedSpeech:
         return self._pacer.heard(self._now())
 
     async def play(self, send: Callable[[Chunk], None]) -> None:
-        async with Tasks() as tasks:
+        async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._synthesise(), name="synthesise")
             await self._pace(send)
 
