@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from vita_duplex.cli.main import listen
+from vita_duplex.cli.serve import listen
 from vita_duplex.config import Config
 from vita_duplex.server.http.app import create_app
 from vita_duplex.server.realtime.websocket import FairWebSocket
@@ -93,7 +93,7 @@ def served(voice: str, vad: str, sessions: int) -> Iterator[tuple[int, psutil.Pr
     settings = {
         "engine": {"kind": "scripted", "instances": 2, "scripted": REPLIES},
         "vad": {"kind": vad},
-        "voice": {"kind": voice},
+        "tts": {"kind": voice},
         "server": {"max_sessions": sessions},
     }
     context = multiprocessing.get_context("spawn")
