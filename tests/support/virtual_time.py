@@ -45,6 +45,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._jumping.now
 
+    def keep_busy(self, seconds: float) -> None:
+        """Let time pass without doing anything, as a long computation on the loop does."""
+        self._jumping.now += seconds
+
 
 class InlineExecutor(Executor):
     """Runs the work at once, in the caller's thread: threads know no virtual time."""

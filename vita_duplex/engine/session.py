@@ -21,6 +21,7 @@ from vita_duplex.engine.recorder import Recorder
 from vita_duplex.engine.requests import Request, WarmUp
 from vita_duplex.engine.roles import RoleTeller
 from vita_duplex.engine.settings import Configure, ReplySettings
+from vita_duplex.engine.tasks import Tasks
 from vita_duplex.engine.text_reply import TextReply
 from vita_duplex.engine.transcripts import Transcripts
 from vita_duplex.engine.turn import Turn
@@ -66,7 +67,7 @@ class Session:
         self._watch = watch
         self._now = asyncio.get_running_loop().time
         self._events: asyncio.Queue[ev.Event | Heard | Utterance | Configure] = asyncio.Queue(EVENT_LIMIT)
-        self._tasks = asyncio.TaskGroup()
+        self._tasks = Tasks()
         self._asides = Asides(self._tasks, self._tell)
         self._transcripts = Transcripts(asr, self.dialogue, self._tasks, self._tell)
         self._utterances = Utterances(self._tell)

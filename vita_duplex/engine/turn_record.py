@@ -57,5 +57,7 @@ class TurnRecord:
     finished: float | None = None
     underruns: int = 0
     """Gaps the user heard because the voice, or the text for it, was late."""
+    loop_lag_s: float = 0.0
+    """How late the event loop was at worst while the turn lasted; what the moments here do not show."""
     text_chars: int = 0
     samples: SampleCounts = field(default_factory=SampleCounts)

@@ -1,10 +1,12 @@
 """The server behind the endpoints: its parts once they are there, who may come in and who is in."""
 
 import asyncio
+import ctypes
 import gc
 import logging
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from threading import Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,6 +20,7 @@ from vita_duplex.server.access.resumables import Resumables
 from vita_duplex.server.access.shedding import Step, step
 from vita_duplex.server.drain import Drain
 from vita_duplex.server.errors import Refusal
+from vita_duplex.server.observe.lag import TICK_S
 from vita_duplex.server.observe.metrics import Metrics, ServerState
 from vita_duplex.server.parts import Loading, Parts, load_parts
 from vita_duplex.server.readiness import Readiness
@@ -29,6 +32,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
+
+CALM_S = 2.0
+"""So long after the last session its memory is given back: collecting takes milliseconds that nobody misses then."""
 
 
 class Server:
@@ -80,6 +86,7 @@ class Server:
         if self.parts:
             try:
                 async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(self.watch_lag(), name="lag")
                     for model, pool in self.parts.pools.items():
                         tasks.create_task(Supervisor(pool, _in_thread).run(), name=f"supervise {model}")
             except* Exception:  # as below; without it engines that die stay dead
@@ -143,11 +150,31 @@ class Server:
     def leave(self, ticket: Ticket) -> None:
         """Give a place back, in a session or in the queue."""
         self.admission.leave(ticket, asyncio.get_running_loop().time())
+        self._tell_waiting()
+
+    def _tell_waiting(self) -> None:
         left, self._left = self._left, asyncio.Event()
         left.set()
 
+    async def watch_lag(self) -> None:
+        """Measure how late the event loop is, and let sessions begin or wait accordingly; tidy up behind the last."""
+        now = asyncio.get_running_loop().time
+        busy = None
+        while True:
+            due = now() + TICK_S
+            await asyncio.sleep(TICK_S)
+            self.metrics.late(max(0.0, now() - due), now())
+            self.admission.behind = self.metrics.lag.behind
+            if self.admission.advance(now()):
+                self._tell_waiting()
+            if self.sessions:
+                busy = now()
+            elif busy is not None and now() - busy > CALM_S:
+                give_back()
+                busy = None
+
     async def changed(self) -> None:
-        """Return when somebody has left."""
+        """Return when the queue has moved."""
         await self._left.wait()
 
     # ── how it is ──────────────────────────────────────────────────────────────────────
@@ -172,6 +199,13 @@ class Server:
     def _generators(self) -> dict[str, int]:
         pools = self.parts.pools.values() if self.parts else ()
         return {name: count for pool in pools for name, count in pool.generators.items()}
+
+
+def give_back() -> None:
+    """Return to the system what sessions took: their parts know each other, and glibc keeps what is freed."""
+    gc.collect()
+    with suppress(AttributeError):  # another C library
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def settle() -> None:

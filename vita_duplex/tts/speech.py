@@ -128,7 +128,9 @@ class PacedSpeech:
     def _on_silence(self) -> None:
         assert self._silence is not None
         # The loop may call a hair early (its clock's resolution); the deadline is what counts.
-        self._put(self._sentences.tick(max(self._now(), self._silence.when())))
+        now = max(self._now(), self._silence.when())
+        self._silence = None  # a handle that was called still knows what it called
+        self._put(self._sentences.tick(now))
 
     def _put(self, texts: list[str]) -> None:
         if texts:

@@ -25,6 +25,8 @@ class Ticket:
 class Admission:
     """At most `max_sessions` run, at most `max_waiting` wait; who is refused is told when to try again.
 
+    While the server is `behind` with its work no session begins, unless there is none.
+
     The queue is fair between keys: the next place goes to the key with the fewest sessions, so a key with fifty
     clients does not keep one with a single client waiting. Among equals, first come, first served.
     """
@@ -35,6 +37,7 @@ class Admission:
         self._running: Counter[str | None] = Counter()
         self._waiting: list[Ticket] = []
         self._tickets = 0
+        self.behind = False
         self._mean_s = FIRST_GUESS_S
 
     @property
@@ -52,11 +55,12 @@ class Admission:
         """
         self._tickets += 1
         ticket = Ticket(key, self._tickets, is_session)
-        if self.running < self._max_sessions:  # then nobody waits
+        if self._has_room and not self._waiting:
             self._begin(ticket, now)
             return ticket
         if not may_wait or self.waiting >= self._max_waiting:
-            message = f"The server is full ({self.running} conversations, {self.waiting} waiting); try again later."
+            full = "behind with its work" if self.behind else "full"
+            message = f"The server is {full} ({self.running} conversations, {self.waiting} waiting); try again later."
             return Refusal("session_limit_reached", message, self._estimate_s(self.waiting + 1))
         self._waiting.append(ticket)
         return ticket
@@ -69,10 +73,16 @@ class Admission:
         self._running[ticket.key] -= 1
         if ticket.is_session:
             self._mean_s += NEWEST_WEIGHT * (now - ticket.began - self._mean_s)
-        if self._waiting:
+        self.advance(now)
+
+    def advance(self, now: float) -> bool:
+        """Who is next gets a place, if there is one and somebody waits."""
+        begins = self._has_room and bool(self._waiting)
+        if begins:
             first = self.queue()[0]
             self._waiting.remove(first)
             self._begin(first, now)
+        return begins
 
     def queue(self) -> list[Ticket]:
         """Who waits, the next one first."""
@@ -87,6 +97,10 @@ class Admission:
         """The position of one who waits, from 1, and the estimated seconds until its session begins."""
         position = self.queue().index(ticket) + 1
         return position, self._estimate_s(position)
+
+    @property
+    def _has_room(self) -> bool:
+        return self.running < self._max_sessions and not (self.behind and self.running)
 
     def _begin(self, ticket: Ticket, now: float) -> None:
         ticket.began = now

@@ -25,8 +25,9 @@ def router(server: Server, caller: Callable[..., Awaitable[Caller]]) -> APIRoute
         is_ready, parts = await server.readiness()
         response.status_code = 200 if is_ready else 503
         loading = {"progress": server.loading.progress, "phase": server.loading.phase, "error": server.loading.error}
+        lag = round(server.metrics.lag.mean_s, 3)
         left = server.drain.seconds_left(asyncio.get_running_loop().time())
-        return {"ready": is_ready, "parts": parts, "loading": loading, "draining_s": left}
+        return {"ready": is_ready, "parts": parts, "loading": loading, "draining_s": left, "loop_lag_s": lag}
 
     @routes.get("/metrics", dependencies=[Depends(caller)])
     async def metrics() -> Response:

@@ -10,9 +10,11 @@ from prometheus_client.registry import Collector
 
 from vita_duplex.engine.messages import Usage
 from vita_duplex.engine.turn_record import TurnRecord
+from vita_duplex.server.observe.lag import Lag
 
 PREFIX = "vita_duplex"
 BUCKETS_S = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.2, 1.5, 2.0, 3.0, 5.0, 10.0)
+LAG_BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 REMEMBERED = 8
 """Turns of a session that a later record may have to do with: the reply, and what was said into it."""
 
@@ -74,6 +76,13 @@ class Metrics:
             buckets=BUCKETS_S,
             registry=self._registry,
         )
+        self.lag = Lag()
+        self._lags = Histogram(
+            f"{PREFIX}_loop_lag_seconds",
+            "How late the event loop was with what was due, measured ten times a second",
+            buckets=LAG_BUCKETS_S,
+            registry=self._registry,
+        )
         self._turns = self._counter("turns", "Turns by how they ended", "status", "reason")
         self._verdicts = self._counter("verdicts", "Verdicts by state token", "state", "accepted")
         self._abstained = self._counter("abstained", "Early verdicts too close to the threshold to decide")
@@ -98,6 +107,11 @@ class Metrics:
         self._abstained.inc(record.abstained)
         self._holds.labels("resumed").inc(len(record.holds) - record.cut_in_hold)
         self._holds.labels("cancelled").inc(record.cut_in_hold)
+
+    def late(self, late_s: float, now: float) -> None:
+        """The event loop was so late."""
+        self.lag.note(late_s, now)
+        self._lags.observe(late_s)
 
     def interruption(self, reply: TurnRecord, other: TurnRecord) -> None:
         for stage, seconds in interruption(reply, other).items():

@@ -1,5 +1,6 @@
 """Watches a session from the side: metrics, traces and a log line per turn, all from the turn's record."""
 
+import asyncio
 import logging
 import time
 from typing import TYPE_CHECKING
@@ -26,6 +27,8 @@ class SessionWatch:
     def see(self, notice: Notice) -> None:
         match notice:
             case TurnRecorded(record):
+                now = asyncio.get_running_loop().time()
+                record.loop_lag_s = self._metrics.lag.worst_s(now - _seconds(record))
                 self._meter.turn(record)
                 if self._tracer:
                     self._tracer.turn(record)
@@ -48,4 +51,10 @@ def _fields(record: TurnRecord) -> dict[str, object]:
     """What a log may know of a turn: numbers and names, no word of it."""
     seconds = {f"{stage}_s": round(value, 3) for stage, value in stages(record).items()}
     fields = {"turn": record.turn, "status": record.status, "reason": record.reason, "state": record.state}
+    seconds["loop_lag_s"] = round(record.loop_lag_s, 3)
     return {**fields, "instance": record.instance, "holds": len(record.holds), **seconds}
+
+
+def _seconds(record: TurnRecord) -> float:
+    """How long the turn lasted."""
+    return 0.0 if record.finished is None else record.finished - record.begun

@@ -28,7 +28,7 @@ class WithFallback:
         self.rate = first.rate
         self._first, self._second = first, second
         self._rests_until = float("-inf")
-        self._failure: PartFailed | None = None
+        self._failure: str | None = None
 
     async def synthesise(self, text: str) -> AsyncGenerator[Samples | PartFailed]:
         now = asyncio.get_running_loop().time
@@ -41,11 +41,11 @@ class WithFallback:
                         yield samples
                 return
             except PartFailed as failure:
-                self._rests_until, self._failure = now() + REST_S, failure
+                self._rests_until, self._failure = now() + REST_S, failure.message
                 log.warning("%s; the fallback voice speaks for %.0f s", failure, REST_S)
                 if begun:
                     raise
-        yield PartFailed("tts", f"{self._failure.message}; another voice speaks")
+        yield PartFailed("tts", f"{self._failure}; another voice speaks")
         async with aclosing(self._at_my_rate(text)) as voice:
             async for samples in voice:
                 yield samples
