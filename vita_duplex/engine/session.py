@@ -316,7 +316,7 @@ class Session:
         turn = self._turns.pop(command.turn)
         verdict = turn.request.verdict
         if command.reason == "deadline" and verdict is None:
-            self._seat.stalled(turn.request.instances[-1])
+            self._seat.stalled(turn.request.instances[-1], self._now())
         wordless = replace(verdict, transcripts=()) if verdict else None
         self._tell(notices.VerdictGiven(command.utterances, wordless, False, command.reason))
         self._tell(notices.TurnRecorded(self._recorder.close(turn)))
