@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from tests.support.conversations import QUERY, Conversation, conversation
 from tests.support.sockets import connected, scripted_server
-from tests.support.virtual_time import run
+from tests.support.virtual_time import InlineExecutor, run
 from vita_duplex.engine.duplex import DuplexConfig
 from vita_duplex.engine.instances.scripted import ScriptedInstance, ScriptedReply
 from vita_duplex.engine.instances.supervisor import (
@@ -23,9 +24,11 @@ from vita_duplex.engine.instances.supervisor import (
 from vita_duplex.engine.messages import AssistantMessage, Query, UserMessage
 from vita_duplex.engine.notices import PartTrouble, Roles, TurnAudio, TurnEnded, TurnRecorded, TurnStarted, VerdictGiven
 from vita_duplex.engine.pool import Pool
-from vita_duplex.engine.ports import PartFailed
+from vita_duplex.engine.ports import PartFailed, Probabilities, VadState, Windows
 from vita_duplex.engine.turn_record import TurnRecord
 from vita_duplex.tts.voices.scripted import HummingVoice
+from vita_duplex.vad.detector import Detector
+from vita_duplex.vad.scripted import LevelVad
 
 TEXT = "One two three four five. Six seven eight nine ten. Eleven twelve."
 SAID = ["One two three four five.", "Six seven eight nine ten.", "Eleven twelve."]
@@ -545,5 +548,53 @@ def test_a_session_outlives_both_engines_and_new_ones_are_refused_meanwhile() ->
             await socket.speak()
             done = await socket.until("response.done")
             assert done["response"]["status"] == "completed"
+
+    run(script())
+
+
+class Detecting(LevelVad):
+    """Fails when it is told to."""
+
+    sick = False
+
+    def probabilities(self, windows: Windows, states: VadState) -> tuple[Probabilities, VadState]:
+        if self.sick:
+            raise MemoryError
+        return super().probabilities(windows, states)
+
+
+def test_a_detector_that_fails_ends_no_session_each_is_told_once_and_hears_again() -> None:
+    async def script() -> None:
+        server, vad = scripted_server(QUERY), Detecting()
+        assert server.parts is not None
+        server.parts = replace(server.parts, detector=Detector(vad, InlineExecutor()))
+        async with connected(server) as one, connected(server) as two:
+            for number in (1, 2):
+                vad.sick = True
+                await asyncio.gather(one.speak(), two.speak())
+                for socket in (one, two):
+                    assert [error["error"]["code"] for error in socket.all("error")] == ["vad_failed"] * number
+                    assert socket.closed is None
+                vad.sick = False
+                await asyncio.gather(one.speak(), two.speak())
+                for socket in (one, two):
+                    done = await socket.until("response.done", number)
+                    assert done["response"]["status"] == "completed"
+
+    run(script())
+
+
+def test_an_utterance_in_which_the_detector_fails_ends_there() -> None:
+    async def script() -> None:
+        vad = Detecting()
+        async with conversation(reply(), vad=vad) as talk:
+            await talk.speak(1.0)
+            vad.sick = True
+            await talk.speak(1.0)
+            assert [notice.part for notice in talk.all(PartTrouble)] == ["vad"]
+            assert talk.all(VerdictGiven)[0].accepted
+            vad.sick = False
+            await talk.silent_until(TurnRecorded)
+            assert record(talk).status == "completed"
 
     run(script())

@@ -11,7 +11,7 @@ import soundfile
 from threadpoolctl import threadpool_info
 
 from tests.support.virtual_time import InlineExecutor, run
-from vita_duplex.engine.ports import Probabilities, VadState, Windows
+from vita_duplex.engine.ports import PartFailed, Probabilities, VadState, Windows
 from vita_duplex.vad.detector import TICK_S, Detector
 from vita_duplex.vad.endpoint import WINDOW
 from vita_duplex.vad.silero import Silero
@@ -147,10 +147,13 @@ def test_a_run_that_fails_is_told_and_the_next_one_works() -> None:
     async def script() -> None:
         vad = SickVad()
         ear = Ear(Detector(vad, InlineExecutor()))
-        with pytest.raises(MemoryError):
+        with pytest.raises(PartFailed, match="vad: speech is not detected") as failure:
             await ear.hear(0.5)
+        assert failure.value.part == "vad"
+        assert not ear.detector.standing.works(asyncio.get_running_loop().time())
         vad.sick = False
         assert await ear.hear(0.5) == [0.5]
+        assert ear.detector.standing.works(asyncio.get_running_loop().time())
 
     run(script())
 

@@ -114,8 +114,9 @@ class Listener(Protocol):
         """Drop the samples that were received and not yet listened to; return their number."""
         ...
 
-    def run(self) -> AsyncGenerator[Heard]:
-        """Yield what is noticed, as long as the session lives."""
+    def run(self) -> AsyncGenerator["Heard | PartFailed"]:
+        """Yield what is noticed, as long as the session lives. A failure that is yielded says why nothing is noticed
+        for a while."""
         ...
 
     def hint(self, samples: Samples, finished: float) -> None:

@@ -160,7 +160,9 @@ class Session:
     async def _listen(self) -> None:
         async with aclosing(self._listener.run()) as listener:
             async for heard in listener:
-                if self._utterances.are_news(heard):
+                if isinstance(heard, PartFailed):
+                    self._tell(notices.PartTrouble(heard.part, heard.message))
+                elif self._utterances.are_news(heard):
                     await self._events.put(heard)
 
     async def _answer(self, turn: Turn) -> None:

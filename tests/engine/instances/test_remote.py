@@ -23,25 +23,11 @@ from tests.support.served import ROOT, free_port, served
 from tests.support.vllm_server import VllmServer, vllm_server
 from vita_duplex.client.recording import read_recording
 from vita_duplex.client.talk import converse
-<<<<<<< HEAD
 from vita_duplex.config import ConfigError
-from vita_duplex.engine.instances import remote
-from vita_duplex.engine.instances.remote import (
-    RemoteConfig,
-    RemoteInstance,
-    beginnings,
-    complaint,
-    content,
-    is_only_named,
-    states_of,
-)
-=======
-from vita_duplex.config import ConfigError, load_config
 from vita_duplex.engine.instances import remote_http
 from vita_duplex.engine.instances.remote import RemoteConfig, RemoteInstance
 from vita_duplex.engine.instances.remote_http import complaint
 from vita_duplex.engine.instances.remote_prompt import beginnings, content, is_only_named, states_of
->>>>>>> b3e036d (A remote engine in three files; its probe can fail, and nothing ends the watch over its server)
 from vita_duplex.engine.instances.vita import Names
 from vita_duplex.engine.instances.vita_dialogue import Manner, write
 from vita_duplex.engine.messages import AssistantMessage, Query, UserMessage, Utterance, Verdict
