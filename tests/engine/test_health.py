@@ -3,7 +3,7 @@
 import pytest
 
 from tests.support.virtual_time import run
-from vita_duplex.engine.health import FAILURE_S, RETRY_S, UNUSED_S, WINDOW_S, Cause, Health, Standing
+from vita_duplex.engine.health import FAILURE_S, FAILURES, RETRY_S, UNUSED_S, WINDOW_S, Cause, Health, Standing
 from vita_duplex.engine.instances.scripted import ScriptedInstance
 from vita_duplex.engine.pool import Pool
 
@@ -119,21 +119,30 @@ def test_a_part_works_until_a_use_fails_and_again_when_one_succeeds() -> None:
     assert part.works(1002)
 
 
-def test_a_local_part_is_probed_when_nobody_has_used_it_for_a_while_and_sooner_after_a_failure() -> None:
+def test_a_local_part_is_probed_when_nobody_has_used_it_for_a_while_and_at_once_when_a_use_fails() -> None:
     part = Standing()
     assert part.wants_probe(0)
     part.note(True, 0)
     assert not part.wants_probe(UNUSED_S - 1)
     assert part.wants_probe(UNUSED_S)
-    part.note(False, 100)
-    assert not part.wants_probe(100 + RETRY_S - 1)
-    assert part.wants_probe(100 + RETRY_S)
+    part.note(True, UNUSED_S)
+    part.note(False, UNUSED_S + 1)
+    assert part.wants_probe(UNUSED_S + 1)
+    part.probed(UNUSED_S + 1)
+    part.note(False, UNUSED_S + 1)
+    assert not part.wants_probe(UNUSED_S + RETRY_S)
+    assert part.wants_probe(UNUSED_S + 1 + RETRY_S)
 
 
-def test_a_part_in_the_cloud_is_never_probed_and_a_failure_is_believed_for_a_while() -> None:
+def test_a_part_in_the_cloud_is_never_probed_and_failures_in_a_row_are_believed_for_a_while() -> None:
     part = Standing(local=False)
     assert not part.wants_probe(1000)
-    part.note(False, 0)
+    for now in range(FAILURES):
+        assert part.works(now), "it may be the text"
+        part.note(False, now)
+    assert not part.works(FAILURES)
     assert not part.wants_probe(1000)
-    assert not part.works(FAILURE_S - 1)
-    assert part.works(FAILURE_S)
+    assert part.works(FAILURES - 1 + FAILURE_S)
+    part.note(True, 200)
+    part.note(False, 201)
+    assert part.works(202)

@@ -1,5 +1,6 @@
 """How well instances and other parts work, by what their uses tell. Pure: `now` in seconds."""
 
+import math
 from typing import Literal
 
 Cause = Literal["slow", "failing"]
@@ -11,12 +12,14 @@ WITNESSES = 2
 SHARE = 0.1
 """The same as a share of an instance's sessions: under load some requests stall wherever they are."""
 
+FAILURES = 3
+"""Failures in a row before a part in the cloud counts as down: it may refuse one text and speak the next."""
 FAILURE_S = 60.0
-"""A part in the cloud is asked again after this long, by a user: a probe would be paid for."""
+"""A part in the cloud counts as down for so long: only its users can find out that it works again."""
 UNUSED_S = 60.0
 """A local part that nobody has used for so long is probed."""
 RETRY_S = 10.0
-"""So is one whose latest use has failed, after this long."""
+"""Between two probes of one part."""
 
 
 class Health:
@@ -58,24 +61,31 @@ class Health:
 
 
 class Standing:
-    """Whether a part that is no instance works, by its latest use. A part is taken to work until a use has failed."""
+    """Whether a part that is no instance works, by its latest uses.
+
+    A part works until a use fails. A local part is probed then, and when nobody uses it; a part in the cloud, where
+    every use is paid for, never is.
+    """
 
     def __init__(self, *, local: bool = True) -> None:
-        """`local`: a probe costs nothing."""
         self._local = local
-        self._latest: tuple[bool, float] | None = None
+        self._failures = 0
+        self._used = self._probed = -math.inf
 
     def note(self, works: bool, now: float) -> None:
-        self._latest = works, now
+        """A use or a probe has ended like this."""
+        self._failures = 0 if works else self._failures + 1
+        self._used = now
 
     def works(self, now: float) -> bool:
-        if self._latest is None:
-            return True
-        worked, at = self._latest
-        return worked or (not self._local and now - at >= FAILURE_S)
+        if self._local:
+            return self._failures == 0
+        return self._failures < FAILURES or now - self._used >= FAILURE_S
 
     def wants_probe(self, now: float) -> bool:
-        if not self._local or self._latest is None:
-            return self._local
-        worked, at = self._latest
-        return now - at >= (UNUSED_S if worked else RETRY_S)
+        unsure = self._failures > 0 or now - self._used >= UNUSED_S
+        return self._local and unsure and now - self._probed >= RETRY_S
+
+    def probed(self, now: float) -> None:
+        """A probe has begun."""
+        self._probed = now

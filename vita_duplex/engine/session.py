@@ -16,7 +16,7 @@ from vita_duplex.engine.ledger import Ledger
 from vita_duplex.engine.messages import AssistantMessage, Query, UserMessage, Utterance, Verdict
 from vita_duplex.engine.playback import Playback
 from vita_duplex.engine.pool import Seat
-from vita_duplex.engine.ports import Asr, Chunk, Client, Heard, Listener, Speech
+from vita_duplex.engine.ports import Asr, Chunk, Client, Heard, Listener, PartFailed, Speech
 from vita_duplex.engine.recorder import Recorder
 from vita_duplex.engine.requests import Request, WarmUp
 from vita_duplex.engine.roles import RoleTeller
