@@ -12,12 +12,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
 from tests.support.paths import GOLDEN
-from tests.support.served import served
+from tests.support.served import engines, served
 
 pytestmark = pytest.mark.real
 
@@ -91,12 +90,6 @@ async def enter(port: int) -> Client:
     await client.until("session.created")
     await client.until("vita.roles")
     return client
-
-
-def engines(port: int) -> list[psutil.Process]:
-    """The engines' processes, the first one's first."""
-    [server] = [one for one in psutil.Process().children() if str(port) in one.cmdline()]
-    return sorted((one for one in server.children() if "EngineCore" in one.name()), key=lambda one: one.create_time())
 
 
 def ready(port: int) -> dict[str, Any]:
