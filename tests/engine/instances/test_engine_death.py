@@ -112,8 +112,9 @@ def test_the_answer_goes_on_at_the_other_engine_and_the_dead_one_comes_back(port
         health = await asyncio.to_thread(ready, port)
         assert (health["ready"], health["parts"]["instance a"], health["parts"]["instance b"]) == (True, False, True)
         before = speaking.seconds()
-        await asyncio.sleep(4)
-        assert speaking.seconds() > before + 3, "it goes on in the same reply"
+        async with asyncio.timeout(60):
+            while speaking.seconds() <= before + 3:  # noqa: ASYNC110 - it goes on in the same reply
+                await asyncio.sleep(0.1)
         pieces = [event["at"] for event in speaking.all("response.output_audio.delta")]
         print(f"roles told {moved['at'] - at:.2f} s after the kill, longest pause {max(np.diff(pieces)):.2f} s")
         back = await speaking.until("vita.roles", 3, limit_s=300)
