@@ -216,11 +216,11 @@ async def test_a_probe_of_a_server_that_is_well_and_answers_nothing_fails() -> N
 
 
 async def test_whatever_goes_wrong_while_a_server_is_watched_it_is_watched_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote_http, "WATCH_S", 0.01)
     port = free_port()
     instance = RemoteInstance("a", f"http://127.0.0.1:{port}", RemoteConfig())
     async with Node().listening(port):
         await instance._look()
+        monkeypatch.setattr(remote_http, "WATCH_S", 0.01)
         asked = instance._server._http.get
 
         async def go_wrong(*_: object, **__: object) -> httpx2.Response:
