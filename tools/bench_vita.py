@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.support.engines import tower_runs, unfinished
 from tests.support.paths import ROOT
 from vita_duplex.engine.audio import Samples
 from vita_duplex.engine.instances.vita import VitaInstance, VitaInstanceConfig
@@ -171,13 +172,13 @@ async def abort_s(instance: VitaInstance, seed: int) -> float:
     start = time.perf_counter()
     await stream.aclose()
     took = time.perf_counter() - start
-    assert instance.engine.n_unfinished == 0
+    assert unfinished(instance.engine) == 0
     return took
 
 
 async def cache_use(instance: VitaInstance, turns: int = 6) -> tuple[int, int]:
     """Sounds in the requests of a dialogue, and how many of them the encoder computed."""
-    before = (await instance.engine.call_worker("tower_runs"))["audio_tower"]
+    before = (await tower_runs(instance.engine))["audio_tower"]
     history: list[Any] = []
     heard = 0
     for turn in range(turns):
@@ -187,7 +188,7 @@ async def cache_use(instance: VitaInstance, turns: int = 6) -> tuple[int, int]:
             await anext(stream)  # one for the answer
         heard += 2 * (turn + 1)
         history += [UserMessage(None, (utterance,)), AssistantMessage(f"Answer number {turn}.")]
-    return heard, (await instance.engine.call_worker("tower_runs"))["audio_tower"] - before
+    return heard, (await tower_runs(instance.engine))["audio_tower"] - before
 
 
 def main() -> None:

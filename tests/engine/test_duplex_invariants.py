@@ -657,7 +657,7 @@ class World:
         return speech
 
     def reliable(self) -> dict[str, bool]:
-        return {one.name: one.healthy and one.name not in self.pool.doubted for one in self.engines}
+        return {one.name: self.session._seat.relies_on(one) for one in self.engines}
 
     async def run(self) -> AsyncGenerator[Heard]:
         """The session's ears."""

@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from tests.support.conversations import QUERY, Conversation, conversation
 from tests.support.sockets import connected, scripted_server
-from tests.support.virtual_time import run
+from tests.support.virtual_time import InlineExecutor, run
 from vita_duplex.engine.duplex import DuplexConfig
 from vita_duplex.engine.instances.scripted import ScriptedInstance, ScriptedReply
 from vita_duplex.engine.instances.supervisor import (
@@ -23,9 +24,11 @@ from vita_duplex.engine.instances.supervisor import (
 from vita_duplex.engine.messages import AssistantMessage, Query, UserMessage
 from vita_duplex.engine.notices import PartTrouble, Roles, TurnAudio, TurnEnded, TurnRecorded, TurnStarted, VerdictGiven
 from vita_duplex.engine.pool import Pool
-from vita_duplex.engine.ports import PartFailed
+from vita_duplex.engine.ports import PartFailed, Probabilities, VadState, Windows
 from vita_duplex.engine.turn_record import TurnRecord
 from vita_duplex.tts.voices.scripted import HummingVoice
+from vita_duplex.vad.detector import Detector
+from vita_duplex.vad.scripted import LevelVad
 
 TEXT = "One two three four five. Six seven eight nine ten. Eleven twelve."
 SAID = ["One two three four five.", "Six seven eight nine ten.", "Eleven twelve."]
@@ -110,9 +113,8 @@ def test_an_engine_that_dies_takes_no_session_with_it_and_roles_say_who_serves(m
             assert talk.text(1) == SAID
             assert np.array_equal(talk.audio(1), await whole_audio())
             assert longest_gap(talk) <= 1.0
-            instances[0].restart()
-            talk.pool.tell()
-            await asyncio.sleep(0)
+            async with watched(talk.pool):
+                await asyncio.sleep(1)
             await ask(talk)
             await talk.silent_until(TurnRecorded, 2)
             assert record(talk, 1).instance == "a", "bound again"
@@ -276,18 +278,48 @@ def test_the_limits_are_settings_and_without_another_engine_there_is_more_patien
     run(script())
 
 
-def test_an_engine_that_lets_the_verdict_deadline_pass_is_doubted_until_it_says_something() -> None:
+def test_an_engine_that_lets_the_verdict_deadline_pass_is_avoided_until_it_says_something() -> None:
     async def script() -> None:
         alone = ScriptedInstance("a", (reply(hangs_after=0), reply()))
         async with conversation(instances=[alone]) as talk:
             await ask(talk)
             await talk.silent_until(VerdictGiven)
             assert talk.all(VerdictGiven)[0].reason == "deadline"
-            assert talk.pool.doubted == {"a"}
+            assert not talk.seat.relies_on(alone)
             await ask(talk)
             await talk.silent_until(TurnRecorded, 2)
             assert record(talk, 1).status == "completed"
-            assert talk.pool.doubted == set()
+            assert talk.seat.relies_on(alone)
+
+    run(script())
+
+
+def test_an_engine_that_fails_at_once_is_not_asked_first_at_every_turn() -> None:
+    async def script() -> None:
+        failing = ScriptedInstance("a", (reply(fails_after=0),))
+        async with conversation(instances=[failing, ScriptedInstance("b", (reply(),))]) as talk:
+            for number in (1, 2, 3):
+                await ask(talk)
+                await talk.silent_until(TurnRecorded, number)
+            assert [record(talk, number).instance for number in range(3)] == ["a", "b", "b"]
+            assert len(failing.queries) == 1
+
+    run(script())
+
+
+def test_one_sessions_stall_moves_that_session_and_no_other() -> None:
+    async def script() -> None:
+        instances = pair(reply(hangs_after=3), reply())
+        pool = Pool(instances)
+        async with conversation(pool=pool) as first, conversation(pool=pool) as second:
+            await ask(first)
+            await first.silent_until(TurnRecorded)
+            assert record(first).moves
+            assert not first.seat.relies_on(instances[0])
+            assert second.seat.relies_on(instances[0])
+            assert pool.doubted == set()
+            await asyncio.sleep(0)
+            assert len(second.all(Roles)) == 1, "nothing has changed for the second"
 
     run(script())
 
@@ -413,6 +445,65 @@ def test_an_engine_that_was_started_again_is_asked_only_when_it_has_computed_som
     run(script())
 
 
+def test_an_engine_that_is_up_and_cannot_compute_is_probed_less_and_less_often() -> None:
+    """A server whose `/health` is well and whose completions are broken."""
+
+    class Broken(ScriptedInstance):
+        def __init__(self, name: str) -> None:
+            super().__init__(name)
+            self.broken, self.probed = True, list[float]()
+
+        async def warm(self, query: Query) -> None:
+            self.probed.append(asyncio.get_running_loop().time())
+            if self.broken:
+                raise PartFailed(self.name, "500, internal error")
+
+        def restart(self) -> None:
+            """Somebody else's to start."""
+
+    async def script() -> None:
+        broken, other = Broken("a"), ScriptedInstance("b")
+        pool = Pool([broken, other])
+        seat = pool.seat()
+        async with watched(pool):
+            await asyncio.sleep(5)
+            assert broken.probed == [], "nobody has complained"
+            seat.failed(broken, asyncio.get_running_loop().time())
+            await asyncio.sleep(100)
+            attempts = sorted(set(broken.probed))
+            waits = [FIRST_WAIT_S * 2**n for n in range(6)]
+            assert np.diff(attempts) == pytest.approx(waits, abs=0.6)
+            assert pool.doubted == {"a"}
+            assert pool.works == {"a": False, "b": True}
+            assert seat.serving(0) is other
+            broken.broken = False
+            await asyncio.sleep(LONGEST_WAIT_S)
+            assert seat.serving(0) is broken
+
+    run(script())
+
+
+def test_an_engine_that_is_reported_again_and_again_though_it_computes_is_avoided_for_longer_and_longer() -> None:
+    """It can compute something small and fails every real request."""
+
+    async def script() -> None:
+        a, b = ScriptedInstance("a"), ScriptedInstance("b")
+        pool = Pool([a, b])
+        seat = pool.seat()
+        asked = []
+        async with watched(pool):
+            for _ in range(600):
+                await asyncio.sleep(0.1)
+                if seat.serving(0) is a:
+                    now = asyncio.get_running_loop().time()
+                    asked.append(now)
+                    seat.failed(a, now)
+        assert len(asked) <= 8
+        assert np.diff(asked)[-1] > 10
+
+    run(script())
+
+
 def test_starting_one_engine_keeps_nobody_waiting() -> None:
     async def slowly(work: Callable[[], None]) -> None:
         await asyncio.sleep(40)
@@ -457,5 +548,53 @@ def test_a_session_outlives_both_engines_and_new_ones_are_refused_meanwhile() ->
             await socket.speak()
             done = await socket.until("response.done")
             assert done["response"]["status"] == "completed"
+
+    run(script())
+
+
+class Detecting(LevelVad):
+    """Fails when it is told to."""
+
+    sick = False
+
+    def probabilities(self, windows: Windows, states: VadState) -> tuple[Probabilities, VadState]:
+        if self.sick:
+            raise MemoryError
+        return super().probabilities(windows, states)
+
+
+def test_a_detector_that_fails_ends_no_session_each_is_told_once_and_hears_again() -> None:
+    async def script() -> None:
+        server, vad = scripted_server(QUERY), Detecting()
+        assert server.parts is not None
+        server.parts = replace(server.parts, detector=Detector(vad, InlineExecutor()))
+        async with connected(server) as one, connected(server) as two:
+            for number in (1, 2):
+                vad.sick = True
+                await asyncio.gather(one.speak(), two.speak())
+                for socket in (one, two):
+                    assert [error["error"]["code"] for error in socket.all("error")] == ["vad_failed"] * number
+                    assert socket.closed is None
+                vad.sick = False
+                await asyncio.gather(one.speak(), two.speak())
+                for socket in (one, two):
+                    done = await socket.until("response.done", number)
+                    assert done["response"]["status"] == "completed"
+
+    run(script())
+
+
+def test_an_utterance_in_which_the_detector_fails_ends_there() -> None:
+    async def script() -> None:
+        vad = Detecting()
+        async with conversation(reply(), vad=vad) as talk:
+            await talk.speak(1.0)
+            vad.sick = True
+            await talk.speak(1.0)
+            assert [notice.part for notice in talk.all(PartTrouble)] == ["vad"]
+            assert talk.all(VerdictGiven)[0].accepted
+            vad.sick = False
+            await talk.silent_until(TurnRecorded)
+            assert record(talk).status == "completed"
 
     run(script())

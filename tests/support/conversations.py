@@ -14,7 +14,7 @@ from vita_duplex.engine.audio import INPUT_RATE, Samples
 from vita_duplex.engine.duplex import DuplexConfig
 from vita_duplex.engine.instances.scripted import ScriptedInstance, ScriptedReply
 from vita_duplex.engine.notices import Notice, TurnAudio, TurnEnded
-from vita_duplex.engine.pool import Pool
+from vita_duplex.engine.pool import Pool, Seat
 from vita_duplex.engine.ports import Synthesiser, Vad
 from vita_duplex.engine.session import Session
 from vita_duplex.server.observe.session_logs import SessionWriter
@@ -43,6 +43,7 @@ class Conversation:
     numbers: Iterator[int]
     instances: tuple[ScriptedInstance, ...]
     pool: Pool
+    seat: Seat
     told: list[tuple[float, Notice]] = field(default_factory=list)
 
     def tell(self, notice: Notice) -> None:
@@ -121,7 +122,7 @@ async def conversation(
         Teller(),
         log.step if log else None,
     )
-    talk = Conversation(session, listener, numbers, scripted, pool)
+    talk = Conversation(session, listener, numbers, scripted, pool, seat)
     running = asyncio.create_task(session.run())
     try:
         yield talk

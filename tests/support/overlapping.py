@@ -19,28 +19,39 @@ INTO_S = 0.5
 class Listener(Witness):
     """One who also knows into which pieces the text of all answers came, each with its sound."""
 
-    def __init__(self) -> None:
+    def __init__(self, answered: Callable[[Conversation], None]) -> None:
+        """`answered` is called when the first text of the first answer is there."""
         super().__init__()
         self.pieces: list[str] = []
+        self._answered = answered
 
     def receive(self, event: ServerEvent) -> None:
         super().receive(event)
         if isinstance(event, TextDelta):
+            if not self.pieces:
+                self._answered(self.conversation)
             self.pieces.append(event.delta)
 
 
 def talk(
-    url: str, first: sounds.Samples, second: sounds.Samples | None, enough: Callable[[Conversation], bool]
+    url: str,
+    first: sounds.Samples,
+    second: sounds.Samples | None,
+    enough: Callable[[Conversation], bool],
+    answered: Callable[[Conversation], None] = lambda so_far: None,
 ) -> Listener:
     """The conversation until it is enough; then the answer that is being spoken, which would last for minutes, is
     cancelled. Errors: `TimeoutError`."""
-    return asyncio.run(asyncio.wait_for(_talk(url, first, second, enough), LIMIT_S))
+    return asyncio.run(asyncio.wait_for(_talk(url, first, second, enough, Listener(answered)), LIMIT_S))
 
 
 async def _talk(
-    url: str, first: sounds.Samples, second: sounds.Samples | None, enough: Callable[[Conversation], bool]
+    url: str,
+    first: sounds.Samples,
+    second: sounds.Samples | None,
+    enough: Callable[[Conversation], bool],
+    listener: Listener,
 ) -> Listener:
-    listener = Listener()
     conversation = listener.conversation
     into = None if second is None else Recording("second", to_pcm(second))
     microphone = Microphone(Recording("first", to_pcm(first)), into, INTO_S)

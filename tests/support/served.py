@@ -95,3 +95,19 @@ def _wait_until_ready(process: "subprocess.Popen[bytes]", port: int) -> None:
         except (urllib.error.URLError, TimeoutError, ConnectionError):
             time.sleep(0.5)
     raise AssertionError(f"not ready within {READY_S} s")
+
+
+def engines(port: int) -> list[psutil.Process]:
+    """The processes of a server's engines, the first one's first."""
+    [server] = [one for one in psutil.Process().children() if str(port) in one.cmdline()]
+    return sorted((one for one in server.children() if "EngineCore" in one.name()), key=lambda one: one.create_time())
+
+
+@contextmanager
+def going_on(*processes: psutil.Process) -> Iterator[None]:
+    """Within, a test may suspend these processes, so that they are not done however fast they are."""
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.resume()

@@ -1,6 +1,7 @@
 """One detector for all sessions: who waits is heard in one run, and nobody notices that the others are there."""
 
 import asyncio
+import sys
 from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any
@@ -8,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from threadpoolctl import threadpool_info
+from threadpoolctl import ThreadpoolController, threadpool_info
 
 from tests.support.virtual_time import InlineExecutor, run
-from vita_duplex.engine.ports import Probabilities, VadState, Windows
+from vita_duplex.cli.main import main
+from vita_duplex.engine.ports import PartFailed, Probabilities, VadState, Windows
 from vita_duplex.vad.detector import TICK_S, Detector
 from vita_duplex.vad.endpoint import WINDOW
 from vita_duplex.vad.silero import Silero
@@ -147,10 +149,13 @@ def test_a_run_that_fails_is_told_and_the_next_one_works() -> None:
     async def script() -> None:
         vad = SickVad()
         ear = Ear(Detector(vad, InlineExecutor()))
-        with pytest.raises(MemoryError):
+        with pytest.raises(PartFailed, match="vad: speech is not detected") as failure:
             await ear.hear(0.5)
+        assert failure.value.part == "vad"
+        assert not ear.detector.standing.works(asyncio.get_running_loop().time())
         vad.sick = False
         assert await ear.hear(0.5) == [0.5]
+        assert ear.detector.standing.works(asyncio.get_running_loop().time())
 
     run(script())
 
@@ -177,8 +182,10 @@ def test_silero_hears_many_at_once_as_it_hears_each_alone() -> None:
     assert expected.min() < 0.05
 
 
-@pytest.mark.real
-def test_matrix_products_take_no_second_core() -> None:
-    Silero()
-    threads = [pool["num_threads"] for pool in threadpool_info() if pool["internal_api"] == "openblas"]
-    assert set(threads) <= {1}
+def test_the_command_computes_matrix_products_on_one_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["vita-duplex", "key", "somebody"])
+    with ThreadpoolController().select(internal_api="openblas").limit(limits=2):
+        with pytest.raises(SystemExit):
+            main()
+        threads = [pool["num_threads"] for pool in threadpool_info() if pool["internal_api"] == "openblas"]
+        assert set(threads) == {1}

@@ -3,6 +3,8 @@
 import argparse
 import sys
 
+from threadpoolctl import ThreadpoolController
+
 from vita_duplex import __version__
 from vita_duplex.cli import ask, bench, calibrate, check, replay, serve, settings, timeline
 from vita_duplex.cli.options import add_settings, config_of
@@ -18,6 +20,8 @@ from vita_duplex.server.parts import prepare
 def main() -> None:
     """Entry point. Whatever is wrong with the call or the settings ends in one line and exit code 2."""
     arguments = _parser().parse_args()
+    # Of two threads of numpy's OpenBLAS one waits in a loop: the detector would take twice the CPU time.
+    ThreadpoolController().select(internal_api="openblas").limit(limits=1)
     try:
         sys.exit(arguments.run(arguments))
     except (ConfigError, ask.AskError, calibrate.CalibrateError, PartFailed) as error:

@@ -2,22 +2,27 @@
 `warm` and `close`."""
 
 import asyncio
+import itertools
+import logging
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from vita_duplex.engine.events import Slot
+from vita_duplex.engine.health import Cause, Health
 from vita_duplex.engine.messages import Query
-from vita_duplex.engine.ports import Instance
+from vita_duplex.engine.ports import Instance, PartFailed
+
+log = logging.getLogger(__name__)
 
 
 class Seat:
-    """One session's two slots on the instances of a pool; a session with two different ones has them apart.
+    """One session's two slots, each bound to an instance of a pool: two different instances where the pool has two.
 
     A slot stays bound to its instance while that is down: requests go to a stand-in until it is back.
     """
 
-    def __init__(self, pool: "Pool", generator: Instance, monitor: Instance) -> None:
+    def __init__(self, pool: "Pool", number: int, generator: Instance, monitor: Instance) -> None:
         self.slots = generator, monitor
         self.generator: Slot = 0
         self.idle = True
@@ -25,6 +30,7 @@ class Seat:
         self.changed = asyncio.Event()
         """Set when who serves the slots may have changed; whoever waits for it clears it."""
         self._pool = pool
+        self._number = number
 
     @property
     def bound(self) -> Instance:
@@ -52,15 +58,23 @@ class Seat:
 
     def stand_in(self, slot: Slot, tried: Collection[str]) -> Instance | None:
         """The best instance for this slot that is up and not among `tried`; None if there is none."""
-        return self._pool.best((self.slots[slot], self.slots[1 - slot]), tried)
+        return self._pool.best((self.slots[slot], self.slots[1 - slot]), tried, self._number)
 
-    def stalled(self, instance: Instance) -> None:
+    def relies_on(self, instance: Instance) -> bool:
+        """Whether an instance is up and this session has no reason to avoid it."""
+        return instance.healthy and not self._pool.health[instance.name].doubted_by(self._number)
+
+    def stalled(self, instance: Instance, now: float) -> None:
         """An instance keeps a request of this session waiting for too long."""
-        self._pool.doubt(instance)
+        self._pool.report("slow", instance, now, self._number)
+
+    def failed(self, instance: Instance, now: float) -> None:
+        """An instance could not go on with a request of this session."""
+        self._pool.report("failing", instance, now, self._number)
 
     def progressed(self, instance: Instance) -> None:
-        """An instance has yielded something."""
-        self._pool.trust(instance)
+        """An instance has yielded something, so it is not slow any more."""
+        self._pool.withdraw("slow", instance, self._number)
 
 
 class Pool:
@@ -72,16 +86,17 @@ class Pool:
 
     def __init__(self, instances: Sequence[Instance]) -> None:
         self.instances = tuple(instances)
+        self.health = {one.name: Health() for one in self.instances}
         self._seats: dict[int, Seat] = {}  # by identity, in the order of coming
+        self._numbers = itertools.count()  # of the sessions and requests that report
         self._draining: set[str] = set()
-        self._doubted: set[str] = set()
         self._lent: Counter[str] = Counter()
 
     # ── who sits where ─────────────────────────────────────────────────────────────────
 
     def seat(self) -> Seat:
         """Two slots for a new session. Give them back with `leave`."""
-        seat = Seat(self, *self._places(None, None))
+        seat = Seat(self, next(self._numbers), *self._places(None, None))
         self._seats[id(seat)] = seat
         return seat
 
@@ -151,16 +166,34 @@ class Pool:
 
     @property
     def doubted(self) -> frozenset[str]:
-        """Instances that say they are well and let requests wait: nothing is asked of them while another is there."""
-        return frozenset(self._doubted)
+        """Instances that say they are well and are not relied on: nothing is asked of them while another is there."""
+        return frozenset(name for name, health in self.health.items() if health.doubted)
+
+    @property
+    def works(self) -> dict[str, bool]:
+        """By instance, whether it is up and able to compute."""
+        return {one.name: one.healthy and not self.health[one.name].broken for one in self.instances}
+
+    def report(self, cause: Cause, instance: Instance, now: float, session: int | None = None) -> None:
+        """An instance was slow or has failed, in a session or in a request of none."""
+        witness = next(self._numbers) if session is None else session
+        sessions = sum(instance in seat.slots for seat in self._seats.values())
+        self.health[instance.name].report(cause, witness, sessions, now)
+        self.tell()
+
+    def withdraw(self, cause: Cause, instance: Instance, session: int) -> None:
+        if self.health[instance.name].withdraw(cause, session):
+            self.tell()
 
     def doubt(self, instance: Instance) -> None:
-        self._doubted.add(instance.name)
+        """An instance cannot compute, or was just started: no session relies on it."""
+        self.health[instance.name].broken = True
         self.tell()
 
     def trust(self, instance: Instance) -> None:
-        if instance.name in self._doubted:
-            self._doubted.discard(instance.name)
+        """An instance has computed something: whatever was reported of it is over."""
+        if self.health[instance.name].suspected:
+            self.health[instance.name] = Health()
             self.tell()
 
     def tell(self) -> None:
@@ -168,17 +201,18 @@ class Pool:
         for seat in self._seats.values():
             seat.changed.set()
 
-    def best(self, own: Sequence[Instance], tried: Collection[str]) -> Instance | None:
-        """Of the instances that are up and not among `tried`: one without doubts about it, if possible one of `own`
-        in their order, else one that is not draining, with the fewest generators. None if there is none."""
+    def best(self, own: Sequence[Instance], tried: Collection[str], session: int) -> Instance | None:
+        """Of the instances that are up and not among `tried`: one that the session does not avoid, if possible one
+        of `own` in their order, else one that is not draining, with the fewest generators. None if there is none."""
         for one in own:
-            if one.healthy and one.name not in self._doubted and one.name not in tried:
+            if one.healthy and not self.health[one.name].doubted_by(session) and one.name not in tried:
                 return one
         loads, mine = self.generators, [one.name for one in own]
 
         def rank(one: Instance) -> tuple[bool, int, bool, int]:
             place = mine.index(one.name) if one.name in mine else len(mine)
-            return one.name in self._doubted, place, one.name in self._draining, loads[one.name]
+            avoided = self.health[one.name].doubted_by(session)
+            return avoided, place, one.name in self._draining, loads[one.name]
 
         up = [one for one in self.instances if one.healthy and one.name not in tried]
         return min(up, key=rank, default=None)
@@ -190,7 +224,8 @@ class Pool:
         loads = self.generators
 
         def rank(one: Instance) -> tuple[bool, bool, int]:
-            return one.name in self._doubted, one.name in self._draining, loads[one.name] + self._lent[one.name]
+            asked = loads[one.name] + self._lent[one.name]
+            return self.health[one.name].doubted, one.name in self._draining, asked
 
         up = [one for one in self.instances if one.healthy and one.name not in tried]
         chosen = min(up, key=rank, default=None)
@@ -206,9 +241,16 @@ class Pool:
     # ── their life ─────────────────────────────────────────────────────────────────────
 
     async def warm(self) -> None:
-        """Let each instance make its first, slow computations before anybody waits for them."""
+        """Let each instance make its first, slow computations before anybody waits for them.
+
+        An instance that cannot is doubted and left to its supervisor: a remote server may come up later.
+        """
         for instance in self.instances:
-            await instance.warm(Query((), ()))
+            try:
+                await instance.warm(Query((), ()))
+            except PartFailed as failure:
+                log.warning("%s", failure)
+                self.doubt(instance)
 
     def close(self) -> None:
         for instance in self.instances:

@@ -24,8 +24,11 @@ class Instance(Protocol):
     """Whether it looks at a query's frames, and a chat's pictures and films."""
 
     def answer(self, query: Query) -> AsyncGenerator[Verdict | str | Usage]:
-        """Yield one verdict, then text deltas, then the usage if it is known; with `answer_so_far` only what
-        follows it. Closing the iterator aborts the request.
+        """Yield one verdict, then text deltas, then the usage if it is known. Closing the iterator aborts the request.
+
+        An instance that is given `answer_so_far` yields no verdict and only what follows that text. An instance that
+        cannot tell from words leaves `Verdict.finished`, `transcripts` and `asr_s` as they are: only the cascade
+        fills them. Only the cascade uses `language`.
 
         Errors: `PartFailed` when the engine cannot go on.
         """
@@ -40,7 +43,11 @@ class Instance(Protocol):
         ...
 
     async def warm(self, query: Query) -> None:
-        """Compute what does not depend on the query's last words, so that an answer starts sooner."""
+        """Compute what does not depend on the query's last words, so that an answer starts sooner. With an empty query
+        it is a probe: it succeeds if the engine computes something.
+
+        Errors: `PartFailed` when it computes nothing.
+        """
         ...
 
     @property
@@ -114,8 +121,9 @@ class Listener(Protocol):
         """Drop the samples that were received and not yet listened to; return their number."""
         ...
 
-    def run(self) -> AsyncGenerator[Heard]:
-        """Yield what is noticed, as long as the session lives."""
+    def run(self) -> AsyncGenerator["Heard | PartFailed"]:
+        """Yield what is noticed, as long as the session lives. A failure that is yielded says why nothing is noticed
+        for a while."""
         ...
 
     def hint(self, samples: Samples, finished: float) -> None:

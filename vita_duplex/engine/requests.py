@@ -92,9 +92,10 @@ class Request:
                             self._take(item)
                             write(item)
         except PartFailed as failure:
+            self._seat.failed(instance, self._now())
             return failure
         except TimeoutError:
-            self._seat.stalled(instance)
+            self._seat.stalled(instance, self._now())
             return PartFailed(instance.name, "it hangs")
         return None
 

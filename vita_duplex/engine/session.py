@@ -16,7 +16,7 @@ from vita_duplex.engine.ledger import Ledger
 from vita_duplex.engine.messages import AssistantMessage, Query, UserMessage, Utterance, Verdict
 from vita_duplex.engine.playback import Playback
 from vita_duplex.engine.pool import Seat
-from vita_duplex.engine.ports import Asr, Chunk, Client, Heard, Listener, Speech
+from vita_duplex.engine.ports import Asr, Chunk, Client, Heard, Listener, PartFailed, Speech
 from vita_duplex.engine.recorder import Recorder
 from vita_duplex.engine.requests import Request, WarmUp
 from vita_duplex.engine.roles import RoleTeller
@@ -161,7 +161,9 @@ class Session:
     async def _listen(self) -> None:
         async with aclosing(self._listener.run()) as listener:
             async for heard in listener:
-                if self._utterances.are_news(heard):
+                if isinstance(heard, PartFailed):
+                    self._tell(notices.PartTrouble(heard.part, heard.message))
+                elif self._utterances.are_news(heard):
                     await self._events.put(heard)
 
     async def _answer(self, turn: Turn) -> None:
@@ -318,7 +320,7 @@ class Session:
         turn = self._turns.pop(command.turn)
         verdict = turn.request.verdict
         if command.reason == "deadline" and verdict is None:
-            self._seat.stalled(turn.request.instances[-1])
+            self._seat.stalled(turn.request.instances[-1], self._now())
         wordless = replace(verdict, transcripts=()) if verdict else None
         self._tell(notices.VerdictGiven(command.utterances, wordless, False, command.reason))
         self._tell(notices.TurnRecorded(self._recorder.close(turn)))

@@ -11,6 +11,7 @@ from typing import Any
 from vita_duplex.config import Config, EngineConfig, VadConfig
 from vita_duplex.engine.cascade.cascade import Cascade
 from vita_duplex.engine.cascade.judge import Judge
+from vita_duplex.engine.health import Standing
 from vita_duplex.engine.instances.remote import RemoteInstance
 from vita_duplex.engine.instances.scripted import ScriptedInstance
 from vita_duplex.engine.instances.vita import VitaInstance
@@ -21,9 +22,10 @@ from vita_duplex.models import smollm2
 from vita_duplex.server.asr import load_asr
 from vita_duplex.server.observe.session_logs import SessionLogs
 from vita_duplex.server.voice_names import VoiceNames
-from vita_duplex.server.voices import load_voices
+from vita_duplex.server.voices import CLOUD, load_voices
 from vita_duplex.tts.speech import PacedSpeech
 from vita_duplex.tts.text.normaliser import Normaliser
+from vita_duplex.tts.voices.noted import NotedVoice
 from vita_duplex.tts.voices.seats import Seats
 from vita_duplex.vad.detector import Detector
 from vita_duplex.vad.echo import Canceller, EchoGuard
@@ -65,6 +67,8 @@ class Parts:
     """Where echo is taken out of the microphones of sessions that want it. Its thread begins with the first one."""
     asr: Asr | None = None
     """ASR for clients of models that hear by themselves; None gives those no words."""
+    tts: Standing = field(default_factory=Standing)
+    """Whether the voices work."""
 
     @property
     def pool(self) -> Pool:
@@ -100,7 +104,7 @@ class Parts:
 
     def voice_of(self, name: str | None) -> Synthesiser:
         """One of `voice_names`; None: the default."""
-        return self.voice if name is None else self.voices.get(name, self.voice)
+        return NotedVoice(self.voice if name is None else self.voices.get(name, self.voice), self.tts)
 
     def speech(self, voice: str | None, *, client_pauses: bool) -> PacedSpeech:
         """`voice` is one of `voice_names`; None: the default."""
@@ -161,6 +165,7 @@ def load_parts(config: Config, progress: Progress) -> Parts:
         session_logs,
         turn_judge,
         asr=asr if config.asr.kind else None,  # else it is the text models' alone
+        tts=Standing(local=config.tts.kind not in CLOUD),
     )
 
 

@@ -1,4 +1,4 @@
-"""Whether the parts work: looked at by using them, when somebody asks and the last look is not fresh any more."""
+"""Whether the parts work, by their latest uses; local parts that nobody uses are probed now and then."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -7,13 +7,16 @@ from typing import Any
 
 import numpy as np
 
+from vita_duplex.engine.health import Standing
+from vita_duplex.engine.pool import Pool
 from vita_duplex.engine.ports import PartFailed
 from vita_duplex.server.parts import Parts
 from vita_duplex.vad.endpoint import WINDOW
 
-FRESH_S = 10.0
-LIMIT_S = 5.0
-"""Answers that take longer are no help in a conversation; a busy voice takes a tenth of it."""
+LOOK_S = 1.0
+"""How often it is seen whether a part wants a probe."""
+LIMIT_S = 30.0
+"""A part that has not answered a probe by then hangs. Generous: a busy voice is slow and works."""
 
 
 class Readiness:
@@ -21,27 +24,30 @@ class Readiness:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._looked: float | None = None
-        self._found: dict[str, bool] = {}
-        self._lock = asyncio.Lock()
+
+    def found(self, now: float) -> dict[str, bool]:
+        """Whether each part works."""
+        instances = {f"instance {name}": works for pool in self._pools for name, works in pool.works.items()}
+        return {"vad": self._parts.detector.standing.works(now), "tts": self._parts.tts.works(now), **instances}
+
+    def ready(self, now: float) -> bool:
+        """Whether a conversation with every model is possible: one instance takes both roles."""
+        found = self.found(now)
+        return found["vad"] and found["tts"] and all(any(pool.works.values()) for pool in self._pools)
 
     @property
-    def found(self) -> dict[str, bool]:
-        """Of the latest look; the instances' as it is now."""
-        instances = {f"instance {one.name}": one.healthy for one in self._parts.instances}
-        return {**self._found, **instances}
+    def _pools(self) -> list[Pool]:
+        return list(self._parts.pools.values())
 
-    @property
-    def ready(self) -> bool:
-        return all(self._found.values()) and self._parts.ready
-
-    async def look(self) -> None:
-        """Try ears and voice, unless that was done a moment ago."""
-        clock = asyncio.get_running_loop().time
-        async with self._lock:
-            if self._looked is None or clock() - self._looked >= FRESH_S:
-                self._found = {"vad": await _works(self._hear()), "tts": await _works(self._speak())}
-                self._looked = clock()
+    async def run(self) -> None:
+        """Probe the parts that want it, one after the other, until cancelled."""
+        now = asyncio.get_running_loop().time
+        while True:
+            if self._parts.detector.standing.wants_probe(now()):
+                await _probe(self._parts.detector.standing, self._hear())
+            if self._parts.tts.wants_probe(now()):
+                await _probe(self._parts.tts, self._speak())
+            await asyncio.sleep(LOOK_S)
 
     async def _hear(self) -> None:
         detector = self._parts.detector
@@ -53,10 +59,13 @@ class Readiness:
                 pass  # another voice speaks, if it can
 
 
-async def _works(attempt: Coroutine[Any, Any, None]) -> bool:
+async def _probe(standing: Standing, attempt: Coroutine[Any, Any, None]) -> None:
+    now = asyncio.get_running_loop().time
+    standing.probed(now())
     try:
         async with asyncio.timeout(LIMIT_S):
             await attempt
     except (PartFailed, TimeoutError, StopAsyncIteration, RuntimeError):  # the last: its executor is shut down
-        return False
-    return True
+        standing.note(False, now())
+    else:
+        standing.note(True, now())

@@ -81,12 +81,13 @@ class Server:
         self.on_progress(share, phase)
 
     async def run(self) -> None:
-        """Bring the parts up, then keep the engines running, until cancelled."""
+        """Bring the parts up, then keep the engines running and watch the other parts, until cancelled."""
         await self.bring_up()
-        if self.parts:
+        if self.parts and self._readiness:
             try:
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(self.watch_lag(), name="lag")
+                    tasks.create_task(self._readiness.run(), name="probe parts")
                     for model, pool in self.parts.pools.items():
                         tasks.create_task(Supervisor(pool, _in_thread).run(), name=f"supervise {model}")
             except* Exception:  # as below; without it engines that die stay dead
@@ -179,12 +180,12 @@ class Server:
 
     # ── how it is ──────────────────────────────────────────────────────────────────────
 
-    async def readiness(self) -> tuple[bool, dict[str, bool]]:
+    def readiness(self) -> tuple[bool, dict[str, bool]]:
         """Whether sessions are served, and which parts work."""
         if self._readiness is None:
             return False, {}
-        await self._readiness.look()
-        return self._readiness.ready and not self.drain.begun.is_set(), self._readiness.found
+        now = asyncio.get_running_loop().time()
+        return self._readiness.ready(now) and not self.drain.begun.is_set(), self._readiness.found(now)
 
     def _state(self) -> ServerState:
         return ServerState(
@@ -192,7 +193,7 @@ class Server:
             waiting=self.admission.waiting,
             shedding=self.shedding(),
             draining=self.drain.begun.is_set(),
-            ready=self._readiness.found if self._readiness else {},
+            ready=self.readiness()[1],
             generators=self._generators(),
         )
 

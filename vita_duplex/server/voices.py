@@ -29,6 +29,7 @@ ABOUT: dict[VoiceKind, str] = {
     "command": "any program that turns text into WAV",
     "humming": "no words, for tests",
 }
+CLOUD: frozenset[VoiceKind] = frozenset({"openai", "tencent"})
 LOCAL: frozenset[VoiceKind] = frozenset({"hibari", "kokoro", "command"})
 
 

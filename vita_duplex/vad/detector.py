@@ -1,6 +1,7 @@
 """One voice activity detector for all sessions: it runs off the event loop, for everybody who waits at once."""
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -8,12 +9,14 @@ from functools import partial
 
 import numpy as np
 
-from vita_duplex.engine.ports import Probabilities, Vad, VadState, Windows
+from vita_duplex.engine.health import Standing
+from vita_duplex.engine.ports import PartFailed, Probabilities, Vad, VadState, Windows
+
+log = logging.getLogger(__name__)
 
 TICK_S = 0.005
-"""Between the beginnings of two runs. One session's windows, 32 ms apart, never wait and run singly; those of 64
-sessions run ten at a time, which takes a quarter of the time (`tools/bench_ears.py`) and makes them 5 ms late at most;
-all 64 in a run per 32 ms would take a ninth, and be late."""
+"""Between the beginnings of two runs. Many sessions then share a run, which saves CPU time, and no window is late by
+more than this; the windows of a single session are 32 ms apart and never wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,8 @@ class Detector:
     """
 
     def __init__(self, vad: Vad, executor: Executor) -> None:
+        self.standing = Standing()
+        """Whether it works."""
         self._vad = vad
         self._executor = executor
         self._waiting: list[_Job] = []
@@ -43,7 +48,7 @@ class Detector:
     async def probabilities(self, windows: Windows, state: VadState) -> tuple[Probabilities, VadState]:
         """Probabilities of one session's next windows, and the state after them.
 
-        Errors: what the detector raised, to all whose windows were in the run; `RuntimeError` after `close`.
+        Errors: `PartFailed` to all whose windows were in a run that failed; those windows are lost.
         """
         loop = asyncio.get_running_loop()
         job = _Job(windows, state, loop.create_future())
@@ -82,17 +87,24 @@ class Detector:
     ) -> None:
         self._planned = False
         error = None if run.cancelled() else run.exception()
+        if not run.cancelled():
+            self._note(error, loop.time())
         for number, job in enumerate(jobs):
             if job.done.done():
                 continue  # its session has ended
             if run.cancelled():
                 job.done.cancel()
             elif error:
-                job.done.set_exception(error)
+                job.done.set_exception(PartFailed("vad", f"speech is not detected ({type(error).__name__})"))
             else:
                 job.done.set_result(run.result()[number])
         if self._waiting:
             self._plan(loop)
+
+    def _note(self, error: BaseException | None, now: float) -> None:
+        if error and self.standing.works(now):
+            log.error("voice activity detection fails", exc_info=error)
+        self.standing.note(error is None, now)
 
 
 def _together(vad: Vad, jobs: Sequence[_Job]) -> list[tuple[Probabilities, VadState]]:

@@ -18,7 +18,7 @@ from vita_duplex.engine.events import (
     SpeechSustained,
 )
 from vita_duplex.engine.notices import Notice, TurnEnded, TurnStarted, UtteranceCommitted, VerdictGiven
-from vita_duplex.engine.ports import Heard, SpeechEvent, Windows
+from vita_duplex.engine.ports import Heard, PartFailed, SpeechEvent, Windows
 from vita_duplex.vad.detector import Detector
 from vita_duplex.vad.echo import EchoGuard
 from vita_duplex.vad.endpoint import WINDOW, Endpoint, EndpointConfig, Kind, Mark
@@ -80,6 +80,7 @@ class MicrophoneListener:
         self._talking = False
         self._begin = 0  # of the current utterance
         self._paused: tuple[Samples, int] | None = None  # what was heard on the latest pause, and where speech ended
+        self._deaf = False  # the detector failed on the latest windows
 
     def hear(self, samples: Samples) -> bool:
         """Take in samples at 16 kHz; False if too many are waiting and these were dropped."""
@@ -143,7 +144,8 @@ class MicrophoneListener:
         self._rest = np.zeros(0, np.float32)
         return dropped
 
-    async def run(self) -> AsyncGenerator[Heard]:
+    async def run(self) -> AsyncGenerator[Heard | PartFailed]:
+        """What is heard. A failure of the detector is yielded once; until it works again all counts as silence."""
         while True:
             await self._arrived.wait()
             while self._whole_windows:
@@ -151,7 +153,14 @@ class MicrophoneListener:
                 start, self._taken = self._taken, self._taken + windows.size
                 if self._echo_guard:
                     windows = await self._echo_guard.clean(windows, start)
-                probabilities, self._vad_state = await self._detector.probabilities(windows, self._vad_state)
+                try:
+                    probabilities, self._vad_state = await self._detector.probabilities(windows, self._vad_state)
+                    self._deaf = False
+                except PartFailed as failure:
+                    probabilities = np.zeros(len(windows), np.float32)
+                    if not self._deaf:
+                        yield failure
+                    self._deaf = True
                 loudness = np.sqrt(np.einsum("ij,ij->i", windows, windows) / WINDOW)
                 for window, probability, loud in zip(windows, probabilities, loudness, strict=True):
                     self._kept.append(window)

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 from onnx import load_model_from_string, numpy_helper
-from threadpoolctl import ThreadpoolController
 
 Floats = NDArray[np.float32]
 
@@ -21,9 +20,7 @@ class SileroBatch:
     """Thread-safe; keeps nothing between calls."""
 
     def __init__(self, model: bytes) -> None:
-        """`model`: the file of the graph. From here on numpy's OpenBLAS has one thread in this process: of two, one
-        waits in a loop, and a window took twice the CPU time."""
-        ThreadpoolController().select(internal_api="openblas").limit(limits=1)
+        """`model`: the file of the graph."""
         weights = load_model_from_string(model).graph.initializer  # beginning with "model.": those for 16 kHz
         stored = {weight.name: numpy_helper.to_array(weight) for weight in weights}
         self._fourier = stored["model.stft.forward_basis_buffer"][:, 0].T.copy()  # [256, real and imaginary part]

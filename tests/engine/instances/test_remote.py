@@ -24,19 +24,14 @@ from tests.support.vllm_server import VllmServer, vllm_server
 from vita_duplex.client.recording import read_recording
 from vita_duplex.client.talk import converse
 from vita_duplex.config import ConfigError
-from vita_duplex.engine.instances import remote
-from vita_duplex.engine.instances.remote import (
-    RemoteConfig,
-    RemoteInstance,
-    beginnings,
-    complaint,
-    content,
-    is_only_named,
-    states_of,
-)
+from vita_duplex.engine.instances import remote_http
+from vita_duplex.engine.instances.remote import RemoteConfig, RemoteInstance
+from vita_duplex.engine.instances.remote_http import complaint
+from vita_duplex.engine.instances.remote_prompt import beginnings, content, is_only_named, states_of
 from vita_duplex.engine.instances.vita import Names
 from vita_duplex.engine.instances.vita_dialogue import Manner, write
 from vita_duplex.engine.messages import AssistantMessage, Query, UserMessage, Utterance, Verdict
+from vita_duplex.engine.pool import Pool
 from vita_duplex.engine.ports import PartFailed
 from vita_duplex.models.prompts import Audio, Image, Prompt, wording
 from vita_duplex.settings import load_config
@@ -129,7 +124,8 @@ async def stopped(instance: RemoteInstance) -> None:
 async def test_an_address_where_nobody_listens_is_named_to_the_operator_only(caplog: pytest.LogCaptureFixture) -> None:
     address = f"http://127.0.0.1:{free_port()}"
     instance = RemoteInstance("a", address, RemoteConfig())
-    await instance.warm(Query((), ()))  # may come up later
+    with pytest.raises(PartFailed, match="a: cannot be reached"):
+        await instance.warm(Query((), ()))
     assert not instance.healthy
     assert address in caplog.text
     with pytest.raises(PartFailed, match="a: cannot be reached") as failure:
@@ -141,7 +137,9 @@ async def test_an_address_where_nobody_listens_is_named_to_the_operator_only(cap
 class Node:
     """Enough of an HTTP server to be asked for state tokens, and to be rude."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, broken: bool = False) -> None:
+        """`broken`: it is well, and no completion succeeds."""
+        self._broken = broken
         self.connections = 0
         self.asked, self.left = asyncio.Event(), asyncio.Event()
         before, begun, *with_state = beginnings(VITA)
@@ -158,15 +156,17 @@ class Node:
         head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
         length = int(head.split("content-length: ")[1].split()[0]) if "content-length" in head else 0
         body = json.loads(await reader.readexactly(length) or "{}")
-        if "chat" in head:
+        status, answer = "200 OK", b"{}"
+        if "chat" in head and self._broken:
+            status, answer = "500 Error", b'{"error": "out of order"}'
+        elif "chat" in head:
             self.asked.set()
             await reader.read(1)  # and never answer
             self.left.set()
-        answer = b"{}"
         if "tokenize" in head:
             text = body["messages"][0]["content"][0]["text"]
             answer = json.dumps({"tokens": self._ids[text], "max_model_len": 2048}).encode()
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(answer) + answer)
+        writer.write(b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n" % (status.encode(), len(answer)) + answer)
         await reader.read(1)
         writer.close()
 
@@ -194,15 +194,43 @@ async def test_an_utterance_that_is_withdrawn_before_its_verdict_closes_its_conn
 
 
 async def test_a_server_that_comes_up_is_noticed_without_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "WATCH_S", 0.01)
+    monkeypatch.setattr(remote_http, "WATCH_S", 0.01)
     port = free_port()
     instance = RemoteInstance("a", f"http://127.0.0.1:{port}", RemoteConfig())
-    await instance.warm(Query((), ()))
+    await Pool([instance]).warm()  # no error: it may come up before anybody speaks
     assert not instance.healthy
     async with Node().listening(port):
         await until(lambda: instance.healthy)
     await until(lambda: not instance.healthy)
     await stopped(instance)
+
+
+async def test_a_probe_of_a_server_that_is_well_and_answers_nothing_fails() -> None:
+    port, node = free_port(), Node(broken=True)
+    instance = RemoteInstance("a", f"http://127.0.0.1:{port}", RemoteConfig())
+    async with node.listening(port):
+        with pytest.raises(PartFailed, match="a: 500, out of order"):
+            await instance.warm(Query((), ()))
+        assert instance.healthy
+        await stopped(instance)
+
+
+async def test_whatever_goes_wrong_while_a_server_is_watched_it_is_watched_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    port = free_port()
+    instance = RemoteInstance("a", f"http://127.0.0.1:{port}", RemoteConfig())
+    async with Node().listening(port):
+        await instance._look()
+        monkeypatch.setattr(remote_http, "WATCH_S", 0.01)
+        asked = instance._server._http.get
+
+        async def go_wrong(*_: object, **__: object) -> httpx2.Response:
+            raise RuntimeError("nobody has thought of this")
+
+        monkeypatch.setattr(instance._server._http, "get", go_wrong)
+        await until(lambda: not instance.healthy)
+        monkeypatch.setattr(instance._server._http, "get", asked)
+        await until(lambda: instance.healthy)
+        await stopped(instance)
 
 
 # ── a real vLLM server ─────────────────────────────────────────────────────────────────────

@@ -15,7 +15,9 @@ import torch
 from safetensors.torch import load_file
 
 from tests.support import sounds
+from tests.support.engines import tower_runs, unfinished
 from tests.support.paths import GOLDEN
+from tests.support.served import going_on
 from vita_duplex.cli.ask import ask
 from vita_duplex.engine.audio import Samples
 from vita_duplex.engine.instances.vita import VitaInstance, VitaInstanceConfig
@@ -135,17 +137,24 @@ async def test_a_rejected_utterance_costs_one_token(tiny: VitaInstance, monkeypa
     monkeypatch.setattr(tiny.engine, "generate", watched)
     async with aclosing(tiny.answer(spoken(MIDDLE))) as stream:
         assert isinstance(await anext(stream), Verdict)
-        await asyncio.sleep(0.1)
     assert asked == [1]
-    assert tiny.engine.n_unfinished == 0
+    assert unfinished(tiny.engine) == 0
 
 
 async def test_closing_an_answer_frees_the_engine(tiny: VitaInstance) -> None:
-    long = varied(tiny, max_tokens=1000)
-    async with aclosing(long.answer(spoken(MIDDLE))) as stream:
-        assert [type(await anext(stream)) for _ in range(2)] == [Verdict, str]
-        assert tiny.engine.n_unfinished == 1
-    assert tiny.engine.n_unfinished == 0
+    """The engine is suspended after the verdict: whatever its speed, it is not done."""
+    engine = engine_process()
+    assert engine is not None
+    with going_on(engine):
+        stream = varied(tiny, max_tokens=1000).answer(spoken(MIDDLE))
+        assert isinstance(await anext(stream), Verdict)
+        engine.suspend()
+        reading = asyncio.ensure_future(anext(stream))
+        while unfinished(tiny.engine) == 0:  # noqa: ASYNC110 - it is on its way
+            await asyncio.sleep(0.01)
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+        assert unfinished(tiny.engine) == 0
 
 
 async def cached(instance: VitaInstance, query: Query) -> int:
@@ -181,24 +190,24 @@ async def test_a_warmed_dialogue_leaves_only_the_new_audio(tiny: VitaInstance) -
 
 async def test_frames_are_seen_before_the_utterance_ends(tiny: VitaInstance) -> None:
     frames = (np.full((56, 56, 3), 90, np.uint8), np.full((56, 56, 3), 160, np.uint8))
-    runs = await tiny.engine.call_worker("tower_runs")
+    runs = await tower_runs(tiny.engine)
     await tiny.warm(Query((), (), frames=frames))
-    warmed = await tiny.engine.call_worker("tower_runs")
+    warmed = await tower_runs(tiny.engine)
     assert warmed["vision_tower"] > runs["vision_tower"]
     await heard_and_said(tiny, spoken(MIDDLE + 0.001, frames=frames))
-    after = await tiny.engine.call_worker("tower_runs")
+    after = await tower_runs(tiny.engine)
     assert after["vision_tower"] == warmed["vision_tower"]
     assert after["audio_tower"] == warmed["audio_tower"] + 1, "two requests, one run of the ears"
 
 
 async def test_old_audio_is_not_heard_again(tiny: VitaInstance) -> None:
-    await tiny.engine.call_worker("tower_runs")
+    await tower_runs(tiny.engine)
     first, second = Utterance(1, MIDDLE * 0.9), Utterance(2, MIDDLE * 0.8)
     await heard_and_said(tiny, Query((), (first,)))
-    runs = (await tiny.engine.call_worker("tower_runs"))["audio_tower"]
+    runs = (await tower_runs(tiny.engine))["audio_tower"]
     later = Query((UserMessage(None, (first,)), AssistantMessage("Yes.")), (second,), instructions="Anything new")
     await heard_and_said(tiny, later)
-    assert (await tiny.engine.call_worker("tower_runs"))["audio_tower"] == runs + 1
+    assert (await tower_runs(tiny.engine))["audio_tower"] == runs + 1
 
 
 async def test_an_utterance_that_grew_is_heard_anew(tiny: VitaInstance) -> None:
@@ -275,7 +284,7 @@ async def test_noise_is_said_to_be_not_for_the_assistant(
     told = capsys.readouterr().out
     assert told.startswith("verdict  <1>"), "what it would be with a threshold that can be met"
     assert told.endswith("The utterance was judged not to be for the assistant; there is no answer.\n")
-    assert tiny.engine.n_unfinished == 0
+    assert unfinished(tiny.engine) == 0
 
 
 async def test_an_answer_that_another_instance_began_goes_on_from_its_text(tiny: VitaInstance) -> None:

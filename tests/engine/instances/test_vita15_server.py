@@ -14,7 +14,7 @@ from openai import NotFoundError, OpenAI
 from tests.support.judging_by_ear import NOISE, QUERY, judging_by_ear
 from tests.support.overlapping import answers, spoken_s, talk
 from tests.support.paths import TESTS
-from tests.support.served import served
+from tests.support.served import engines, going_on, served
 from vita_duplex.client.conversation import Conversation
 from vita_duplex.client.errors import TalkError
 
@@ -73,7 +73,18 @@ def test_neither_answers_noise(url: str, model: str) -> None:
 
 
 def test_a_query_into_an_answer_is_answered_by_the_other_engine(url: str) -> None:
-    conversation = talk(of_model(url, "vita15"), QUERY, QUERY, lambda so_far: spoken_s(so_far, 1) > 1).conversation
+    names = ("a", "vita15 a", "vita15 b")
+    processes = dict(zip(names, engines(int(url.rpartition(":")[2])), strict=True))
+
+    def stop_answering(so_far: Conversation) -> None:
+        """The first answer is not done when the second query comes, however fast its engine is."""
+        processes[so_far.roles[-1].generator].suspend()
+
+    def enough(so_far: Conversation) -> bool:
+        return spoken_s(so_far, 1) > 1
+
+    with going_on(*processes.values()):
+        conversation = talk(of_model(url, "vita15"), QUERY, QUERY, enough, stop_answering).conversation
     assert [(one.state, one.accepted, one.reason) for one in conversation.verdicts] == [("<1>", True, "verdict")] * 2
     first, second = answers(conversation)
     assert {first.instance, second.instance} == {"vita15 a", "vita15 b"}

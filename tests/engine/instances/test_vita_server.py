@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from numpy.typing import NDArray
 from tests.support.judging_by_ear import NOISE, QUERY, judging_by_ear
 from tests.support.overlapping import answers, spoken_s, talk
 from tests.support.paths import GOLDEN
-from tests.support.served import served
+from tests.support.served import engines, going_on, served
+from vita_duplex.client.conversation import Conversation
 from vita_duplex.client.recording import to_pcm
 from vita_duplex.tts.text.normalise import Language, language_of, normalise
 from vita_duplex.tts.voices.scripted import HummingVoice
@@ -21,7 +23,7 @@ SETTINGS = [
     "engine.vita.tensor_parallel_size=1",
     "engine.vita.dtype=float32",
     "engine.vita.max_model_len=4096",
-    "engine.vita.max_tokens=2048",  # so that an answer is still being generated when somebody speaks into it
+    "engine.vita.max_tokens=2048",  # so that an answer is still being spoken when somebody speaks into it
     "engine.vita.kv_cache_mib=64",
     "duplex.first_limit_s=20",
     "duplex.stall_limit_s=20",
@@ -41,7 +43,14 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def test_a_query_into_an_answer_is_answered_by_the_other_engine(url: str) -> None:
-    conversation = talk(url, QUERY, QUERY, lambda so_far: spoken_s(so_far, 1) > 1).conversation
+    processes = dict(zip("ab", engines(urlsplit(url).port or 0), strict=True))
+
+    def stop_answering(so_far: Conversation) -> None:
+        """The first answer is not done when the second query comes, however fast its engine is."""
+        processes[so_far.roles[-1].generator].suspend()
+
+    with going_on(*processes.values()):
+        conversation = talk(url, QUERY, QUERY, lambda so_far: spoken_s(so_far, 1) > 1, stop_answering).conversation
     assert [(one.state, one.accepted, one.reason) for one in conversation.verdicts] == [("<1>", True, "verdict")] * 2
     first, second = answers(conversation)
     assert {first.instance, second.instance} == {"a", "b"}

@@ -13,11 +13,14 @@ from openai.types.realtime import ClientSecretCreateResponse
 
 from tests.support.sockets import connected, scripted_server
 from tests.support.virtual_time import InlineExecutor, run
+from vita_duplex.config import Config
+from vita_duplex.engine.health import FAILURE_S, UNUSED_S, Standing
 from vita_duplex.engine.ports import PartFailed, Synthesiser
 from vita_duplex.server.access.auth import hashed, new_key
 from vita_duplex.server.http import body_limit
 from vita_duplex.server.http.app import create_app
-from vita_duplex.server.readiness import FRESH_S
+from vita_duplex.server.parts import load_parts
+from vita_duplex.server.readiness import LIMIT_S, LOOK_S, Readiness
 from vita_duplex.server.server import Server
 from vita_duplex.tts.voices.scripted import HummingVoice
 from vita_duplex.vad.detector import Detector
@@ -185,7 +188,7 @@ def test_deep_json_is_an_error_and_no_crash() -> None:
 
 
 def readiness(server: Server, *between: Callable[[], object]) -> list[tuple[int, dict[str, Any]]]:
-    """What `/ready` says first and after each of the changes, each time freshly looked at."""
+    """What `/ready` says first and after each of the changes, each time when a probe would have found out."""
 
     async def look() -> tuple[int, dict[str, Any]]:
         async with client(server) as http:
@@ -193,11 +196,14 @@ def readiness(server: Server, *between: Callable[[], object]) -> list[tuple[int,
             return answer.status_code, answer.json()
 
     async def script() -> list[tuple[int, dict[str, Any]]]:
+        assert server.parts is not None
+        probing = asyncio.create_task(Readiness(server.parts).run())
         found = [await look()]
         for change in between:
             change()
-            await asyncio.sleep(FRESH_S)
+            await asyncio.sleep(UNUSED_S + LIMIT_S + 2 * LOOK_S)
             found.append(await look())
+        probing.cancel()
         return found
 
     return run(script())
@@ -282,6 +288,71 @@ def test_ears_whose_worker_is_gone_are_seen() -> None:
 
     found = readiness(server, lambda: setattr(executor, "submit", gone))
     assert [(status, body["parts"]["vad"]) for status, body in found] == [(200, True), (503, False)]
+
+
+def test_asking_whether_it_is_ready_makes_nobody_work() -> None:
+    class Working(HummingVoice):
+        spoken = 0
+
+        async def synthesise(self, text: str) -> Any:
+            self.spoken += 1
+            async for piece in super().synthesise(text):
+                yield piece
+
+    def asked(tts: Standing) -> int:
+        """How often a voice speaks in an hour in which `/ready` is asked every six seconds."""
+        server, voice = scripted_server(), Working()
+        assert server.parts is not None
+        server.parts = replace(server.parts, voices={"working": voice}, tts=tts)
+
+        async def script() -> None:
+            assert server.parts is not None
+            probing = asyncio.create_task(Readiness(server.parts).run())
+            async with client(server) as http:
+                for _ in range(600):
+                    assert (await http.get("/ready")).status_code == 200
+                    await asyncio.sleep(6)
+            probing.cancel()
+
+        run(script())
+        return voice.spoken
+
+    assert asked(Standing(local=False)) == 0
+    assert asked(Standing()) <= 3600 / UNUSED_S
+
+
+def test_what_sessions_hear_of_a_voice_in_the_cloud_is_what_ready_says() -> None:
+    class Mute(HummingVoice):
+        async def synthesise(self, text: str) -> Any:
+            raise PartFailed("voice", "429, too many requests")
+            yield
+
+    server = scripted_server()
+    assert server.parts is not None
+    server.parts = replace(server.parts, voices={"mute": Mute()}, tts=Standing(local=False))
+
+    async def script() -> None:
+        async with connected(server) as socket, client(server) as http:
+            await socket.speak()
+            await socket.until("response.done")
+            await socket.speak()
+            await socket.until("response.done", 2)
+            answer = await http.get("/ready")
+            assert (answer.status_code, answer.json()["parts"]["tts"]) == (503, False)
+            await asyncio.sleep(FAILURE_S)
+            assert (await http.get("/ready")).status_code == 200
+
+    run(script())
+
+
+@pytest.mark.parametrize(("voice", "local"), [("openai", False), ("tencent", False), ("humming", True)])
+def test_only_a_voice_on_this_machine_is_probed(voice: str, local: bool) -> None:
+    keys = {"tencent": {"secret_id": "me", "secret_key": "mine"}}
+    chosen = {"kind": voice, **({voice: keys[voice]} if voice in keys else {})}
+    config = {"engine": {"kind": "scripted"}, "vad": {"kind": "level"}, "tts": chosen}
+    parts = load_parts(Config.model_validate(config), lambda share, phase: None)
+    assert parts.tts.wants_probe(0) == local
+    parts.close()
 
 
 def test_a_server_that_stops_is_alive_and_not_ready() -> None:

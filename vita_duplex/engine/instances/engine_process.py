@@ -12,30 +12,11 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable
-from functools import partial
 from multiprocessing.process import BaseProcess
-from typing import Any
 
 
 class EngineManners:
-    """What is added to vLLM's worker."""
-
-    get_model: Callable[[], Any]
-    _runs: dict[str, int]
-
-    def tower_runs(self) -> dict[str, int]:
-        """How often each tower of a multimodal model has run since this was first asked; for measuring caches."""
-        if not hasattr(self, "_runs"):
-            self._runs = {}
-            for name, module in self.get_model().named_children():
-                if name.endswith("_tower"):
-                    self._runs[name] = 0
-                    module.register_forward_pre_hook(partial(self._count, name))
-        return dict(self._runs)
-
-    def _count(self, name: str, *_: object) -> None:
-        self._runs[name] += 1
+    """What is added to vLLM's worker: nothing; that vLLM imports this module is what counts."""
 
 
 def follow_parent(parent: BaseProcess) -> None:

@@ -7,28 +7,29 @@ aborts a request. Written for vLLM 0.32, with its default flags.
 """
 
 import asyncio
-import base64
-import io
-import json
-import logging
-from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, Callable, Collection
+from contextlib import aclosing
 from dataclasses import dataclass
-from itertools import takewhile
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 import httpx2
-from PIL import Image as Pillow
 from pydantic import Field, SecretStr
-from pydantic_core import to_json
 
+from vita_duplex.engine.instances.remote_http import VllmServer, encoded
+from vita_duplex.engine.instances.remote_prompt import (
+    Part,
+    beginnings,
+    content,
+    is_only_named,
+    shared_beginning,
+    states_of,
+)
 from vita_duplex.engine.instances.vita import AHEAD_TOKENS, PART, TYPED, Names, audible
-from vita_duplex.engine.instances.vita_chat import Reading, body, wav
+from vita_duplex.engine.instances.vita_chat import Reading, body
 from vita_duplex.engine.instances.vita_dialogue import (
     Count,
     Manner,
     Unmarked,
-    as_shown,
     heard,
     is_spoken,
     opening,
@@ -37,26 +38,17 @@ from vita_duplex.engine.instances.vita_dialogue import (
     write,
     write_ahead,
 )
-from vita_duplex.engine.messages import Chat, Finished, Pixels, Query, Usage, Utterance, Verdict
+from vita_duplex.engine.messages import Chat, Finished, Query, Usage, Verdict
 from vita_duplex.engine.ports import PartFailed, Unanswerable
 from vita_duplex.engine.section import Section
 from vita_duplex.models.audio_features import clip_tokens
-from vita_duplex.models.prompts import Audio, Image, Prompt, Wording, wording
+from vita_duplex.models.prompts import Prompt, wording
 from vita_duplex.models.tiling import check_size
-from vita_duplex.models.tokens import StateTokens, state_tokens
+from vita_duplex.models.tokens import StateTokens
 
-log = logging.getLogger(__name__)
-
-CONNECT_LIMIT_S = 5
-SILENCE_LIMIT_S = 30
-"""A server that sends nothing for this long hangs."""
-WATCH_S = 1
-"""How often a server is asked whether it is well."""
 MOST_REMEMBERED = 1000
 """Media known to be in a server's cache; one that was forgotten is sent again."""
 
-Part = dict[str, Any]
-"""One part of a chat message's content."""
 STREAMED = {"stream": True, "stream_options": {"include_usage": True}}
 
 
@@ -93,32 +85,24 @@ class RemoteInstance:
     def __init__(self, name: str, address: str, config: RemoteConfig) -> None:
         """Nothing is sent yet: a server may come up later than we do."""
         self.name = name
-        self._address = address
         self._config = config
         self._manner = Manner(wording(config.style))
-        key = config.api_key
-        self._http = httpx2.AsyncClient(
-            base_url=address,
-            headers={} if key is None else {"Authorization": f"Bearer {key.get_secret_value()}"},
-            timeout=httpx2.Timeout(SILENCE_LIMIT_S, connect=CONNECT_LIMIT_S),
-            limits=httpx2.Limits(max_connections=None),
-            trust_env=False,  # settings come from one place; a proxy in the environment is not meant for our nodes
-        )
-        self._is_up = True
+        key = config.api_key.get_secret_value() if config.api_key else None
+        self._server = VllmServer(name, address, key, on_lost=self._forget)
         self._served: Served | None = None
         self._sent: dict[str, None] = {}
         self._names = Names()
-        self._watching: asyncio.Task[None] | None = None
 
     @property
     def healthy(self) -> bool:
-        """False from a broken connection until the server says again that it is well; asked every second."""
-        return self._is_up
+        return self._server.up
 
     def close(self) -> None:
-        self._is_up = False
-        if self._watching is not None:
-            self._watching.cancel()
+        self._server.close()
+
+    def _forget(self) -> None:
+        """The server that comes back may serve another model."""
+        self._served = None
 
     def restart(self) -> None:
         """It is somebody else's to start, and noticed when it is back."""
@@ -139,16 +123,9 @@ class RemoteInstance:
                 yield item
 
     async def warm(self, query: Query) -> None:
-        """Have the server compute what comes before the query's next utterance.
-
-        A server that cannot be reached is no error here: it may come up before anybody speaks.
-        """
-        try:
-            served = await self._look()
-            prompt = self._fitted(write_ahead, query, self._room(served) - AHEAD_TOKENS)
-            await self._finished(await self._ask(prompt, "", max_completion_tokens=1))
-        except PartFailed as failure:
-            log.warning("%s at %s", failure, self._address)  # clients are told the name only
+        served = await self._look()
+        prompt = self._fitted(write_ahead, query, self._room(served) - AHEAD_TOKENS)
+        await self._server.finished(await self._ask(prompt, "", max_completion_tokens=1))
 
     # ── requests ───────────────────────────────────────────────────────────────────────
 
@@ -164,8 +141,8 @@ class RemoteInstance:
             logprob_token_ids=ids,  # of the whole vocabulary, not of those allowed
             return_tokens_as_token_ids=True,
         )
-        answer = await self._finished(response)
-        with self._failures():
+        answer = await self._server.finished(response)
+        with self._server.failures():
             first = answer["choices"][0]["logprobs"]["content"][0]
             told = {one["token"]: one["logprob"] for one in first["top_logprobs"]}
             return weighed({state: told[f"token_id:{one}"] for state, one in served.states.deciding.items()})
@@ -178,19 +155,19 @@ class RemoteInstance:
         asked |= STREAMED | {"return_tokens_as_token_ids": True}
         if self._config.model is not None:
             asked["model"] = self._config.model
-        response = await self._post("/v1/chat/completions", await asyncio.to_thread(encoded, asked))
+        response = await self._server.post("/v1/chat/completions", await asyncio.to_thread(encoded, asked))
         if response.is_client_error and response.status_code not in (401, 403):
-            raise Unanswerable((await self._refusal(response)).message)
+            raise Unanswerable((await self._server.refusal(response)).message)
         if not response.is_success:
-            raise await self._refusal(response)
-        async with aclosing(self._streamed(response)) as choices:
+            raise await self._server.refusal(response)
+        async with aclosing(self._server.streamed(response)) as choices:
             async for choice in choices:
                 if isinstance(choice, Finished):
                     if piece := reading.finish():
                         yield piece
                     yield choice
                     return
-                with self._failures():
+                with self._server.failures():
                     tokens = (choice.get("logprobs") or {}).get("content") or []
                     told = [{one["token"]: one["logprob"] for one in token["top_logprobs"]} for token in tokens]
                     rows = [{state: row[name] for state, name in ids.items()} for row in told]
@@ -207,7 +184,7 @@ class RemoteInstance:
         # Its tokens are counted on the server only: a few more at the end of an answer that was moved.
         most = min(self._config.max_tokens, max_tokens or self._config.max_tokens)
         response = await self._ask(prompt, state + so_far, **STREAMED, max_completion_tokens=most)
-        async with aclosing(self._streamed(response)) as choices:
+        async with aclosing(self._server.streamed(response)) as choices:
             async for choice in choices:
                 if isinstance(choice, Finished):
                     if delta := text.finish():
@@ -216,26 +193,6 @@ class RemoteInstance:
                     yield Usage(cost.input_tokens - opening, cost.output_tokens + opening, cut)
                 elif delta := text.push(choice["delta"].get("content") or ""):
                     yield delta
-
-    async def _streamed(self, response: httpx2.Response) -> AsyncGenerator[dict[str, Any] | Finished]:
-        """The choices of a streamed answer, and then its end; closes the response."""
-        reason, usage = None, None
-        async with aclosing(response):
-            with self._failures():
-                async for event in httpx2.EventSource(response):
-                    if event.data == "[DONE]":
-                        continue  # to the end, or the connection could not be used again
-                    chunk = cast(Any, event.json())
-                    if "error" in chunk:
-                        raise self._failed(complaint(chunk))
-                    if told := chunk.get("usage"):
-                        usage = Usage(told["prompt_tokens"], told["completion_tokens"])
-                    for choice in chunk["choices"]:
-                        reason = choice["finish_reason"] or reason
-                        yield choice
-        if reason not in ("stop", "length") or usage is None:
-            raise self._failed("the answer broke off")
-        yield Finished(reason, usage)
 
     async def _ask(self, prompt: Prompt, begun: str, **options: Any) -> httpx2.Response:
         """Send a prompt; return when its answer begins to come. The caller closes it.
@@ -250,11 +207,11 @@ class RemoteInstance:
         while True:
             parts = await asyncio.to_thread(content, prompt, begun, self._names, frozenset(known))
             body = {**options, "messages": [{"role": "user", "content": parts}]}
-            response = await self._post("/v1/chat/completions", await asyncio.to_thread(encoded, body))
+            response = await self._server.post("/v1/chat/completions", await asyncio.to_thread(encoded, body))
             if response.is_success:
                 self._remember(parts)
                 return response
-            failure = await self._refusal(response)
+            failure = await self._server.refusal(response)
             if not any(is_only_named(part) for part in parts):
                 raise failure
             known = ()
@@ -262,71 +219,22 @@ class RemoteInstance:
     async def _look(self) -> Served:
         """Ask the server for its state tokens, once; that also shows whether it has our chat template."""
         if self._served is None:
-            self._watching = self._watching or asyncio.get_running_loop().create_task(self._watch(), name="watch")
+            self._server.watch()
             ids, max_model_len = dict[str, list[int]](), 0
             for text in beginnings(self._manner.wording):
                 message = {"role": "user", "content": [{"type": "text", "text": text}]}
                 body = {"messages": [message], "chat_template_kwargs": {"verbatim": True}}
-                answer = await self._finished(await self._post("/tokenize", encoded(body)))
-                with self._failures():
+                answer = await self._server.finished(await self._server.post("/tokenize", encoded(body)))
+                with self._server.failures():
                     ids[text], max_model_len = answer["tokens"], answer["max_model_len"]
             try:
                 states = states_of(ids, self._manner.wording)
             except ValueError as exc:
-                raise self._failed(f"it does not serve VITA with the chat template of our plugin ({exc})") from exc
+                raise self._server.failed(
+                    f"it does not serve VITA with the chat template of our plugin ({exc})"
+                ) from exc
             self._served = Served(states, max_model_len)
         return self._served
-
-    async def _post(self, path: str, body: bytes) -> httpx2.Response:
-        def send() -> Any:
-            request = self._http.build_request("POST", path, content=body, headers={"Content-Type": "application/json"})
-            return self._http.send(request, stream=True)
-
-        with self._failures():
-            try:
-                return cast(httpx2.Response, await send())
-            except (httpx2.ReadError, httpx2.WriteError, httpx2.RemoteProtocolError):
-                return cast(httpx2.Response, await send())  # the server closed a kept connection just then
-
-    async def _finished(self, response: httpx2.Response) -> Any:
-        """The whole of a good answer."""
-        if not response.is_success:
-            raise await self._refusal(response)
-        async with aclosing(response):
-            with self._failures():
-                await response.aread()
-                return response.json()
-
-    async def _refusal(self, response: httpx2.Response) -> PartFailed:
-        async with aclosing(response):
-            with self._failures():
-                await response.aread()
-        return self._failed(f"{response.status_code}, {complaint(response.text)}")
-
-    def _failed(self, what: str) -> PartFailed:
-        return PartFailed(PART, f"{self.name}: {what}")
-
-    @contextmanager
-    def _failures(self) -> Iterator[None]:
-        """Tell whatever goes wrong with the network or the form of an answer as a failure of this part."""
-        try:
-            yield
-        except httpx2.HTTPError as exc:
-            self._is_up, self._served = False, None
-            raise self._failed(f"cannot be reached ({type(exc).__name__} {exc})".replace(" )", ")")) from exc
-        except (ValueError, LookupError, TypeError, AttributeError) as exc:
-            raise self._failed(f"this is no answer of vLLM 0.32 ({type(exc).__name__} {exc})") from exc
-
-    async def _watch(self) -> None:
-        try:
-            while True:
-                await asyncio.sleep(WATCH_S)
-                try:
-                    self._is_up = (await self._http.get("/health", timeout=CONNECT_LIMIT_S)).is_success
-                except httpx2.HTTPError:
-                    self._is_up, self._served = False, None
-        finally:
-            await self._http.aclose()
 
     # ── what the server can hold ───────────────────────────────────────────────────────
 
@@ -358,91 +266,3 @@ class RemoteInstance:
         self._sent |= {part["uuid"]: None for part in parts if "uuid" in part}
         while len(self._sent) > MOST_REMEMBERED:
             del self._sent[next(iter(self._sent))]
-
-
-def content(prompt: Prompt, begun: str, names: Names, known: Collection[str]) -> list[Part]:
-    """A prompt and the beginning of its answer as the parts of one message; media in `known` are only named.
-
-    Sound goes as 32-bit samples and pictures without loss, so that the model gets the very numbers it would get
-    in our own process: 85 kB for a second of sound.
-    """
-    parts: list[Part] = []
-    for piece in prompt.pieces:
-        match piece:
-            case Audio(sound):
-                samples = cast(Utterance, sound).samples
-                assert samples is not None
-                name = names.of(samples)
-                data = None if name in known else {"data": wav(audible(samples)), "format": "wav"}
-                parts.append({"type": "input_audio", "input_audio": data, "uuid": name})
-            case Image(picture):
-                frame = cast(Pixels, picture)
-                name = names.of(frame)
-                shown = as_shown(frame, Manner(prompt.wording))
-                url = None if name in known else {"url": f"data:image/bmp;base64,{bmp(shown)}"}
-                parts.append({"type": "image_url", "image_url": url, "uuid": name})
-            case _:
-                parts.append({"type": "text", "text": piece})
-    return [*parts, {"type": "text", "text": begun}] if begun else parts
-
-
-def is_only_named(part: Part) -> bool:
-    return "uuid" in part and part[part["type"]] is None
-
-
-def bmp(frame: Pixels) -> str:
-    """In base64. Not packed: PNG saves a third, and costs 40 ms of a core for 640x480 instead of half of one."""
-    file = io.BytesIO()
-    Pillow.fromarray(frame).save(file, "BMP")
-    return base64.b64encode(file.getvalue()).decode()
-
-
-def encoded(body: Mapping[str, Any]) -> bytes:
-    return to_json(body)  # ten times as fast as json, which would keep every other thread waiting
-
-
-def complaint(answer: Any) -> str:
-    """What a server says is wrong, in one line of reasonable length."""
-    if isinstance(answer, str):
-        try:
-            answer = json.loads(answer)
-        except ValueError:
-            answer = {"error": answer}
-    error = answer.get("error", answer) if isinstance(answer, dict) else answer
-    message = error.get("message", error) if isinstance(error, dict) else error
-    return " ".join(str(message).split())[:300]
-
-
-def shared_beginning(words: Wording) -> str:
-    """What the state tokens have in common as text: nothing but where each is several tokens."""
-    columns = takewhile(lambda letters: len(set(letters)) == 1, zip(*words.states.values(), strict=False))
-    return "".join(first for first, *_ in columns)
-
-
-def beginnings(words: Wording) -> list[str]:
-    """The texts whose tokens tell the state tokens from what stands before them."""
-    before = words.turn_end + words.bot_prefix
-    return [before, before + shared_beginning(words), *(before + state for state in words.states.values())]
-
-
-def states_of(ids: Mapping[str, list[int]], words: Wording) -> StateTokens:
-    """The state tokens by the token ids of the `beginnings`.
-
-    Errors: `ValueError` where they cannot be used.
-    """
-    states = state_tokens(Looked(ids), words)
-    before, begun, *_ = (ids[text] for text in beginnings(words))
-    if states.shared and begun != [*before, *states.shared]:
-        raise ValueError("what the state tokens begin with has other tokens when it stands alone")
-    return states
-
-
-@dataclass(frozen=True, slots=True)
-class Looked:
-    """A tokenizer that has been asked before."""
-
-    ids: Mapping[str, list[int]]
-    bos_token_id: int | None = None
-
-    def encode(self, text: str) -> list[int]:
-        return self.ids[text]

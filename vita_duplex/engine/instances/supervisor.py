@@ -4,6 +4,7 @@ what is down."""
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Literal
 
 from vita_duplex.engine.messages import Query
 from vita_duplex.engine.pool import Pool
@@ -68,40 +69,42 @@ class Supervisor:
                 tasks.create_task(self._watch(instance), name=f"watch {instance.name}")
 
     async def _watch(self, instance: Instance) -> None:
-        backoff, was_up = Backoff(), True
+        backoff, state = Backoff(), "up"
         while True:
-            is_up = instance.healthy and await self._answers(instance)
-            if is_up != was_up:
-                was_up = is_up
-                log.log(logging.INFO if is_up else logging.ERROR, "instance %s is %s", instance.name, _word(is_up))
+            before, state = state, self._state(instance)
+            if state != before:
+                log.log(logging.INFO if state == "up" else logging.ERROR, "instance %s is %s", instance.name, state)
                 self._pool.tell()
-            if backoff.is_due(is_up, self._now()):
-                await self._restart(instance)
+            suspected = self._pool.health[instance.name].suspected
+            if backoff.is_due(instance.healthy and not suspected, self._now()):
+                await self._mend(instance)
             else:
                 await asyncio.sleep(LOOK_S)
 
-    async def _answers(self, instance: Instance, limit_s: float = PROBE_LIMIT_S) -> bool:
-        """Let a doubted instance compute something small; if it can, it is doubted no more."""
-        if instance.name not in self._pool.doubted:
-            return True
-        try:
-            async with asyncio.timeout(limit_s):
-                await instance.warm(Query((), ()))
-        except (PartFailed, TimeoutError):
-            return False
-        self._pool.trust(instance)
-        return True
+    def _state(self, instance: Instance) -> Literal["up", "down", "doubted"]:
+        if not instance.healthy:
+            return "down"
+        return "doubted" if instance.name in self._pool.doubted else "up"
 
-    async def _restart(self, instance: Instance) -> None:
-        """Until it has computed something it is asked only where there is no other."""
+    async def _mend(self, instance: Instance) -> None:
+        """Let a suspected instance compute something small; start it again if it is down or cannot."""
+        if instance.healthy and await self._computes(instance, PROBE_LIMIT_S):
+            return
         self._pool.doubt(instance)
         try:
             await self._run_blocking(instance.restart)
         except PartFailed as failure:
             log.error("instance %s cannot be started: %s", instance.name, failure)
         else:
-            await self._answers(instance, FIRST_LIMIT_S)
+            await self._computes(instance, FIRST_LIMIT_S)
 
-
-def _word(is_up: bool) -> str:
-    return "up" if is_up else "down"
+    async def _computes(self, instance: Instance, limit_s: float) -> bool:
+        """Whether an instance can compute; if it can, every doubt about it is over."""
+        try:
+            async with asyncio.timeout(limit_s):
+                await instance.warm(Query((), ()))
+        except (PartFailed, TimeoutError) as failure:
+            log.warning("instance %s cannot compute: %s", instance.name, failure or "it hangs")
+            return False
+        self._pool.trust(instance)
+        return True

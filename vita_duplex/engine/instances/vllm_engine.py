@@ -104,11 +104,6 @@ class VllmEngine:
         """False from the moment the engine's process has died, or `shutdown` was called, until `restart`."""
         return self._engine is not None and not self._engine.errored
 
-    @property
-    def n_unfinished(self) -> int:
-        """Requests being computed or waiting."""
-        return 0 if self._engine is None else int(self._engine.get_num_unfinished_requests())
-
     async def generate(self, prompt: Mapping[str, Any], params: Any) -> AsyncGenerator[Any, None]:
         """Yield vLLM's outputs for a prompt of token ids, media included; closing the iterator aborts the request.
 
@@ -134,10 +129,11 @@ class VllmEngine:
     async def _run(self, render: Callable[[], Awaitable[tuple[Any, Any]]]) -> AsyncGenerator[Any, None]:
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
-        reason = None
+        reason, begun = None, False
         try:
             # A second time, because vLLM may have thought that its engine process knew a medium: a request that
             # was closed between the two left it so. It has found that out now and sends the medium again.
+            # Nothing was yielded then; an answer that has begun would be said twice.
             for _ in range(2):
                 rendered, params = await render()
                 request = f"{self.part}-{next(self._numbers)}"
@@ -145,8 +141,9 @@ class VllmEngine:
                     async for output in outputs:
                         reason = output.outputs[0].finish_reason
                         if reason != "error":
+                            begun = True
                             yield output
-                if reason != "error":
+                if reason != "error" or begun:
                     break
         except EngineDeadError as exc:
             raise PartFailed(self.part, "its engine died") from exc
@@ -196,10 +193,6 @@ class VllmEngine:
     def _check_running(self) -> None:
         if not self.healthy:
             raise PartFailed(self.part, "its engine is not running")
-
-    async def call_worker(self, method: str) -> Any:
-        """What a method of `EngineManners` returns in the engine's process."""
-        return (await self._engine.collective_rpc(method))[0]
 
     def restart(self) -> None:
         """Stop what is left of the engine and start a new one; blocks like `load`. Errors: `PartFailed`."""

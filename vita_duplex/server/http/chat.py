@@ -154,6 +154,7 @@ async def _asked(pool: Pool, chat: Chat) -> Items:
             except Unanswerable as reason:
                 raise ClientError("invalid_request", str(reason), param="messages") from reason
             except PartFailed as failure:
+                pool.report("failing", instance, asyncio.get_running_loop().time())
                 if begun:
                     raise
                 tried.add(instance.name)

@@ -22,7 +22,7 @@ def router(server: Server, caller: Callable[..., Awaitable[Caller]]) -> APIRoute
     @routes.get("/ready")
     async def ready(response: Response) -> dict[str, Any]:
         """Whether sessions are served, and which parts work; 503 while loading, draining, or without a part."""
-        is_ready, parts = await server.readiness()
+        is_ready, parts = server.readiness()
         response.status_code = 200 if is_ready else 503
         loading = {"progress": server.loading.progress, "phase": server.loading.phase, "error": server.loading.error}
         lag = round(server.metrics.lag.mean_s, 3)
