@@ -287,8 +287,9 @@ def test_a_client_that_does_not_read_is_closed_and_nobody_else_notices() -> None
         async with connected(server) as slow, connected(server) as other:
             await slow.speak()
             slow.reads = False
-            for _ in range(600):
-                slow.put("no json")
+            slow.put(update(instructions="x" * 20_000))
+            for _ in range(100):  # each is answered with the instructions
+                slow.put(update(output_modalities=["audio"]))
             await other.speak()
             done = await other.until("response.done")
             assert done["response"]["status"] == "completed"
