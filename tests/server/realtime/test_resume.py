@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from tests.support.sockets import Json, Socket, connected, scripted_server
 from tests.support.virtual_time import run
 from vita_duplex.engine.instances.scripted import ScriptedReply
-from vita_duplex.server.access.resumables import Resumables
 from vita_duplex.server.realtime.event_writer import Frame
+from vita_duplex.server.realtime.presence import FAREWELL_S, TOO_SLOW
 from vita_duplex.server.realtime.resume import MISSED_LIMIT, Missed
 from vita_duplex.server.server import Server
 
@@ -233,6 +233,117 @@ def test_binary_audio_is_replayed_as_well() -> None:
             async with connected(server, f"{query}&resume_token={token}&last_event_id=event_{last}") as second:
                 await second.until("response.done")
                 assert b"".join(frame[8:] for frame in [*first.frames[:10], *second.frames]) == whole
+
+    run(script())
+
+
+# ── much was missed, or nothing is read ────────────────────────────────────────────────
+
+WORDS = " ".join("abcdefghij"[n % 10] * 8 for n in range(101)) + "."
+EPIC = ScriptedReply(transcript="tell me all", text=WORDS, token_s=0.001)
+MINUTE = len(WORDS) / 15
+"""Seconds it takes to say that."""
+
+
+def typed(text: str) -> list[Json]:
+    content = [{"type": "input_text", "text": text}]
+    item = {"type": "message", "role": "user", "content": content}
+    return [{"type": "conversation.item.create", "item": item}, {"type": "response.create"}]
+
+
+async def ask(socket: Socket) -> None:
+    for event in typed("tell me all"):
+        socket.put(event)
+    await socket.until("response.output_audio.delta")
+
+
+def test_a_client_that_missed_a_minute_of_speech_gets_it_and_the_session_goes_on() -> None:
+    async def script() -> None:
+        server = scripted_server(EPIC)
+        async with connected(server, RESUMABLE) as first:
+            await ask(first)
+            await asyncio.sleep(MINUTE - 2)
+            first.leave()
+            await asyncio.sleep(1)
+            got = first.kinds().index("response.output_audio.delta")
+            async with connected(server, back(first, got)) as second:
+                assert (await second.until("session.resumed"))["replayed"] > 1400
+                await second.until("response.done")
+                assert second.closed is None
+                seconds = len(samples(second.events)) / 2 / 24_000
+                assert seconds == pytest.approx(MINUTE, rel=0.01)
+
+    assert 60 < MINUTE < 62
+    run(script())
+
+
+def test_a_link_that_dies_during_a_long_reply_does_not_end_the_session() -> None:
+    async def script() -> None:
+        server = scripted_server(EPIC)
+        async with connected(server, RESUMABLE) as first:
+            await ask(first)
+            got = len(first.events)
+            first.reads = False
+            await asyncio.sleep(40)  # what waits for it is too much after 20 s
+            assert first.closed == (4002, TOO_SLOW)
+            assert server.sessions == 1
+            async with connected(server, back(first, got)) as second:
+                await second.until("response.done")
+                seconds = len(samples([*first.events[:got], *second.events])) / 2 / 24_000
+                assert seconds == pytest.approx(MINUTE, rel=0.01)
+
+    run(script())
+
+
+def test_no_limit_is_outlived_by_coming_back() -> None:
+    async def script() -> None:
+        server = scripted_server(LONG, limits={"session_s": 20})
+        async with connected(server, RESUMABLE) as first:
+            await first.until("session.created")
+            await asyncio.sleep(3)
+            first.reads = False
+            await asyncio.sleep(18.5)
+            async with connected(server, back(first)) as second:
+                await second.until("error")
+                assert errors(second) == ["session_not_found"]
+            await asyncio.sleep(FAREWELL_S)
+            assert server.sessions == 0
+
+    run(script())
+
+
+def test_the_end_of_the_server_is_not_outlived_by_coming_back() -> None:
+    async def script() -> None:
+        server = scripted_server(LONG, server={"grace_s": 100})
+        async with connected(server, RESUMABLE) as first:
+            await first.until("session.created")
+            first.reads = False
+            server.drain.begin(asyncio.get_running_loop().time())
+            await asyncio.sleep(1)
+            async with connected(server, back(first)) as second:
+                await second.until("error")
+                assert errors(second) == ["session_not_found"]
+            await asyncio.sleep(FAREWELL_S)
+            assert server.sessions == 0
+
+    run(script())
+
+
+def test_large_events_that_nobody_acknowledges_are_not_kept_without_bound() -> None:
+    async def script() -> None:
+        server = scripted_server(LONG)
+        async with connected(server, RESUMABLE) as first:
+            for number in range(300):  # 6 MB
+                session = {"type": "realtime", "instructions": str(number) + "x" * 19_990}
+                first.put({"type": "session.update", "session": session})
+            await first.until("session.updated", 300)
+            first.leave()
+            await asyncio.sleep(1)
+            async with connected(server, back(first, 2)) as late:
+                await late.until("error")
+                assert errors(late) == ["resume_gap"]
+            async with connected(server, back(first, 100)) as second:
+                assert (await second.until("session.resumed"))["replayed"] == len(first.events) - 100
 
     run(script())
 
