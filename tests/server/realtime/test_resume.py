@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.support.sockets import Json, Socket, connected, scripted_server
 from tests.support.virtual_time import run
 from vita_duplex.engine.instances.scripted import ScriptedReply
+from vita_duplex.server.access.resumables import Resumables
 from vita_duplex.server.realtime.event_writer import Frame
 from vita_duplex.server.realtime.presence import FAREWELL_S, TOO_SLOW
 from vita_duplex.server.realtime.resume import MISSED_LIMIT, Missed
