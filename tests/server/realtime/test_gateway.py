@@ -286,7 +286,7 @@ def test_a_client_that_does_not_read_is_closed_and_nobody_else_notices() -> None
     async def script() -> None:
         server = scripted_server(LONG)
         async with connected(server) as slow, connected(server) as other:
-            await slow.speak()
+            await slow.until("session.created")
             slow.reads = False
             slow.put(update(instructions="x" * 20_000))
             for _ in range(100):  # each is answered with the instructions
