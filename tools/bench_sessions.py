@@ -9,7 +9,6 @@ first audio event, encoded for the wire. No sockets; the processor time is that 
 
 import argparse
 import asyncio
-import json
 import random
 import time
 from collections.abc import AsyncGenerator
@@ -127,7 +126,7 @@ class User:
 
     def tell(self, notice: Notice) -> None:
         for event in self._events.translate(notice):
-            json.dumps(event)
+            event.encode()
         match notice:
             case TurnEnded(_, status):
                 self._seen.endings.append(status)

@@ -20,6 +20,7 @@ from tests.support.serving import serving
 from tests.support.sockets import Json, Socket, connected, scripted_server
 from tests.support.virtual_time import run
 from vita_duplex.engine.instances.scripted import ScriptedReply
+from vita_duplex.server.realtime import presence
 from vita_duplex.server.realtime.client_events import SUPPORTED
 from vita_duplex.server.server import Server
 
@@ -164,6 +165,11 @@ async def attack(server: Server, seed: int, count: int) -> Counter[str]:
             assert {one["error"]["code"] for one in other.all("error")} == {"response_cancel_not_active"}
     assert server.sessions == 0
     return assault.fates
+
+
+@pytest.fixture(autouse=True)
+def any_number_of_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(presence, "ERRORS_BURST", 1e9)
 
 
 def without_threads(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from vita_duplex.server.realtime.client_events import SUPPORTED
 
 DOCUMENT = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
 SILENCE = "> (six seconds of silence from the microphone)"
-QUERY = "vita_events=true&resume=true"
+QUERY = "vita_events=true&pauses=true&resume=true"
 EXAMPLES = re.findall(r"^```\n(.*?)^```", DOCUMENT, re.M | re.S)
 
 

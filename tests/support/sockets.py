@@ -147,7 +147,7 @@ class Socket:
 @asynccontextmanager
 async def connected(
     server: Server,
-    query: str = "vita_events=true",
+    query: str = "vita_events=true&pauses=true&queue=true",
     subprotocols: tuple[str, ...] = (),
     at_end: Callable[[], None] = lambda: None,
     headers: Mapping[str, str] | None = None,

@@ -28,6 +28,9 @@ BROKEN = (1001, 1011, 1014, 4002)
 be there; others are meant."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
+ABILITIES = {"vita_events": "true", "pauses": "true"}
+"""What this client can do, as query parameters of the protocol."""
+
 SESSION_UPDATE = {
     "type": "session.update",
     "session": {
@@ -49,7 +52,7 @@ class Address:
 
     async def connect(self, query: Mapping[str, str]) -> ClientConnection:
         parts = urlsplit(self.url)
-        asked = dict(parse_qsl(parts.query)) | {"vita_events": "true", **query}
+        asked = dict(parse_qsl(parts.query)) | ABILITIES | dict(query)
         headers = {} if self.key is None else {"Authorization": f"Bearer {self.key}"}
         # a proxy of the environment cannot reach a server on this machine
         proxy: Literal[True] | None = None if parts.hostname in LOOPBACK else True

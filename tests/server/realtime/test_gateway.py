@@ -17,6 +17,7 @@ from tests.support.virtual_time import run
 from vita_duplex.engine.instances.scripted import ScriptedInstance, ScriptedReply
 from vita_duplex.engine.messages import AssistantMessage, Query
 from vita_duplex.engine.pool import Pool
+from vita_duplex.server.realtime.presence import TOO_MANY_ERRORS
 from vita_duplex.server.server import Server
 
 SHORT = ScriptedReply(transcript="what is it", text="It is short, and this is its end.")
@@ -285,15 +286,33 @@ def test_a_client_that_does_not_read_is_closed_and_nobody_else_notices() -> None
     async def script() -> None:
         server = scripted_server(LONG)
         async with connected(server) as slow, connected(server) as other:
-            await slow.speak()
+            await slow.until("session.created")
             slow.reads = False
-            for _ in range(600):
-                slow.put("no json")
+            slow.put(update(instructions="x" * 20_000))
+            for _ in range(100):  # each is answered with the instructions
+                slow.put(update(output_modalities=["audio"]))
             await other.speak()
             done = await other.until("response.done")
             assert done["response"]["status"] == "completed"
             assert slow.closed is not None
             assert slow.closed[0] == 1008
+        assert server.sessions == 0
+
+    run(script())
+
+
+def test_a_client_that_sends_nothing_but_errors_is_ended_with_a_reason() -> None:
+    async def script() -> None:
+        server = scripted_server(SHORT)
+        async with connected(server) as garbage, connected(server) as other:
+            for _ in range(1000):
+                garbage.put("x" * 1000)
+                await asyncio.sleep(0.001)
+            assert garbage.events[-1]["error"]["code"] == "too_many_errors"
+            assert garbage.closed == (1008, TOO_MANY_ERRORS)
+            assert len(garbage.all("error")) < 110
+            await other.speak()
+            await other.until("response.done")
         assert server.sessions == 0
 
     run(script())
@@ -502,6 +521,25 @@ def test_a_reply_that_is_over_is_truncated_in_the_dialogue() -> None:
             assert await last_answer_shown(server, socket) == AssistantMessage("It is", cut=True)
 
     run(script())
+
+
+def test_a_client_that_plays_on_during_a_hold_has_heard_all_that_it_was_sent() -> None:
+    async def heard(query: str) -> str:
+        async with connected(scripted_server(LONG, NOISE, tts={"lead_ms": 2000}), query) as socket:
+            await socket.speak()
+            await socket.until("response.output_audio.delta", 60)
+            speaking = asyncio.create_task(socket.speak(3.0))
+            await asyncio.sleep(2.9)  # it is held for 2.6 s
+            socket.put({"type": "response.cancel"})
+            done = await socket.until("response.done")
+            await speaking
+            transcript: str = done["response"]["output"][0]["content"][0]["transcript"]
+            return transcript
+
+    plays_on, pauses = run(heard("vita_events=true")), run(heard("vita_events=true&pauses=true"))
+    assert plays_on.startswith(pauses)
+    assert len(plays_on) - len(pauses) == pytest.approx(2 * 15, abs=6)
+    assert run(heard("")) == run(heard("pauses=true")) == plays_on, "who is told of no hold cannot pause"
 
 
 def test_only_replies_can_be_truncated() -> None:

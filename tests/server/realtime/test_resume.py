@@ -4,7 +4,6 @@ import asyncio
 import base64
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,14 +12,14 @@ from tests.support.sockets import Json, Socket, connected, scripted_server
 from tests.support.virtual_time import run
 from vita_duplex.engine.instances.scripted import ScriptedReply
 from vita_duplex.server.access.resumables import Resumables
-from vita_duplex.server.audio.formats import pcm
+from vita_duplex.server.realtime.event_writer import Frame
+from vita_duplex.server.realtime.presence import FAREWELL_S, TOO_SLOW
 from vita_duplex.server.realtime.resume import MISSED_LIMIT, Missed
 from vita_duplex.server.server import Server
 
 LONG = ScriptedReply(transcript="tell me more", text=" ".join(f"word{n}" for n in range(40)) + ".")
 SLOW = ScriptedReply(transcript="tell me more", text="It took a while.", verdict_s=1.0)
-WIRE = pcm(24_000)
-RESUMABLE = "vita_events=true&resume=true"
+RESUMABLE = "vita_events=true&pauses=true&resume=true"
 
 
 def errors(socket: Socket) -> list[str]:
@@ -239,25 +238,134 @@ def test_binary_audio_is_replayed_as_well() -> None:
     run(script())
 
 
+# ── much was missed, or nothing is read ────────────────────────────────────────────────
+
+WORDS = " ".join("abcdefghij"[n % 10] * 8 for n in range(101)) + "."
+EPIC = ScriptedReply(transcript="tell me all", text=WORDS, token_s=0.001)
+MINUTE = len(WORDS) / 15
+"""Seconds it takes to say that."""
+
+
+def typed(text: str) -> list[Json]:
+    content = [{"type": "input_text", "text": text}]
+    item = {"type": "message", "role": "user", "content": content}
+    return [{"type": "conversation.item.create", "item": item}, {"type": "response.create"}]
+
+
+async def ask(socket: Socket) -> None:
+    for event in typed("tell me all"):
+        socket.put(event)
+    await socket.until("response.output_audio.delta")
+
+
+def test_a_client_that_missed_a_minute_of_speech_gets_it_and_the_session_goes_on() -> None:
+    async def script() -> None:
+        server = scripted_server(EPIC)
+        async with connected(server, RESUMABLE) as first:
+            await ask(first)
+            await asyncio.sleep(MINUTE - 2)
+            first.leave()
+            await asyncio.sleep(1)
+            got = first.kinds().index("response.output_audio.delta")
+            async with connected(server, back(first, got)) as second:
+                assert (await second.until("session.resumed"))["replayed"] > 1400
+                await second.until("response.done")
+                assert second.closed is None
+                seconds = len(samples(second.events)) / 2 / 24_000
+                assert seconds == pytest.approx(MINUTE, rel=0.01)
+
+    assert 60 < MINUTE < 62
+    run(script())
+
+
+def test_a_link_that_dies_during_a_long_reply_does_not_end_the_session() -> None:
+    async def script() -> None:
+        server = scripted_server(EPIC)
+        async with connected(server, RESUMABLE) as first:
+            await ask(first)
+            got = len(first.events)
+            first.reads = False
+            await asyncio.sleep(40)  # what waits for it is too much after 20 s
+            assert first.closed == (4002, TOO_SLOW)
+            assert server.sessions == 1
+            async with connected(server, back(first, got)) as second:
+                await second.until("response.done")
+                seconds = len(samples([*first.events[:got], *second.events])) / 2 / 24_000
+                assert seconds == pytest.approx(MINUTE, rel=0.01)
+
+    run(script())
+
+
+def test_no_limit_is_outlived_by_coming_back() -> None:
+    async def script() -> None:
+        server = scripted_server(LONG, limits={"session_s": 20})
+        async with connected(server, RESUMABLE) as first:
+            await first.until("session.created")
+            await asyncio.sleep(3)
+            first.reads = False
+            await asyncio.sleep(18.5)
+            async with connected(server, back(first)) as second:
+                await second.until("error")
+                assert errors(second) == ["session_not_found"]
+            await asyncio.sleep(FAREWELL_S)
+            assert server.sessions == 0
+
+    run(script())
+
+
+def test_the_end_of_the_server_is_not_outlived_by_coming_back() -> None:
+    async def script() -> None:
+        server = scripted_server(LONG, server={"grace_s": 100})
+        async with connected(server, RESUMABLE) as first:
+            await first.until("session.created")
+            first.reads = False
+            server.drain.begin(asyncio.get_running_loop().time())
+            await asyncio.sleep(1)
+            async with connected(server, back(first)) as second:
+                await second.until("error")
+                assert errors(second) == ["session_not_found"]
+            await asyncio.sleep(FAREWELL_S)
+            assert server.sessions == 0
+
+    run(script())
+
+
+def test_large_events_that_nobody_acknowledges_are_not_kept_without_bound() -> None:
+    async def script() -> None:
+        server = scripted_server(LONG)
+        async with connected(server, RESUMABLE) as first:
+            for number in range(300):  # 6 MB
+                session = {"type": "realtime", "instructions": str(number) + "x" * 19_990}
+                first.put({"type": "session.update", "session": session})
+            await first.until("session.updated", 300)
+            first.leave()
+            await asyncio.sleep(1)
+            async with connected(server, back(first, 2)) as late:
+                await late.until("error")
+                assert errors(late) == ["resume_gap"]
+            async with connected(server, back(first, 100)) as second:
+                assert (await second.until("session.resumed"))["replayed"] == len(first.events) - 100
+
+    run(script())
+
+
 # ── what is kept ───────────────────────────────────────────────────────────────────────
 
 
-def event(number: int, ms: int = 0, item_id: str = "item_reply_1") -> Json:
-    if not ms:
-        return {"type": "x", "event_id": f"event_{number}"}
-    delta = base64.b64encode(WIRE.encode(np.zeros(ms * 24, np.float32))).decode()
-    return {"type": "response.output_audio.delta", "event_id": f"event_{number}", "item_id": item_id, "delta": delta}
+def note(missed: Missed, number: int, ms: int = 0, size: int = 1) -> None:
+    """Send an event, or so much audio."""
+    missed.note(Frame(number, b"", "item_reply_1" if ms else None, ms), str(number), size)
 
 
 def kept(missed: Missed, last: int = 0) -> list[int] | None:
-    frames = missed.since(last)
-    return None if frames is None else numbers(frames)  # type: ignore[arg-type]
+    sent = missed.since(last)
+    return None if sent is None else [int(data) for data in sent]
 
 
 def test_what_was_played_need_not_be_kept() -> None:
     missed = Missed()
-    for frame in (event(1), event(2, 40), event(3), event(4, 41), event(5, 39), event(6)):
-        missed.note(frame, WIRE)
+    for number, ms in enumerate((0, 40, 0, 41, 39, 0), 1):
+        note(missed, number, ms)
     missed.forget("item_reply_2", 1000)
     assert kept(missed) == [1, 2, 3, 4, 5, 6]
     missed.forget("item_reply_1", 80)  # not all of the second chunk
@@ -269,10 +377,10 @@ def test_what_was_played_need_not_be_kept() -> None:
 
 def test_a_client_that_missed_too_much_cannot_come_back() -> None:
     missed = Missed()
-    for number in range(1, MISSED_LIMIT + 3):
-        missed.note(event(number), WIRE)
+    for number in range(1, 13):
+        note(missed, number, size=MISSED_LIMIT // 10)
     assert kept(missed, 1) is None
-    assert kept(missed, 2) == list(range(3, MISSED_LIMIT + 3))
+    assert kept(missed, 2) == list(range(3, 13))
 
 
 @settings(deadline=None, max_examples=100)
@@ -280,7 +388,7 @@ def test_a_client_that_missed_too_much_cannot_come_back() -> None:
 def test_whatever_is_acknowledged_the_rest_is_there(sizes: list[int], data: Any) -> None:
     missed, ends, at = Missed(), {}, 0
     for number, ms in enumerate(sizes, 1):
-        missed.note(event(number, ms), WIRE)
+        note(missed, number, ms)
         at += ms
         ends[number] = at if ms else None
     played = data.draw(st.integers(0, at + 10))

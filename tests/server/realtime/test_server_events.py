@@ -35,6 +35,7 @@ from vita_duplex.engine.notices import (
 from vita_duplex.engine.turn_record import TurnRecord
 from vita_duplex.server.audio.formats import PCMU, AudioFormat, decode_pcm16, pcm
 from vita_duplex.server.errors import ClientError
+from vita_duplex.server.realtime.event_writer import Frame
 from vita_duplex.server.realtime.server_events import ServerEvents
 
 RATE = 24_000
@@ -57,10 +58,12 @@ def unknown_fields(value: object, path: str = "") -> Iterator[str]:
                 yield from unknown_fields(one, path)
 
 
-def check(event: dict[str, Any]) -> dict[str, Any]:
+def check(frame: Frame) -> dict[str, Any]:
     """The event, once the official client's types have accepted it field by field; ours only have an id."""
+    event = frame.content
+    assert isinstance(event, dict)
     assert json.loads(json.dumps(event)) == json.loads(json.dumps(event, allow_nan=False))
-    assert isinstance(event["event_id"], str)
+    assert event["event_id"] == f"event_{frame.number}"
     if not event["type"].startswith("vita."):
         parsed = _server_event.validate_python(event, strict=True)
         assert parsed.type == event["type"]
@@ -128,11 +131,12 @@ END = [
 
 def test_the_check_refuses_what_the_official_client_does_not_know() -> None:
     with pytest.raises(ValidationError):
-        check({"type": "response.nope", "event_id": "e"})
+        check(Frame(1, {"type": "response.nope", "event_id": "event_1"}))
+    wrong = {"type": "input_audio_buffer.speech_started", "item_id": 5, "audio_start_ms": 1}
     with pytest.raises(ValidationError):
-        check({"type": "input_audio_buffer.speech_started", "event_id": "e", "item_id": 5, "audio_start_ms": 1})
+        check(Frame(1, {"event_id": "event_1", **wrong}))
     with pytest.raises(AssertionError):
-        check({"type": "input_audio_buffer.cleared", "event_id": "e", "extra": 1})
+        check(Frame(1, {"type": "input_audio_buffer.cleared", "event_id": "event_1", "extra": 1}))
 
 
 # ── the reply ──────────────────────────────────────────────────────────────────────────
@@ -436,7 +440,7 @@ def test_the_other_events_are_known_too() -> None:
         "audio": {"input": {"format": pcm, "turn_detection": detection}, "output": {"format": pcm}},
     }
     for kind in ("session.created", "session.updated"):
-        event = events.session(kind, fields, {"barge_in": "hold"})
+        event = events.session(kind, fields, {"barge_in": "hold"}).content
         assert _server_event.validate_python(event, strict=True).type == kind
         assert (event["session"]["id"], event["session"]["object"]) == ("sess_1", "realtime.session")
 

@@ -156,6 +156,19 @@ def test_who_sends_more_bytes_than_its_key_may_is_slowed_down_and_told_once() ->
     run(script())
 
 
+def test_who_is_read_more_slowly_is_not_missed_meanwhile() -> None:
+    async def script() -> None:
+        server = scripted_server(SHORT, access=KEYS, limits={"key_bytes_per_s": 100_000, "idle_s": 10})
+        async with connected(server, headers=bearer(KEY)) as greedy:
+            greedy.put({"type": "session.heartbeat"})
+            for _ in range(6):  # the last of them is paid for after 21 s
+                greedy.put(json.dumps({"type": "input_audio_buffer.clear", "pad": "x" * 3 * 2**20}))
+            await greedy.until("input_audio_buffer.cleared", 6)
+            assert (codes(greedy), greedy.closed) == (["rate_limit_exceeded"], None)
+
+    run(script())
+
+
 def test_a_flood_of_audio_is_taken_up_to_a_bound_and_then_answered_with_an_error() -> None:
     async def script() -> None:
         async with connected(scripted_server(SHORT)) as client:
@@ -238,10 +251,25 @@ def test_a_full_queue_and_clients_that_know_no_queue_are_refused_with_a_time_to_
             await waits.until("vita.queue")
             error = (await late.until("error"))["error"]
             assert (error["code"], error["retry_after_s"]) == ("session_limit_reached", 240)
-            async with connected(server, query="") as stock:
-                await stock.until("error")
-                assert stock.kinds() == ["error"]
-                assert stock.closed == (1013, "session_limit_reached")
+            for query in ("", "vita_events=true"):
+                async with connected(server, query) as stock:
+                    await stock.until("error")
+                    assert stock.kinds() == ["error"]
+                    assert stock.closed == (1013, "session_limit_reached")
+
+    run(script())
+
+
+def test_to_wait_in_the_queue_is_an_ability_of_its_own() -> None:
+    async def script() -> None:
+        server = full()
+        async with connected(server) as first, connected(server, "queue=true") as waits:
+            await waits.until("vita.queue")
+            first.leave()
+            await waits.until("session.created")
+            await waits.speak()
+            await waits.until("response.done")
+            assert {kind for kind in waits.kinds() if kind.startswith("vita.")} == {"vita.queue"}
 
     run(script())
 

@@ -1,7 +1,10 @@
 """Floods below the level of messages, against the web server itself: they keep nobody waiting."""
 
+import ast
 import asyncio
+import inspect
 import socket
+import textwrap
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -10,10 +13,13 @@ from typing import Any
 import pytest
 import uvicorn
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from uvicorn.server import ServerState
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
+from websockets.server import ServerProtocol
 
-from vita_duplex.server.realtime.websocket import SLICE, WASTE_BURST, FairWebSocket
+from tests.support.virtual_time import run
+from vita_duplex.server.realtime.websocket import CLOSE_S, SLICE, WASTE_BURST, FairWebSocket
 
 HANDSHAKE = (
     b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -140,3 +146,144 @@ async def test_compression_is_not_agreed_to_so_nothing_can_blow_up() -> None:
         assert answer.startswith("HTTP/1.1 101")
         assert "extensions" not in answer.lower()
         writer.close()
+
+
+# ── on virtual time, over a transport without a network ────────────────────────────────
+
+
+class Wire(asyncio.Transport):
+    """Takes what is written; `protocol` is told when the connection is cut."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.protocol: FairWebSocket
+        self.written = bytearray()
+        self.cut = self.closing = False
+
+    def write(self, data: Any) -> None:
+        self.written += data
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def close(self) -> None:
+        self.closing = True
+
+    def abort(self) -> None:
+        self.cut = self.closing = True
+        asyncio.get_running_loop().call_soon(self.protocol.connection_lost, None)
+
+
+def wired(app: Any) -> Wire:
+    config = uvicorn.Config(app, ws_ping_interval=20, ws_ping_timeout=20, log_config=None)
+    config.load()
+    wire = Wire()
+    wire.protocol = FairWebSocket(config, ServerState(), {}, asyncio.get_running_loop())
+    wire.protocol.connection_made(wire)
+    wire.protocol.data_received(HANDSHAKE)
+    return wire
+
+
+def test_a_client_that_is_read_slowly_need_not_answer_pings_meanwhile() -> None:
+    async def script() -> None:
+        taken: list[float] = []
+
+        async def slow(scope: Any, receive: Any, send: Any) -> None:
+            await receive()
+            await send({"type": "websocket.accept"})
+            while (await receive())["type"] == "websocket.receive":
+                taken.append(asyncio.get_running_loop().time())
+                await asyncio.sleep(100)
+
+        wire = wired(slow)
+        await asyncio.sleep(0)
+        wire.protocol.data_received(frame(TEXT, b"1") + frame(TEXT, b"2") + frame(TEXT, b"3"))  # a pong is behind them
+        await asyncio.sleep(219)
+        assert (taken, wire.closing) == ([0, 100, 200], False)
+        await asyncio.sleep(22)  # all is parsed, and no pong comes
+        assert wire.closing
+        assert b"keepalive ping timeout" in wire.written
+        wire.protocol.connection_lost(None)
+        await asyncio.sleep(60)
+
+    run(script())
+
+
+def test_a_client_that_reads_nothing_is_cut_when_it_is_closed() -> None:
+    async def script() -> None:
+        async def sends(scope: Any, receive: Any, send: Any) -> None:
+            await receive()
+            await send({"type": "websocket.accept"})
+            wire.protocol.pause_writing()
+            await send({"type": "websocket.close", "code": 4002})
+
+        wire = wired(sends)
+        await asyncio.sleep(CLOSE_S - 0.1)
+        assert not wire.cut
+        await asyncio.sleep(0.2)
+        assert wire.cut
+
+    run(script())
+
+
+# ── the contract with uvicorn ──────────────────────────────────────────────────────────
+
+OURS = {"_unparsed", "_waste", "_came", "_parse", "_go_on", "_count_waste"}
+ATTRIBUTES: dict[str, Any] = {
+    "loop": asyncio.AbstractEventLoop,
+    "conn": ServerProtocol,
+    "transport": type(None),  # until there is a connection
+    "queue": asyncio.Queue,
+    "writable": asyncio.Event,
+    "read_paused": bool,
+    "close_sent": bool,
+    "frames": list,
+    "curr_msg_data_type": str,
+    "ping_timeout": float,
+    "pong_timer": type(None),  # until a ping is sent
+}
+METHODS = {
+    "__init__": ["self", "config", "server_state", "app_state", "_loop"],
+    "data_received": ["self", "data"],
+    "send_receive_event_to_app": ["self"],
+    "receive": ["self"],
+    "send": ["self", "message"],
+    "keepalive_timeout": ["self"],
+    "handle_ping": ["self"],
+    "handle_pong": ["self", "event"],
+    "handle_cont": ["self", "event"],
+    "handle_parser_exception": ["self"],
+}
+CALLED_BY_UVICORN = {
+    "data_received": "handle_events",
+    "handle_events": "handle_ping handle_pong handle_cont handle_text handle_bytes",
+    "handle_cont": "send_receive_event_to_app",
+    "send_receive_event_to_app": "read_paused pause_reading",
+    "send_keepalive_ping": "pong_timer ping_timeout keepalive_timeout",
+}
+"""What uvicorn's methods must mention for ours to be called."""
+
+
+async def test_uvicorn_still_has_what_we_lean_on() -> None:
+    tree = ast.parse(textwrap.dedent(inspect.getsource(FairWebSocket)))
+    used = {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) in ("self", "super()")
+    }
+    overridden = {name for name, value in vars(FairWebSocket).items() if inspect.isfunction(value)}
+    assert (used | overridden) - OURS == {*ATTRIBUTES, *METHODS}, "the tables name all of it"
+    config = uvicorn.Config(echo, ws_ping_timeout=20.0, log_config=None)
+    config.load()
+    base = WebSocketsSansIOProtocol(config, ServerState(), {}, asyncio.get_running_loop())
+    for name, kind in ATTRIBUTES.items():
+        assert isinstance(getattr(base, name), kind), name
+    for name, parameters in METHODS.items():
+        assert list(inspect.signature(getattr(WebSocketsSansIOProtocol, name)).parameters) == parameters, name
+    for name, mentioned in CALLED_BY_UVICORN.items():
+        source = inspect.getsource(getattr(WebSocketsSansIOProtocol, name))
+        assert [word for word in mentioned.split() if word not in source] == [], name

@@ -31,11 +31,10 @@ from vita_duplex.server.realtime.client_events import (
     ResponseCreate,
     SessionUpdate,
 )
-from vita_duplex.server.realtime.connection import HEARTBEAT_S
 from vita_duplex.server.realtime.conversation_items import ConversationItems
 from vita_duplex.server.realtime.event_writer import Frame
-from vita_duplex.server.realtime.items import Json
 from vita_duplex.server.realtime.microphone import Microphone
+from vita_duplex.server.realtime.presence import HEARTBEAT_S
 from vita_duplex.server.realtime.responses import Responses
 from vita_duplex.server.realtime.server_events import ServerEvents
 from vita_duplex.server.realtime.session_settings import SessionSettings
@@ -94,7 +93,7 @@ class Conversation:
             self._log.note(notice)
         self._send(*self.events.translate(self._microphone.place(notice)))
 
-    def describe(self, kind: str, **more: object) -> Json:
+    def describe(self, kind: str, **more: object) -> Frame:
         """`session.created`, `session.updated` or `session.resumed`."""
         return self.events.session(kind, self.settings.describe(self._model), self.settings.describe_own(), **more)
 

@@ -3,16 +3,33 @@
 Reference: the GA event schema as in the `openai` Python package, `openai/types/realtime`.
 """
 
+import json
 import struct
+from dataclasses import dataclass
 from itertools import count
 from typing import Any, Protocol
 
 from vita_duplex.server.realtime.items import Json, Key
 
-Frame = Json | bytes
-"""A text frame to be written as JSON, or a binary one."""
 AUDIO_HEADER = struct.Struct("<II")
 """The head of a binary frame: the number of the reply's turn, and the event's own number, as in `event_id`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """An event of the server."""
+
+    number: int
+    """Its place among the events of the session."""
+    content: Json | bytes
+    """Written as JSON, or a binary frame."""
+    item_id: str | None = None
+    """Of audio: whose, and how much."""
+    audio_ms: float = 0.0
+
+    def encode(self) -> str | bytes:
+        content = self.content
+        return content if isinstance(content, bytes) else json.dumps(content, ensure_ascii=False)
 
 
 class Send(Protocol):
@@ -27,13 +44,16 @@ class EventWriter:
     def __init__(self) -> None:
         self._numbers = count(1)
 
-    def event(self, kind: str, **fields: Any) -> Json:
-        return {"type": kind, "event_id": f"event_{next(self._numbers)}", **fields}
+    def event(self, kind: str, series: str = "event", **fields: Any) -> Frame:
+        """`series`: what its id begins with; of `event` are all that a client can miss."""
+        number = next(self._numbers)
+        return Frame(number, {"type": kind, "event_id": f"{series}_{number}", **fields})
 
-    def audio(self, key: Key, data: bytes) -> bytes:
-        return AUDIO_HEADER.pack(key[1], next(self._numbers)) + data
+    def audio(self, key: Key, item_id: str, data: bytes, ms: float) -> Frame:
+        number = next(self._numbers)
+        return Frame(number, AUDIO_HEADER.pack(key[1], number) + data, item_id, ms)
 
-    def error(self, kind: str, code: str, message: str, param: str | None = None, event_id: str | None = None) -> Json:
+    def error(self, kind: str, code: str, message: str, param: str | None = None, event_id: str | None = None) -> Frame:
         return self.event("error", error=error_fields(kind, code, message, param, event_id))
 
 
@@ -44,13 +64,6 @@ def error_fields(kind: str, code: str, message: str, param: str | None = None, e
 def item_fields(item_id: str, role: str, status: str, content: list[Json]) -> Json:
     fields = {"id": item_id, "object": "realtime.item", "type": "message", "role": role}
     return {**fields, "status": status, "content": content}
-
-
-def number_of(frame: Frame) -> int:
-    """The place of an event among all of its session."""
-    if isinstance(frame, bytes):
-        return int(AUDIO_HEADER.unpack_from(frame)[1])
-    return int(frame["event_id"].removeprefix("event_"))
 
 
 def refusal(code: str, message: str, retry_after_s: float | None = None) -> Json:

@@ -1,31 +1,43 @@
-"""A session and its connection; when that breaks, the next one of the same client."""
+"""The shell round a session's presence: carries out what it decides, with one connection after the other."""
 
 import asyncio
 import logging
+from typing import assert_never
 
 from fastapi import WebSocket
 
-from vita_duplex.server.errors import ClientError
+from vita_duplex.server.errors import ClientError, Refusal
 from vita_duplex.server.parts import Parts
 from vita_duplex.server.realtime.client_events import Heartbeat, PlaybackAck, SessionUpdate, decode
-from vita_duplex.server.realtime.connection import NORMAL, Connection, End, Farewell, TooSlow
+from vita_duplex.server.realtime.connection import Connection, Farewell
 from vita_duplex.server.realtime.conversation import Conversation
 from vita_duplex.server.realtime.event_writer import Frame
 from vita_duplex.server.realtime.items import Json
-from vita_duplex.server.realtime.resume import RESUME_S, Missed
+from vita_duplex.server.realtime.presence import (
+    RESUME_S,
+    Back,
+    Beat,
+    Broken,
+    Close,
+    Command,
+    Drain,
+    End,
+    Erred,
+    GoOn,
+    Hold,
+    Left,
+    Presence,
+    State,
+    Tell,
+)
+from vita_duplex.server.realtime.resume import GAP, NOT_FOUND, Missed
 from vita_duplex.server.realtime.server_events import ServerEvents
 from vita_duplex.server.realtime.terms import Terms
 
 log = logging.getLogger(__name__)
 
-DRAIN_LOOK_S = 0.1
-"""How often a session looks whether its turn is over while the server is stopping."""
-
-# WebSocket close codes, RFC 6455 section 7.4.1 and its IANA registry; from 4000 on they are an application's own.
-POLICY_VIOLATION = 1008
 INTERNAL_ERROR = 1011
-SERVICE_RESTART = 1012
-REPLACED = 4001
+"""WebSocket close code, RFC 6455 section 7.4.1."""
 
 
 class ClientGone(Exception):
@@ -37,23 +49,24 @@ class Gateway:
 
     def __init__(self, socket: WebSocket, parts: Parts, model: str, terms: Terms) -> None:
         """`model`: one of `parts.pools`."""
-        self._parts = parts
         self._terms = terms
-        query = socket.query_params
-        vita_events = query.get("vita_events") == "true"
-        events = ServerEvents(
+        self._clock = asyncio.get_running_loop().time
+        vita_events = asked(socket, "vita_events")
+        self._events = ServerEvents(
             terms.session_id,
             voice_rate=parts.voice.rate,
             vita_events=vita_events,
-            binary_audio=query.get("binary_audio") == "true",
+            binary_audio=asked(socket, "binary_audio"),
         )
-        self._events = events
-        self._connection: Connection | None = Connection(socket)
-        self._arrived = asyncio.Event()
         self._missed = Missed() if terms.resume_token else None
+        self._presence = Presence(terms.lifetime, self._clock(), resumable=self._missed is not None)
+        self._wake = asyncio.Event()  # the presence may have another deadline
+        self._connection = Connection(socket, self._presence.connection)
+        self._arrived: asyncio.Queue[Connection] = asyncio.Queue()
+        self._arrived.put_nowait(self._connection)
         self._throttled = False
-        self._clock = asyncio.get_running_loop().time
-        self._conversation = Conversation(parts, model, events, terms, self._send, client_pauses=vita_events)
+        pauses = vita_events and asked(socket, "pauses")  # on `vita.hold`, which comes to no other client
+        self._conversation = Conversation(parts, model, self._events, terms, self._send, client_pauses=pauses)
         self._session = self._conversation.session
 
     async def serve(self) -> None:
@@ -66,19 +79,17 @@ class Gateway:
                     self._send(self._events.client_error(refused))
                 tasks.create_task(self._session.run(), name="session")
                 tasks.create_task(self._attend(), name="attend")
-                tasks.create_task(self._expire(), name="expire")
+                tasks.create_task(self._watch(), name="watch")
                 tasks.create_task(self._drain(), name="drain")
         except* ClientGone:
             pass
-        except* TooSlow:
-            await self._close(POLICY_VIOLATION, "too slow: the client does not read what it is sent")
         except* Exception as bug:
             log.exception("a session ended by a bug", exc_info=bug)
-            await self._close(INTERNAL_ERROR, "internal error")
+            await self._connection.close(Farewell(INTERNAL_ERROR, "internal error"))
         finally:
             self._conversation.leave()
-            if self._connection:
-                self._connection.closed.set()
+            while not self._arrived.empty():
+                self._arrived.get_nowait().closed.set()
 
     async def _grant(self) -> ClientError | None:
         """Begin with the settings that came with the key; or say what is wrong with them."""
@@ -89,116 +100,117 @@ class Gateway:
                 return error
         return None
 
-    # ── out ────────────────────────────────────────────────────────────────────────────
+    # ── presence ───────────────────────────────────────────────────────────────────────
 
-    def _send(self, frame: Frame) -> None:
-        if self._missed:
-            self._missed.note(frame, self._conversation.settings.wire_out)
-        if self._connection:
-            self._connection.send(frame)
+    def _perform(self, commands: list[Command]) -> None:
+        self._wake.set()
+        for command in commands:
+            match command:
+                case Hold():
+                    self._session.leave()
+                case GoOn():
+                    self._session.come_back()
+                case Tell(reason):
+                    self._write(self._events.server_error(reason.code, reason.message))
+                case Close(code, reason, flushed):
+                    self._connection.end(Farewell(code, reason), flushed=flushed)
+                case End():
+                    pass  # `_watch` sees that there is no deadline any more
+                case _:
+                    assert_never(command)
 
-    async def _close(self, code: int, reason: str) -> None:
-        if self._connection:
-            await self._connection.close(code, reason)
+    async def _watch(self) -> None:
+        """Wake the presence at its deadlines."""
+        while (deadline := self._presence.deadline) is not None:
+            self._wake.clear()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._wake.wait()
+            except TimeoutError:
+                self._perform(self._presence.tick(self._clock(), busy=self._busy))
+        raise ClientGone
+
+    @property
+    def _busy(self) -> bool:
+        duplex = self._session.duplex
+        return bool(duplex.floor or duplex.pending or duplex.undecided)
+
+    async def _drain(self) -> None:
+        """When the server is stopping, let the turn under way finish."""
+        await self._terms.drain.begun.wait()
+        self._send(self._events.draining(self._terms.drain.seconds_left(self._clock()) or 0.0))
+        self._perform(self._presence.receive(Drain(), self._clock()))
 
     # ── connections ────────────────────────────────────────────────────────────────────
-
-    def _resume_fields(self) -> Json:
-        return {"resume_token": self._terms.resume_token, "resume_s": RESUME_S} if self._missed else {}
-
-    def take_over(self, socket: WebSocket, last_event: int) -> Connection | None:
-        """Go on with another connection of the same client, which has seen the events up to `last_event`.
-
-        None if some that it has not seen are not kept any more. The old connection, if it still seems to be there,
-        is closed, and nothing more is taken from it. The caller has to wait until the new one is `closed`.
-        """
-        assert self._missed is not None
-        frames = self._missed.since(last_event)
-        if frames is None:
-            return None
-        if self._connection:
-            self._connection.replace()
-            if not self._connection.started:
-                self._connection.closed.set()
-        self._connection = Connection(socket)
-        more = {**self._resume_fields(), "replayed": len(frames)}
-        resumed = self._conversation.describe("session.resumed", **more)
-        resumed["event_id"] = resumed["event_id"].replace("event", "resumed")  # it is none of those that can be missed
-        for frame in (resumed, *frames):
-            self._connection.send(frame, limited=False)
-        self._arrived.set()
-        return self._connection
 
     async def _attend(self) -> None:
         """One connection after the other."""
         for text in self._terms.early:
             await self._take(text)
-        while (connection := self._connection) is not None:
-            end = await connection.run(self._receive)
-            if end is End.REPLACED:
-                await connection.close(REPLACED, "the session goes on in another connection")
-            connection.closed.set()
-            if self._connection is not connection:
-                continue
-            self._connection = None
-            if end is End.LEFT or self._missed is None:
-                break
-            await self._wait_for_return()
-        raise ClientGone
+        while True:
+            connection = await self._arrived.get()
+            left = await connection.run(self._receive)
+            event = Left(connection.number) if left else Broken(connection.number)
+            self._perform(self._presence.receive(event, self._clock()))
 
-    async def _wait_for_return(self) -> None:
-        self._session.leave()
-        self._arrived.clear()
-        try:
-            async with asyncio.timeout(RESUME_S):
-                await self._arrived.wait()
-        except TimeoutError:
-            raise ClientGone from None
-        self._session.come_back()
+    def take_over(self, socket: WebSocket, last_event: int) -> Connection | Refusal:
+        """Go on with another connection of the same client, which has seen the events up to `last_event`.
 
-    # ── the end ────────────────────────────────────────────────────────────────────────
+        The caller has to wait until the new connection is `closed`.
+        """
+        if self._missed is None or self._presence.state is State.OVER:
+            return NOT_FOUND
+        frames = self._missed.since(last_event)
+        if frames is None:
+            return GAP
+        commands = self._presence.receive(Back(), self._clock())
+        self._perform(commands)
+        self._connection = new = Connection(socket, self._presence.connection)
+        more = {**self._resume_fields(), "replayed": len(frames)}
+        resumed = self._conversation.describe("session.resumed", **more).encode()
+        for data in (resumed, *frames):
+            new.send(data, 0)
+        self._arrived.put_nowait(new)
+        return new
 
-    async def _expire(self) -> None:
-        """End the session when its terms say so."""
-        lifetime = self._terms.lifetime
-        while (reason := lifetime.over(self._clock())) is None:  # noqa: ASYNC110 - a time is waited for
-            await asyncio.sleep(lifetime.deadline - self._clock())
-        self._send(self._events.server_error(reason.code, reason.message))
-        self._dismiss(NORMAL, reason.code)
+    def _resume_fields(self) -> Json:
+        return {"resume_token": self._terms.resume_token, "resume_s": RESUME_S} if self._missed else {}
 
-    async def _drain(self) -> None:
-        """When the server is stopping, let the turn under way finish."""
-        await self._terms.drain.begun.wait()
-        left = self._terms.drain.seconds_left(self._clock())
-        self._send(self._events.draining(left or 0.0))
-        await asyncio.sleep(DRAIN_LOOK_S)  # what was just asked is on its way
-        duplex = self._session.duplex
-        while duplex.floor or duplex.pending or duplex.undecided:  # noqa: ASYNC110 - the core is pure, it has no events
-            await asyncio.sleep(DRAIN_LOOK_S)
-        self._dismiss(SERVICE_RESTART, "server_draining")
+    # ── out ────────────────────────────────────────────────────────────────────────────
 
-    def _dismiss(self, code: int, reason: str) -> None:
-        if self._connection is None:
-            raise ClientGone
-        self._connection.send(Farewell(code, reason), limited=False)
+    def _send(self, frame: Frame) -> None:
+        if self._presence.state is not State.OVER:
+            self._write(frame)
+            if self._presence.unread(self._connection.unread):
+                self._wake.set()
+
+    def _write(self, frame: Frame) -> None:
+        data = frame.encode()
+        size = len(data) if isinstance(data, bytes) or data.isascii() else len(data.encode())
+        if self._missed:
+            self._missed.note(frame, data, size)
+        if self._presence.state is not State.AWAY:
+            self._connection.send(data, size)
 
     # ── in ─────────────────────────────────────────────────────────────────────────────
 
     async def _receive(self, frame: str | bytes) -> None:
-        self._terms.lifetime.heard(self._clock())
-        await self._throttle(len(frame))
-        await self._take(frame)
+        if self._presence.state is State.LIVE:
+            await self._throttle(len(frame))
+            await self._take(frame)
 
     async def _throttle(self, size: int) -> None:
         """Who sends more than its key may is read more slowly, so that its own network connection fills up."""
-        bucket = self._terms.bytes_in
-        bucket.spend(size, self._clock())
-        wait = bucket.wait(0, self._clock())
+        now, bucket = self._clock(), self._terms.bytes_in
+        bucket.spend(size, now)
+        wait = bucket.wait(0, now)
         if wait and not self._throttled:  # told once, not with each frame
             message = "This key sends more bytes a second than it may; it is read more slowly."
             self._send(self._events.server_error("rate_limit_exceeded", message))
         self._throttled = wait > 0
-        await asyncio.sleep(wait)
+        self._presence.heard(now + wait)
+        if wait:
+            await asyncio.sleep(wait)
 
     async def _take(self, frame: str | bytes) -> None:
         try:
@@ -208,8 +220,14 @@ class Gateway:
             event = decode(frame)
             if self._missed and isinstance(event, PlaybackAck):
                 self._missed.forget(event.item_id, event.played_ms)
-            if self._connection and isinstance(event, Heartbeat):
-                self._connection.expect_heartbeats()
+            if isinstance(event, Heartbeat):
+                self._perform(self._presence.receive(Beat(), self._clock()))
             await self._conversation.take(event)
         except ClientError as error:
             self._send(self._events.client_error(error))
+            self._perform(self._presence.receive(Erred(len(frame)), self._clock()))
+
+
+def asked(socket: WebSocket, flag: str) -> bool:
+    """Whether the client's address has a flag of the protocol."""
+    return socket.query_params.get(flag) == "true"

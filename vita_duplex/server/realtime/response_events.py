@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -112,7 +112,7 @@ class ResponseEvents:
             asked=Asked() if answers is None else self.asked.pop(answers, Asked()),
         )
 
-    def _started(self, response: Response) -> Iterator[Json]:
+    def _started(self, response: Response) -> Iterator[Frame]:
         event = self._writer.event
         yield event("response.created", response=_resource(response, "in_progress", None, [], None))
         yield event("rate_limits.updated", rate_limits=[])
@@ -137,11 +137,12 @@ class ResponseEvents:
     def _audio_delta(self, response: Response, samples: Samples) -> Iterator[Frame]:
         if not len(samples):
             return
-        data = response.wire.encode(samples)
+        data, ms = response.wire.encode(samples), 1000 * len(samples) / response.wire.rate
         if self._binary_audio:
-            yield self._writer.audio(response.key, data)
+            yield self._writer.audio(response.key, response.item_id, data, ms)
         else:
-            yield self._content("response.output_audio.delta", response, delta=base64.b64encode(data).decode())
+            event = self._content("response.output_audio.delta", response, delta=base64.b64encode(data).decode())
+            yield replace(event, item_id=response.item_id, audio_ms=ms)
 
     def _ended(self, response: Response, notice: TurnEnded | AsideEnded) -> Iterator[Frame]:
         completed = notice.status in ("completed", "incomplete")
@@ -168,7 +169,7 @@ class ResponseEvents:
         resource = _resource(response, notice.status, _details(notice), [item], notice.usage)
         yield event("response.done", response=resource)
 
-    def _content(self, kind: str, response: Response, **fields: Any) -> Json:
+    def _content(self, kind: str, response: Response, **fields: Any) -> Frame:
         return self._writer.event(
             kind, response_id=response.id, item_id=response.item_id, output_index=0, content_index=0, **fields
         )

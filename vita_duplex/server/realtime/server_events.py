@@ -103,48 +103,50 @@ class ServerEvents:
             case _:
                 assert_never(notice)
 
-    def session(self, kind: str, fields: Json, own: Json, **more: Any) -> Json:
-        """`session.created` or `session.updated` with what is in effect; `own` is what the reference does not know."""
+    def session(self, kind: str, fields: Json, own: Json, **more: Any) -> Frame:
+        """What is in effect; `own` is what the reference does not know."""
         if self._vita_events:
             fields = {**fields, "vita": own}
-        return self._event(kind, session={"id": self._session_id, "object": "realtime.session", **fields}, **more)
+        session = {"id": self._session_id, "object": "realtime.session", **fields}
+        series = "resumed" if kind == "session.resumed" else "event"
+        return self._event(kind, series, session=session, **more)
 
     # ── the client's events ────────────────────────────────────────────────────────────
 
-    def cleared(self) -> Json:
+    def cleared(self) -> Frame:
         return self._event("input_audio_buffer.cleared")
 
-    def committed(self, utterance: int, transcript: str | None = None) -> Iterator[Json]:
+    def committed(self, utterance: int, transcript: str | None = None) -> Iterator[Frame]:
         """A recording, or detected speech, became an item."""
         item_id = self.items.id(("user", utterance))
         yield self._event("input_audio_buffer.committed", item_id=item_id, previous_item_id=self.items.last_id)
         yield from self._item_added(("user", utterance), "user", [{"type": "input_audio", "transcript": transcript}])
 
-    def truncated(self, item_id: str, audio_end_ms: int) -> Json:
+    def truncated(self, item_id: str, audio_end_ms: int) -> Frame:
         return self._event("conversation.item.truncated", item_id=item_id, content_index=0, audio_end_ms=audio_end_ms)
 
-    def created(self, key: Key, role: str, content: list[Json], item_id: str | None) -> Iterator[Json]:
+    def created(self, key: Key, role: str, content: list[Json], item_id: str | None) -> Iterator[Frame]:
         """An item of the client's entered the conversation."""
         if item_id:
             self.items.rename(key, item_id)
         yield from self._item_added(key, role, content)
 
-    def retrieved(self, item: Json) -> Json:
+    def retrieved(self, item: Json) -> Frame:
         return self._event("conversation.item.retrieved", item=item)
 
-    def deleted(self, key: Key) -> Json:
+    def deleted(self, key: Key) -> Frame:
         item_id = self.items.id(key)
         self.items.remove(key)
         return self._event("conversation.item.deleted", item_id=item_id)
 
-    def output_cleared(self, response: Response) -> Json:
+    def output_cleared(self, response: Response) -> Frame:
         return self._event("output_audio_buffer.cleared", response_id=response.id)
 
-    def heartbeat(self, patience_s: float) -> Json:
+    def heartbeat(self, patience_s: float) -> Frame:
         """The answer to the client's own. `patience_s`: until when something must have come from it again."""
         return self._event("session.heartbeat", timeout_s=patience_s)
 
-    def timed_out(self, utterance: int, start_ms: int, end_ms: int) -> Iterator[Json]:
+    def timed_out(self, utterance: int, start_ms: int, end_ms: int) -> Iterator[Frame]:
         """Nobody has spoken between these moments of the received audio, which now are an item of their own."""
         item_id = self.items.id(("user", utterance))
         yield self._event(
@@ -152,18 +154,18 @@ class ServerEvents:
         )
         yield from self.committed(utterance)
 
-    def client_error(self, error: ClientError) -> Json:
+    def client_error(self, error: ClientError) -> Frame:
         return self._writer.error("invalid_request_error", error.code, error.message, error.param, error.event_id)
 
-    def server_error(self, code: str, message: str) -> Json:
+    def server_error(self, code: str, message: str) -> Frame:
         return self._writer.error("server_error", code, message)
 
-    def shed(self, key: Key, shown: int, sent: int) -> Iterator[Json]:
+    def shed(self, key: Key, shown: int, sent: int) -> Iterator[Frame]:
         """The model is not shown all images of a message. The reference has no event for that."""
         if self._vita_events:
             yield self._event("vita.shed", item_id=self.items.id(key), frames_shown=shown, frames_sent=sent)
 
-    def draining(self, seconds_left: float) -> Json:
+    def draining(self, seconds_left: float) -> Frame:
         """The server is stopping. The reference has no event for that; clients that know only it get an error."""
         if self._vita_events:
             return self._event("vita.draining", seconds_left=round(seconds_left, 1))
@@ -172,7 +174,7 @@ class ServerEvents:
 
     # ── the user's items ───────────────────────────────────────────────────────────────
 
-    def _accepted(self, notice: UtteranceAccepted) -> Iterator[Json]:
+    def _accepted(self, notice: UtteranceAccepted) -> Iterator[Frame]:
         if notice.seconds is None:
             return  # typed or committed: its item was added when it came in
         transcript = notice.transcript if self.transcribes else None
@@ -180,7 +182,7 @@ class ServerEvents:
         if transcript is not None:
             yield self._words(("user", notice.utterance), transcript, notice.seconds)
 
-    def _words(self, key: Key, transcript: str, seconds: float) -> Json:
+    def _words(self, key: Key, transcript: str, seconds: float) -> Frame:
         item = self.items.get(key)
         if item is not None:
             self.items.put(key, {**item, "content": [{"type": "input_audio", "transcript": transcript}]})
@@ -192,7 +194,7 @@ class ServerEvents:
             usage={"type": "duration", "seconds": round(seconds, 3)},
         )
 
-    def _item_added(self, key: Key, role: str, content: list[Json]) -> Iterator[Json]:
+    def _item_added(self, key: Key, role: str, content: list[Json]) -> Iterator[Frame]:
         item = item_fields(self.items.id(key), role, "completed", content)
         previous, self.items.last = self.items.last_id, key
         self.items.put(key, item)
@@ -201,7 +203,9 @@ class ServerEvents:
 
     # ── ours ───────────────────────────────────────────────────────────────────────────
 
-    def _vita_event(self, notice: Roles | VoiceActivity | VerdictGiven | TurnHeld | TurnResumed | TurnRecorded) -> Json:
+    def _vita_event(
+        self, notice: Roles | VoiceActivity | VerdictGiven | TurnHeld | TurnResumed | TurnRecorded
+    ) -> Frame:
         match notice:
             case Roles():
                 return self._event("vita.roles", **asdict(notice))
@@ -219,11 +223,11 @@ class ServerEvents:
             case _:
                 assert_never(notice)
 
-    def _of_reply(self, kind: str, turn: int) -> Json:
+    def _of_reply(self, kind: str, turn: int) -> Frame:
         key: Key = ("reply", turn)
         return self._event(kind, response_id=response_id(key), item_id=self.items.id(key))
 
-    def _verdict(self, notice: VerdictGiven) -> Json:
+    def _verdict(self, notice: VerdictGiven) -> Frame:
         verdict, accepted = notice.verdict, notice.accepted
         words = " ".join(verdict.transcripts) if accepted and verdict else None
         return self._event(

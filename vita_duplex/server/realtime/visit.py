@@ -18,7 +18,9 @@ from vita_duplex.server.observe import logs
 from vita_duplex.server.observe.watch import SessionWatch
 from vita_duplex.server.realtime.client_events import SessionUpdateFields
 from vita_duplex.server.realtime.event_writer import refusal
-from vita_duplex.server.realtime.gateway import POLICY_VIOLATION, Gateway
+from vita_duplex.server.realtime.gateway import Gateway, asked
+from vita_duplex.server.realtime.presence import POLICY_VIOLATION
+from vita_duplex.server.realtime.resume import NOT_FOUND
 from vita_duplex.server.realtime.terms import Terms
 from vita_duplex.server.realtime.waiting import wait_for_place
 from vita_duplex.server.server import Server
@@ -44,9 +46,8 @@ async def visit(server: Server, socket: WebSocket) -> None:
         return
     clock = get_running_loop().time
     usage = server.usage(caller.key)
-    may_wait = socket.query_params.get("vita_events") == "true"
     no_session = server.refusal(socket.query_params.get("model")) or usage.refusal(clock())
-    place = no_session or server.admission.ask(caller.key, clock(), may_wait=may_wait)
+    place = no_session or server.admission.ask(caller.key, clock(), may_wait=asked(socket, "queue"))
     if isinstance(place, Refusal):
         await _refuse(server, socket, place)
         return
@@ -74,7 +75,7 @@ async def _seat(server: Server, socket: WebSocket, caller: Caller, usage: Usage,
     session_id = f"sess_{secrets.token_hex(8)}"
     logs.session_id.set(session_id)
     lifetime = Lifetime(limits, usage.session_time, clock())
-    token = new_token() if socket.query_params.get("resume") == "true" else None
+    token = new_token() if asked(socket, "resume") else None
     terms = Terms(
         session_id,
         lifetime,
@@ -98,16 +99,11 @@ async def _seat(server: Server, socket: WebSocket, caller: Caller, usage: Usage,
 async def _resume(server: Server, socket: WebSocket, caller: Caller, token: str) -> None:
     """Hand the connection to the session it belongs to; that one's first connection keeps the session running."""
     gateway = server.resumables.find(token, caller.key)
-    if gateway is None:
-        reason = Refusal("session_not_found", "There is no such session, or not any more; begin a new one.")
-        await _refuse(server, socket, reason, POLICY_VIOLATION)
-        return
     last = socket.query_params.get("last_event_id", "").removeprefix("event_")
     number = int(last) if last.isascii() and last.isdigit() and len(last) < 10 else 0
-    connection = gateway.take_over(socket, number)
-    if connection is None:
-        reason = Refusal("resume_gap", "What came after that event is not kept any more; begin a new session.")
-        await _refuse(server, socket, reason, POLICY_VIOLATION)
+    connection = gateway.take_over(socket, number) if gateway else NOT_FOUND
+    if isinstance(connection, Refusal):
+        await _refuse(server, socket, connection, POLICY_VIOLATION)
         return
     await connection.closed.wait()
 

@@ -1,5 +1,6 @@
 """uvicorn's WebSocket, made fair: a client that floods the parser takes turns with everybody else, and is cut off."""
 
+import asyncio
 from typing import Any
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -14,6 +15,8 @@ SMALL = 64
 """Bytes; a fragment below that moves no data."""
 WASTE_PER_S, WASTE_BURST = 100, 1000
 """Pings, pongs and small fragments that a client may send. Decent ones send one ping in 20 s."""
+CLOSE_S = 1.0
+"""A close frame waits so long for a client that does not read; then the connection is cut."""
 NO_TEXT, POLICY_VIOLATION = 1007, 1008  # RFC 6455 section 7.4.1
 
 
@@ -24,8 +27,10 @@ class FairWebSocket(WebSocketsSansIOProtocol):
         super().__init__(*args, **kwargs)
         self._unparsed = bytearray()
         self._waste = TokenBucket(WASTE_PER_S, WASTE_BURST, self.loop.time())
+        self._came = self.loop.time()  # the newest bytes, or since when the client is read again
 
     def data_received(self, data: bytes) -> None:
+        self._came = self.loop.time()
         self._unparsed += data
         self._parse()
 
@@ -66,13 +71,29 @@ class FairWebSocket(WebSocketsSansIOProtocol):
         message = await self.queue.get()
         if self.read_paused and self.queue.empty():
             self.read_paused = False
+            self._came = self.loop.time()
             self._go_on()
         return message
 
     async def send(self, message: Any) -> None:
+        if message["type"] == "websocket.close":
+            try:
+                async with asyncio.timeout(CLOSE_S):
+                    await self.writable.wait()
+            except TimeoutError:
+                self.transport.abort()
         await super().send(message)
         if message["type"] == "websocket.close":
             self._go_on()  # the answer to it may be among what is not parsed
+
+    def keepalive_timeout(self) -> None:
+        """A ping went unanswered. Whatever came is a sign of life, and of a client that is not read none can come."""
+        silent_s = 0.0 if self.read_paused else self.loop.time() - self._came
+        assert self.ping_timeout is not None
+        if silent_s < self.ping_timeout:
+            self.pong_timer = self.loop.call_later(self.ping_timeout - silent_s, self.keepalive_timeout)
+        else:
+            super().keepalive_timeout()
 
     def handle_ping(self) -> None:
         super().handle_ping()

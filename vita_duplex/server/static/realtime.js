@@ -8,6 +8,7 @@ const BEAT_MS = 5000; // between heartbeats; the server takes 15 s without anyth
 const DEAF_MS = 9000; // and so do we when no answer to one comes: a network that is gone closes no socket
 const FIRST_RETRY_MS = 250;
 const LAST_RETRY_MS = 2000;
+const ABILITIES = "vita_events=true&pauses=true&queue=true&binary_audio=true&resume=true";
 const REPLACED = 4001; // close code of the protocol
 
 /**
@@ -244,7 +245,7 @@ function subprotocols() {
 
 /** Where the session's WebSocket is, also behind a proxy that serves the page under a path. */
 function realtimeUrl(token, lastEvent) {
-  const url = new URL("v1/realtime?vita_events=true&binary_audio=true&resume=true", document.baseURI);
+  const url = new URL(`v1/realtime?${ABILITIES}`, document.baseURI);
   url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
   if (token !== null) {
     url.searchParams.set("resume_token", token);
