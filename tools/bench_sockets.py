@@ -120,7 +120,7 @@ class Talker:
 
     async def talk(self, port: int, until: float) -> None:
         await asyncio.sleep(self._moods.random() * 2)
-        url = f"ws://127.0.0.1:{port}/v1/realtime?vita_events=true&binary_audio=true"
+        url = f"ws://127.0.0.1:{port}/v1/realtime?vita_events=true&pauses=true&queue=true&binary_audio=true"
         try:
             async with (
                 connect(url, max_size=None, proxy=None, compression=None, ping_interval=None) as socket,

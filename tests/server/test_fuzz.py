@@ -314,7 +314,8 @@ async def test_broken_frames_end_their_own_connection_only(rounds: int, caplog: 
 async def test_hostile_messages_over_a_real_socket_are_answered_as_in_the_process() -> None:
     hostile = Hostile(SEED)
     async with serving(scripted_server(SHORT, NOISE)) as port:
-        async with connect(f"ws://127.0.0.1:{port}/v1/realtime?vita_events=true", max_size=None) as client:
+        url = f"ws://127.0.0.1:{port}/v1/realtime?vita_events=true&pauses=true&queue=true"
+        async with connect(url, max_size=None) as client:
             for number in range(2000):
                 frame = hostile.frame()
                 if isinstance(frame, str):

@@ -88,7 +88,7 @@ async def closed(connection: ClientConnection) -> tuple[int, str]:
 @pytest.mark.real
 async def test_sigterm_lets_turns_finish_and_takes_nobody_in() -> None:
     with serving("--set", f"engine.scripted=[{REPLY}]") as (process, port):
-        url = f"ws://127.0.0.1:{port}/v1/realtime?vita_events=true"
+        url = f"ws://127.0.0.1:{port}/v1/realtime?vita_events=true&pauses=true&queue=true"
         async with connect(url) as talks, connect(url) as idle:
             await ask(talks)
             process.send_signal(signal.SIGTERM)
@@ -115,7 +115,7 @@ async def test_a_turn_that_outlasts_the_grace_time_is_cut_and_the_process_ends()
 @pytest.mark.real
 async def test_a_second_sigterm_ends_it_now() -> None:
     with serving("--set", f"engine.scripted=[{ENDLESS}]") as (process, port):
-        async with connect(f"ws://127.0.0.1:{port}/v1/realtime?vita_events=true") as talks:
+        async with connect(f"ws://127.0.0.1:{port}/v1/realtime?vita_events=true&pauses=true&queue=true") as talks:
             await ask(talks)
             process.send_signal(signal.SIGTERM)
             await until(talks, "vita.draining")

@@ -73,7 +73,7 @@ def test_turns_that_are_over_are_freed_at_once(caplog: pytest.LogCaptureFixture)
         run(main())
 
 
-@pytest.mark.parametrize("query", ["vita_events=true", "", "resume=true"])
+@pytest.mark.parametrize("query", ["vita_events=true&pauses=true&queue=true", "", "resume=true"])
 @pytest.mark.parametrize("code", [1000, 1006], ids=["politely", "cut off"])
 def test_when_the_last_session_is_over_nothing_of_any_is_left(query: str, code: int) -> None:
     async def main() -> None:

@@ -86,7 +86,7 @@ class Client:
 
 
 async def enter(port: int) -> Client:
-    client = Client(await connect(f"ws://127.0.0.1:{port}/v1/realtime?vita_events=true"))
+    client = Client(await connect(f"ws://127.0.0.1:{port}/v1/realtime?vita_events=true&pauses=true&queue=true"))
     await client.until("session.created")
     await client.until("vita.roles")
     return client
