@@ -51,7 +51,7 @@ async def test_a_chinese_answer_is_understood_by_other_ears() -> None:
     said, heard = [], []
     for piece in pieces:
         spoken = np.concatenate([samples async for samples in voice.synthesise(normalise(piece))])
-        words = await ears.hear(soxr.resample(spoken, voice.rate, INPUT_RATE), "zh")
+        words = await ears.transcribe(soxr.resample(spoken, voice.rate, INPUT_RATE), "zh")
         said.append(plain(piece))
         heard.append(plain(words.text))
         print(f"{jiwer.cer(said[-1], heard[-1]):4.0%} {piece} → {words.text}")

@@ -47,7 +47,7 @@ class SlowEars:
         """Length in seconds and language of each utterance."""
         self.fails = False
 
-    async def hear(self, samples: Samples, language: str | None = None) -> Transcript:
+    async def transcribe(self, samples: Samples, language: str | None = None) -> Transcript:
         self.heard.append((len(samples) / INPUT_RATE, language))
         await asyncio.sleep(self.seconds)
         if self.fails:
@@ -241,7 +241,7 @@ def heard_by(url: str, model: str = "whisper-1", key: str = "") -> OpenAiTranscr
 
 async def test_a_server_is_sent_a_wav_and_its_words_are_taken() -> None:
     with serving(TranscriptionHandler) as (url, asked):
-        assert await heard_by(url, key="sk-1").hear(TONE, "zh") == Transcript("1 secret seconds")
+        assert await heard_by(url, key="sk-1").transcribe(TONE, "zh") == Transcript("1 secret seconds")
         (wish,) = asked.requests
         file = wish.pop("file")
         assert wish == {
@@ -256,11 +256,11 @@ async def test_a_server_is_sent_a_wav_and_its_words_are_taken() -> None:
 async def test_what_is_too_long_is_two_requests_and_silence_is_none() -> None:
     with serving(TranscriptionHandler) as (url, asked):
         ears = heard_by(url)
-        assert (await ears.hear(np.resize(TONE, 40 * INPUT_RATE))).text == "20 secret seconds 20 secret seconds"
+        assert (await ears.transcribe(np.resize(TONE, 40 * INPUT_RATE))).text == "20 secret seconds 20 secret seconds"
         assert all(len(wish["file"]) <= 2 * LONGEST + 44 for wish in asked.requests)
         asked.requests.clear()
-        assert (await ears.hear(np.zeros(INPUT_RATE, np.float32))).text == ""
-        assert (await ears.hear(TONE[:800])).text == ""
+        assert (await ears.transcribe(np.zeros(INPUT_RATE, np.float32))).text == ""
+        assert (await ears.transcribe(TONE[:800])).text == ""
         assert asked.requests == []
 
 
@@ -277,19 +277,19 @@ async def test_what_is_too_long_is_two_requests_and_silence_is_none() -> None:
 )
 async def test_a_servers_failures_are_told_without_the_words(model: str, why: str) -> None:
     with serving(TranscriptionHandler) as (url, _), pytest.raises(PartFailed, match=why) as failure:
-        await heard_by(url, model).hear(TONE)
+        await heard_by(url, model).transcribe(TONE)
     assert "secret" not in str(failure.value)
 
 
 async def test_without_network_it_fails() -> None:
     with pytest.raises(PartFailed, match="failed: ConnectError"):
-        await heard_by("http://127.0.0.1:9").hear(TONE)
+        await heard_by("http://127.0.0.1:9").transcribe(TONE)
 
 
 async def test_a_server_that_hangs_is_given_up_or_left(monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(TranscriptionHandler) as (url, asked):
         ears = heard_by(url, "hangs")
-        task = asyncio.create_task(ears.hear(TONE))
+        task = asyncio.create_task(ears.transcribe(TONE))
         while not asked.requests:  # noqa: ASYNC110 - another thread
             await asyncio.sleep(0.01)
         task.cancel()
@@ -298,7 +298,7 @@ async def test_a_server_that_hangs_is_given_up_or_left(monkeypatch: pytest.Monke
         assert task.cancelled()
         monkeypatch.setattr("vita_duplex.asr.openai.TIMEOUT_S", 0.1)
         with pytest.raises(PartFailed, match="failed: ReadTimeout"):
-            await heard_by(url, "hangs").hear(TONE)
+            await heard_by(url, "hangs").transcribe(TONE)
         asked.left.set()
 
 
@@ -332,10 +332,12 @@ async def test_ears_of_this_machine_hear_what_people_say(kind: str) -> None:
     assert ears is not None
     spoken = {"goforward": "go forward 10 meters", "jfk-ask": "ask what you can do for your country"}
     for name, words in spoken.items():
-        heard = await ears.hear(sounds.clip(name))
+        heard = await ears.transcribe(sounds.clip(name))
         tidy = "".join(c for c in heard.text.lower() if c.isalnum() or c == " ").replace("ten", "10")
         assert jiwer.wer(words, tidy) <= 0.2
         assert -1 < heard.log_probability < 0
-    assert (await ears.hear(np.zeros(INPUT_RATE, np.float32))) == Transcript("")
-    both = await ears.hear(np.resize(np.concatenate([sounds.clip("jfk-ask"), np.zeros(INPUT_RATE)]), 50 * INPUT_RATE))
+    assert (await ears.transcribe(np.zeros(INPUT_RATE, np.float32))) == Transcript("")
+    both = await ears.transcribe(
+        np.resize(np.concatenate([sounds.clip("jfk-ask"), np.zeros(INPUT_RATE)]), 50 * INPUT_RATE)
+    )
     assert both.text.lower().count("your country") >= 6

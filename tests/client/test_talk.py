@@ -211,7 +211,7 @@ def test_a_barge_in_is_told_with_all_its_parts() -> None:
     witness = hear(*BARGE_IN)
     witness.player.advance(5.0)
     conversation = witness.conversation
-    assert conversation.statuses == ["cancelled", "completed"]
+    assert [reply.status for reply in conversation.replies.values()] == ["cancelled", "completed"]
     assert conversation.transcripts == ["query 1", "query 2"]
     assert conversation.texts == ["It is ten.", ""]
     assert conversation.swaps == 2

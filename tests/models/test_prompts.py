@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.paths import GOLDEN
+from tests.support.prompts import parse
 from vita_duplex.models.prompts import (
     Audio,
     Exchange,
@@ -16,7 +17,6 @@ from vita_duplex.models.prompts import (
     Prompt,
     conversation,
     interactive,
-    parse,
     with_images,
     wording,
 )

@@ -22,7 +22,6 @@ from vita_duplex.models.tiling import (
     Tiling,
     UnusableImage,
     candidates,
-    centre_crop,
     mirror,
     normalise,
     open_image,
@@ -91,21 +90,6 @@ def test_one_tile_squashes_the_picture() -> None:
     assert grey_levels_apart(tile, TILES["single_squashed_uint8"]) <= 1
 
 
-def test_the_crop_keeps_the_shape() -> None:
-    pixels = normalise([centre_crop(Image.fromarray(TILES["image_single"]), 56)])
-    assert np.abs(pixels[0] - TILES["single_crop_pixel_values_cli"]).max() <= ONE_GREY_LEVEL
-
-
-@pytest.mark.parametrize("size", [(90, 60), (60, 91), (57, 56), (56, 56), (30, 47), (1000, 3), (56, 301), (233, 101)])
-def test_the_crop_is_a_full_resize_and_a_cut(size: tuple[int, int]) -> None:
-    image = Image.fromarray(np.random.default_rng(1).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
-    short = min(size)
-    whole = image.resize(tuple(56 * side // short for side in size), Image.Resampling.BICUBIC)
-    left, top = (whole.width - 56) // 2, (whole.height - 56) // 2
-    cut = whole.crop((left, top, left + 56, top + 56))
-    assert grey_levels_apart(centre_crop(image, 56), np.asarray(cut)) <= 1
-
-
 def test_a_mirrored_picture_swaps_left_and_right() -> None:
     image = Image.fromarray(TILES["image"])
     assert (np.asarray(mirror(image)) == TILES["image"][:, ::-1]).all()
@@ -128,22 +112,18 @@ def test_an_empty_picture_is_refused(size: tuple[int, int]) -> None:
     with pytest.raises(EmptyImage, match="empty") as caught:
         Tiling(12).cut(Image.new("RGB", size))
     assert (caught.value.width, caught.value.height) == size
-    with pytest.raises(EmptyImage):
-        centre_crop(Image.new("RGB", size))
 
 
 def test_two_hundred_megapixels_are_refused() -> None:
     with pytest.raises(ImageTooLarge, match="20000x10000, at most 89 megapixels"):
         Tiling(12).tokens(20_000, 10_000)
     image = Image.new("1", (20_000, 5_000), None)  # 100 megapixels, memory never touched
-    for cut in (Tiling(12).cut, centre_crop):
-        with pytest.raises(ImageTooLarge):
-            cut(image)
+    with pytest.raises(ImageTooLarge):
+        Tiling(12).cut(image)
 
 
 @pytest.mark.parametrize("size", [(1, 80_000), (80_000, 1)])
 def test_a_thread_of_a_picture_is_cheap(size: tuple[int, int]) -> None:
-    assert centre_crop(Image.new("RGB", size)).size == (448, 448)
     assert Tiling(12).count(*size) == 13
 
 

@@ -99,7 +99,7 @@ def typed(*content: Json, item_id: str = "typed") -> list[Json]:
 class Deaf:
     """An ASR that fails."""
 
-    async def hear(self, samples: Samples, language: str | None = None) -> Transcript:
+    async def transcribe(self, samples: Samples, language: str | None = None) -> Transcript:
         raise PartFailed("asr", "scripted to fail")
 
 

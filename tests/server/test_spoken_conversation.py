@@ -98,7 +98,7 @@ def test_a_human_question_gets_a_spoken_answer_whose_sound_is_its_text(port: int
 def test_a_second_human_question_stops_the_answer_and_is_answered_with_one_swap(port: int) -> None:
     conversation = talk(port, QUESTION, SECOND, at_s=0.3)
     assert [verdict.accepted for verdict in conversation.verdicts] == [True, True]
-    assert conversation.statuses == ["cancelled", "completed"]
+    assert [reply.status for reply in conversation.replies.values()] == ["cancelled", "completed"]
     assert conversation.swaps == 1
     assert conversation.stale_samples == 0
     first, second = conversation.replies.values()
@@ -142,7 +142,7 @@ def test_what_is_no_question_lets_an_answer_go_on_to_its_end(port: int, tmp_path
     assert conversation.verdicts[0].accepted
     judged = [verdict.accepted for verdict in conversation.verdicts[1:]]
     assert not any(judged)
-    assert conversation.statuses == ["completed"]
+    assert [reply.status for reply in conversation.replies.values()] == ["completed"]
     assert conversation.swaps == 0
     (reply,) = conversation.replies.values()
     assert conversation.heard_samples(reply.id) == sum(len(piece) for piece in reply.pieces)
@@ -200,6 +200,6 @@ def test_the_official_openai_client_has_a_spoken_conversation(port: int) -> None
 def test_two_instances_hand_the_floor_to_each_other() -> None:
     with served("cpu", "--instances", "2") as port:
         conversation = talk(port, QUESTION, SECOND, at_s=0.3)
-    assert conversation.statuses == ["cancelled", "completed"]
+    assert [reply.status for reply in conversation.replies.values()] == ["cancelled", "completed"]
     assert [(roles.generator, roles.monitor) for roles in conversation.roles] == [("a", "b"), ("b", "a")]
     assert [record.instance for record in conversation.records if record.is_reply] == ["a", "b"]

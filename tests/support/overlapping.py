@@ -58,7 +58,9 @@ async def _talk(
     async with open_session(url, listener) as session:
         start, frames, cancelled = session.now(), 0, False
         while not (
-            cancelled and all(conversation.statuses) and len(answers(conversation)) == len(conversation.replies)
+            cancelled
+            and all(reply.status for reply in conversation.replies.values())
+            and len(answers(conversation)) == len(conversation.replies)
         ):
             await session.send(microphone.frame(frames * FRAME_S, conversation.first_heard()))
             frames += 1

@@ -1,4 +1,4 @@
-"""What all ears with text have in common: what is worth hearing, and that it is heard off the event loop."""
+"""What the ASR models have in common: which audio is worth transcribing, and that it is done off the event loop."""
 
 import asyncio
 from concurrent.futures import Executor
@@ -22,13 +22,13 @@ ROUNDS = 4
 
 
 class LocalAsr:
-    """Hears with a model of this machine, in `executor`; utterances wait there for each other."""
+    """Transcribes with a model of this machine, in `executor`; utterances wait there for each other."""
 
     def __init__(self, model: AsrModel, executor: Executor) -> None:
         self._model = model
         self._executor = executor
 
-    async def hear(self, samples: Samples, language: str | None = None) -> Transcript:
+    async def transcribe(self, samples: Samples, language: str | None = None) -> Transcript:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._executor, self._model.transcribe, samples, language)
 

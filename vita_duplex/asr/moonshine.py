@@ -1,4 +1,4 @@
-"""English ears: Moonshine tiny-en, its two ONNX graphs driven with plain onnxruntime.
+"""English ASR: Moonshine tiny-en, its two ONNX graphs driven with plain onnxruntime.
 
 The weights and the vocabulary come from the package `moonshine-voice` 0.0.73 (MIT). Its own library is not
 used: it brings a second copy of onnxruntime, has its own idea of where speech starts, and keeps the

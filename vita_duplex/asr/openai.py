@@ -1,18 +1,16 @@
-"""Ears behind an OpenAI-compatible `POST /v1/audio/transcriptions` (OpenAI API reference, "Create transcription").
+"""ASR behind an OpenAI-compatible `POST /v1/audio/transcriptions` (OpenAI API reference, "Create transcription").
 
 OpenAI's own service, or any server with that address; vLLM serves Whisper like this.
 """
 
-import io
-import wave
-
-import numpy as np
 from pydantic import SecretStr
 
 from vita_duplex.asr.local import portions
-from vita_duplex.engine.audio import INPUT_RATE, Samples
+from vita_duplex.engine.audio import Samples
+from vita_duplex.engine.joining import joined
 from vita_duplex.engine.ports import PartFailed, Transcript
 from vita_duplex.engine.section import Section
+from vita_duplex.engine.wav import wav
 
 TIMEOUT_S = 20.0
 """Without a byte for so long it has failed; a whole utterance is heard before the first one comes."""
@@ -47,21 +45,20 @@ class OpenAiTranscription:
         )
         self._failures: tuple[type[Exception], ...] = (httpx2.HTTPError, httpx2.InvalidURL)
 
-    async def hear(self, samples: Samples, language: str | None = None) -> Transcript:
-        texts = [await self._ask(portion, language) for portion in portions(samples)]
-        return Transcript(" ".join(filter(None, texts)))
+    async def transcribe(self, samples: Samples, language: str | None = None) -> Transcript:
+        texts = [await self._transcribe(portion, language) for portion in portions(samples)]
+        return Transcript(joined(texts))
 
-    async def _ask(self, samples: Samples, language: str | None) -> str:
+    async def _transcribe(self, samples: Samples, language: str | None) -> str:
         wish = {"model": self._config.model, "response_format": "json"}
         if language:
             wish["language"] = language
-        file = ("utterance.wav", wav(samples), "audio/wav")
+        file = ("utterance.wav", wav(samples, "PCM_16"), "audio/wav")
         try:
             answer = await self._client.post("/audio/transcriptions", data=wish, files={"file": file})
             if answer.status_code != 200:
-                raise PartFailed(
-                    "asr", f"the transcription server refuses: {answer.status_code}"
-                )  # its message may quote the words
+                # The message of the server may quote the words.
+                raise PartFailed("asr", f"the transcription server refuses: {answer.status_code}")
             text = answer.json()["text"]
         except self._failures as error:
             raise PartFailed("asr", f"the transcription server failed: {type(error).__name__}") from error
@@ -70,14 +67,3 @@ class OpenAiTranscription:
         if not isinstance(text, str):
             raise PartFailed("asr", "the transcription server answers with something else than a transcript")
         return text.strip()
-
-
-def wav(samples: Samples) -> bytes:
-    """A WAV file, mono, 16 bits, 16 kHz."""
-    with io.BytesIO() as file:
-        with wave.open(file, "wb") as writer:
-            writer.setnchannels(1)
-            writer.setsampwidth(2)
-            writer.setframerate(INPUT_RATE)
-            writer.writeframes((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
-        return file.getvalue()

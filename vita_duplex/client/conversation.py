@@ -99,10 +99,6 @@ class Conversation:
         return self.roles[-1].swaps if self.roles else 0
 
     @property
-    def statuses(self) -> list[str | None]:
-        return [reply.status for reply in self.replies.values()]
-
-    @property
     def transcripts(self) -> list[str]:
         """The words of the accepted utterances, as far as the server knows them."""
         return [one.transcript for one in self.verdicts if one.accepted and one.transcript]

@@ -240,7 +240,7 @@ class AsrModel(Protocol):
 class Asr(Protocol):
     """Turns speech into words."""
 
-    async def hear(self, samples: Samples, language: str | None = None) -> Transcript:
+    async def transcribe(self, samples: Samples, language: str | None = None) -> Transcript:
         """Hear one utterance at 16 kHz. `language` (ISO 639-1) is a hint, for an ASR that knows more than one.
 
         Errors: `PartFailed` when it cannot be heard.

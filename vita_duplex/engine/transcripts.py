@@ -48,7 +48,7 @@ class Transcripts:
 
     async def _transcribe(self, asr: Asr, number: int, samples: Samples, language: str | None) -> None:
         try:
-            transcript = await asr.hear(samples, language)
+            transcript = await asr.transcribe(samples, language)
         except PartFailed as failure:
             self._tell(WordsFailed(number, failure.message))
         else:

@@ -7,7 +7,6 @@ The released folder and the original demo's have the same tensors. Source of the
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -150,11 +149,6 @@ def is_quantised(config: Any) -> bool:
     """
     names = "quantization_config", "compression_config"
     return any(getattr(part, name, None) for part in (config, config.text_config) for name in names)
-
-
-def parameters(config: Any) -> int:
-    """How many numbers the model has."""
-    return sum(prod(shape) for shape in expected_shapes(config).values())
 
 
 def _text(text: Any) -> Iterator[tuple[str, Shape]]:

@@ -29,7 +29,7 @@ def use_own_readers() -> None:
     os.environ.setdefault("VLLM_MEDIA_CONNECTOR", CONNECTOR)
 
 
-class Sounds(AudioMediaIO):
+class AudioReader(AudioMediaIO):
     """Channel 0; vLLM's own reader gives the mean of all. Errors: `AudioError`, `ValueError`."""
 
     def load_bytes(self, data: bytes) -> tuple[Any, float]:
@@ -52,14 +52,14 @@ class Sounds(AudioMediaIO):
         return self.load_bytes(filepath.read_bytes())
 
 
-class Pictures(ImageMediaIO):
+class ImageReader(ImageMediaIO):
     """Errors: `UnusableImage`."""
 
     def load_bytes(self, data: bytes) -> MediaWithBytes[Image.Image]:
         return MediaWithBytes(open_image(data), data)
 
 
-class Films(VideoMediaIO):
+class VideoReader(VideoMediaIO):
     """The frames that the model sees. Errors: `UnusableVideo`, and `UnusableImage` of a film sent as pictures."""
 
     def load_bytes(self, data: bytes) -> MediaWithBytes[tuple[Any, dict[str, Any]]]:
@@ -81,8 +81,8 @@ class VitaMediaConnector(MediaConnector):
 
     def _ours(self, media_io: MediaIO[Any]) -> MediaIO[Any]:
         if isinstance(media_io, AudioMediaIO):
-            return Sounds(audio_backend=media_io.audio_backend)
+            return AudioReader(audio_backend=media_io.audio_backend)
         if isinstance(media_io, ImageMediaIO):
-            return Pictures()
+            return ImageReader()
         assert isinstance(media_io, VideoMediaIO)
-        return Films(Pictures(), media_io.num_frames, **media_io.kwargs)
+        return VideoReader(ImageReader(), media_io.num_frames, **media_io.kwargs)

@@ -201,30 +201,6 @@ class Tiling:
         return tiles + 1 if self.thumbnail and tiles > 1 else tiles
 
 
-def centre_crop(image: Image.Image, size: int = TILE) -> Image.Image:
-    """One undistorted tile: the short side resized, the middle cut out. This is how VITA was trained on frames.
-
-    Only the part that is kept is resized, so that a picture of 1x80,000,000 is as cheap as any other.
-
-    Errors: `EmptyImage`, `ImageTooLarge`.
-    """
-    check_size(*image.size)
-    across, down = (middle(side, min(image.size), size) for side in image.size)
-    # Two calls, because Pillow chooses the order of its two passes by their cost, and what it clips between
-    # them depends on the order; the original resized the whole picture, across first.
-    strip = rgb(image).resize(
-        (size, image.height), Image.Resampling.BICUBIC, box=(across[0], 0, across[1], image.height)
-    )
-    return strip.resize((size, size), Image.Resampling.BICUBIC, box=(0, down[0], size, down[1]))
-
-
-def middle(side: int, short: int, size: int) -> tuple[float, float]:
-    """The part of a side that the crop keeps, in the pixels of the picture before it is resized."""
-    resized = size * side // short
-    start = (resized - size) // 2
-    return start * side / resized, (start + size) * side / resized
-
-
 def mirror(image: Image.Image) -> Image.Image:
     """Left and right swapped: a webcam shows its user a mirror image, and the original gave that to the model."""
     return ImageOps.mirror(image)

@@ -66,7 +66,7 @@ def test_of_sentences_that_are_whole_few_wait_for_more() -> None:
 
 def test_the_cpu_default_tells_what_it_makes_of_the_words() -> None:
     class Ears:
-        async def hear(self, samples: Samples, language: str | None = None) -> Transcript:
+        async def transcribe(self, samples: Samples, language: str | None = None) -> Transcript:
             return Transcript("What is the", -0.1)
 
     async def script() -> Verdict:

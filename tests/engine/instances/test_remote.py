@@ -430,7 +430,7 @@ def test_the_gateway_talks_over_two_addresses(server: VllmServer, monkeypatch: p
         conversation = asyncio.run(converse(url, question, second, at_s=0.3, limit_s=60))
     assert conversation.errors == []
     assert [verdict.accepted for verdict in conversation.verdicts] == [True, True]
-    assert conversation.statuses == ["cancelled", "completed"]
+    assert [reply.status for reply in conversation.replies.values()] == ["cancelled", "completed"]
     assert conversation.swaps == 1
 
 

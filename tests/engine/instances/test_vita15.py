@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from functools import cache
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ import pytest
 from transformers import AutoConfig, Qwen2Config
 
 from tests.support.paths import GOLDEN15 as GOLDEN
+from tests.support.prompts import parse
 from vita_duplex.models import plugin
-from vita_duplex.models.checkpoint import UNUSED, expected_shapes, parameters
+from vita_duplex.models.checkpoint import UNUSED, expected_shapes
 from vita_duplex.models.configuration import ReleasedVita15Config, Vita15Config
-from vita_duplex.models.prompts import Audio, Exchange, Image, Part, Prompt, conversation, interactive, parse, wording
+from vita_duplex.models.prompts import Audio, Exchange, Image, Part, Prompt, conversation, interactive, wording
 from vita_duplex.models.tokens import state_tokens, tokenise
 
 TINY = GOLDEN / "tiny_vita15"
@@ -176,7 +178,7 @@ def test_the_released_folder_without_encoders_is_read(tmp_path: Path) -> None:
 def test_the_defaults_are_the_release() -> None:
     config = Vita15Config()
     assert (config.image_token_index, config.audio_token_index) == (152062, 152063)
-    assert parameters(config) == 8_322_947_072
+    assert sum(map(prod, expected_shapes(config).values())) == 8_322_947_072
 
 
 # ── tensors ────────────────────────────────────────────────────────────────────────────

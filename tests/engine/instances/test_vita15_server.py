@@ -91,7 +91,7 @@ def test_a_query_into_an_answer_is_answered_by_the_other_engine(url: str) -> Non
     roles = [(one.generator, one.monitor) for one in conversation.roles]
     assert roles == [(first.instance, second.instance), (second.instance, first.instance)]
     assert first.generated is None  # its engine was not done
-    assert conversation.statuses == ["cancelled", "cancelled"]  # the second by us
+    assert [reply.status for reply in conversation.replies.values()] == ["cancelled", "cancelled"]  # the second by us
     assert conversation.stale_samples == 0
     old, new = conversation.texts
     assert new[:10] != old[:10]

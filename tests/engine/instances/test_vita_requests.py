@@ -11,10 +11,11 @@ import soundfile
 from PIL import Image
 from transformers import AutoTokenizer
 
+from tests.support.prompts import parse
 from tests.support.tiny_vita import CASES, CHECKPOINT, Case, check, engine, greedy, picture, source
 from vita_duplex.models import video
 from vita_duplex.models.audio_features import AudioError, AudioTooLong, AudioTooShort
-from vita_duplex.models.prompts import Audio, Prompt, parse, wording
+from vita_duplex.models.prompts import Audio, Prompt, wording
 from vita_duplex.models.prompts import Image as Picture
 from vita_duplex.models.tiling import EmptyImage, ImageTooLarge, UnusableImage
 from vita_duplex.models.tokens import tokenise

@@ -64,7 +64,7 @@ def test_a_query_into_an_answer_is_answered_by_the_other_engine(url: str) -> Non
     assert second.verdict is not None
     assert second.floor is not None
     assert second.begun < second.verdict <= first.aborted <= second.floor
-    assert conversation.statuses == ["cancelled", "cancelled"]  # the second by us
+    assert [reply.status for reply in conversation.replies.values()] == ["cancelled", "cancelled"]  # the second by us
     assert conversation.stale_samples == 0
 
     old, new = conversation.texts

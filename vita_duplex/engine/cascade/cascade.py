@@ -1,4 +1,4 @@
-"""The CPU default instance: ears with text, a judge of their words, and a language model that answers."""
+"""The CPU default instance: an ASR, a judge of their words, and a language model that answers."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
@@ -8,6 +8,7 @@ from vita_duplex.engine.audio import INPUT_RATE
 from vita_duplex.engine.cascade.completeness import completeness
 from vita_duplex.engine.cascade.judge import Judge
 from vita_duplex.engine.instances.vllm_text import TemplateMessage, VllmText
+from vita_duplex.engine.joining import joined
 from vita_duplex.engine.messages import (
     Chat,
     ChatAudio,
@@ -30,9 +31,9 @@ class Cascade:
 
     sees = False
 
-    def __init__(self, name: str, ears: Asr, judge: Judge, text: VllmText) -> None:
+    def __init__(self, name: str, asr: Asr, judge: Judge, text: VllmText) -> None:
         self.name = name
-        self._asr = ears
+        self._asr = asr
         self._judge = judge
         self._text = text
 
@@ -52,10 +53,10 @@ class Cascade:
     async def answer(self, query: Query) -> AsyncGenerator[Verdict | str | Usage]:
         now = asyncio.get_running_loop().time
         asked = now()
-        transcripts = [await self._hear(utterance, query.language) for utterance in query.utterances]
+        transcripts = [await self._transcribe(utterance, query.language) for utterance in query.utterances]
         if query.answer_so_far is None:
             yield self._verdict(query.utterances, transcripts, now() - asked, query.situation)
-        question = " ".join(transcript.text for transcript in transcripts) if query.utterances else None
+        question = joined(transcript.text for transcript in transcripts) if query.utterances else None
         begun, most = query.answer_so_far or "", self._text.config.max_tokens
         most = min(most, query.max_tokens or most)
         async with aclosing(self._text.reply(dialogue(query, question), begun, most)) as items:
@@ -69,7 +70,7 @@ class Cascade:
         messages: list[TemplateMessage] = []
         for message in chat.messages:
             sounds = [Utterance(-1, part.samples) for part in message.parts if isinstance(part, ChatAudio)]
-            transcripts = [await self._hear(sound) for sound in sounds]
+            transcripts = [await self._transcribe(sound) for sound in sounds]
             messages.append((message.role, _read(message.parts, transcripts)))
         if sounds:
             typed = [Utterance(-1, text=message.text)] if message.text else []
@@ -80,11 +81,11 @@ class Cascade:
             async for item in items:
                 yield item
 
-    async def _hear(self, utterance: Utterance, language: str | None = None) -> Transcript:
+    async def _transcribe(self, utterance: Utterance, language: str | None = None) -> Transcript:
         if utterance.text is not None:
             return Transcript(utterance.text)
         assert utterance.samples is not None
-        return await self._asr.hear(utterance.samples, language)
+        return await self._asr.transcribe(utterance.samples, language)
 
     def _verdict(
         self, utterances: Sequence[Utterance], transcripts: Sequence[Transcript], asr_s: float, situation: Situation
@@ -93,13 +94,13 @@ class Cascade:
         if not utterances or any(utterance.text is not None for utterance in utterances):
             return Verdict(0.0, 0.0, 1.0, texts, asr_s)
         seconds = sum(len(utterance.samples) for utterance in utterances if utterance.samples is not None) / INPUT_RATE
-        p1 = self._judge.judge(joined(transcripts), seconds, situation)
+        p1 = self._judge.judge(_merge(transcripts), seconds, situation)
         return Verdict(p1, 1 - p1, 0.0, texts, asr_s, completeness(texts[-1]))
 
 
-def joined(transcripts: Sequence[Transcript]) -> Transcript:
+def _merge(transcripts: Sequence[Transcript]) -> Transcript:
     """Several utterances as one: their words in a row, their log-probabilities averaged by length."""
-    text = " ".join(transcript.text for transcript in transcripts if transcript.text)
+    text = joined(transcript.text for transcript in transcripts)
     total = sum(transcript.log_probability * len(transcript.text) for transcript in transcripts)
     return Transcript(text, total / sum(len(transcript.text) for transcript in transcripts) if text else 0.0)
 
@@ -115,7 +116,7 @@ def _read(parts: Sequence[str | ChatAudio | ChatImage | ChatVideo], transcripts:
                 texts.append(next(heard).text)
             case ChatImage() | ChatVideo():
                 raise Unanswerable("the model cannot see")
-    return " ".join(filter(None, texts))
+    return joined(texts)
 
 
 def dialogue(query: Query, question: str | None) -> list[TemplateMessage]:
@@ -128,7 +129,7 @@ def dialogue(query: Query, question: str | None) -> list[TemplateMessage]:
     for message in (*query.history, *asked):
         role, text = _role(message)
         if messages and messages[-1][0] == role:
-            messages[-1] = (role, f"{messages[-1][1]} {text}")
+            messages[-1] = (role, joined((messages[-1][1], text)))
         else:
             messages.append((role, text))
     return messages

@@ -10,7 +10,7 @@ from typing import Any, cast
 from PIL import Image as Pillow
 
 from vita_duplex.engine.instances.vita import Names, audible
-from vita_duplex.engine.instances.vita_chat import wav
+from vita_duplex.engine.instances.vita_chat import wav_in_base64
 from vita_duplex.engine.instances.vita_dialogue import Manner, as_shown
 from vita_duplex.engine.messages import Pixels, Utterance
 from vita_duplex.models.prompts import Audio, Image, Prompt, Wording
@@ -33,7 +33,7 @@ def content(prompt: Prompt, begun: str, names: Names, known: Collection[str]) ->
                 samples = cast(Utterance, sound).samples
                 assert samples is not None
                 name = names.of(samples)
-                data = None if name in known else {"data": wav(audible(samples)), "format": "wav"}
+                data = None if name in known else {"data": wav_in_base64(audible(samples)), "format": "wav"}
                 parts.append({"type": "input_audio", "input_audio": data, "uuid": name})
             case Image(picture):
                 frame = cast(Pixels, picture)

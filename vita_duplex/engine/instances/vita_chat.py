@@ -4,16 +4,14 @@ The prompt is that of training, by our chat template; the model writes its own s
 """
 
 import base64
-import io
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import soundfile
-
-from vita_duplex.engine.audio import INPUT_RATE, Samples
+from vita_duplex.engine.audio import Samples
 from vita_duplex.engine.instances.vita_dialogue import Unmarked, weighed
 from vita_duplex.engine.instances.vllm_engine import wishes
 from vita_duplex.engine.messages import Chat, ChatAudio, ChatImage, ChatVideo, Verdict
+from vita_duplex.engine.wav import wav
 from vita_duplex.models.prompts import State, Wording
 from vita_duplex.models.tokens import StateTokens
 
@@ -37,7 +35,7 @@ def body(chat: Chat, states: StateTokens, max_tokens: int) -> dict[str, Any]:
 def part(of_message: str | ChatAudio | ChatImage | ChatVideo) -> dict[str, Any]:
     match of_message:
         case ChatAudio(samples):
-            return {"type": "input_audio", "input_audio": {"data": wav(samples), "format": "wav"}}
+            return {"type": "input_audio", "input_audio": {"data": wav_in_base64(samples), "format": "wav"}}
         case ChatImage(url):
             return {"type": "image_url", "image_url": {"url": url}}
         case ChatVideo(url):
@@ -46,11 +44,8 @@ def part(of_message: str | ChatAudio | ChatImage | ChatVideo) -> dict[str, Any]:
             return {"type": "text", "text": text}
 
 
-def wav(samples: Samples) -> str:
-    """A float WAV, in base64."""
-    file = io.BytesIO()
-    soundfile.write(file, samples, INPUT_RATE, format="WAV", subtype="FLOAT")
-    return base64.b64encode(file.getvalue()).decode()
+def wav_in_base64(samples: Samples) -> str:
+    return base64.b64encode(wav(samples, "FLOAT")).decode()
 
 
 class Reading:

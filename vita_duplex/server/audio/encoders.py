@@ -4,16 +4,13 @@ MP3 and Opus by libsndfile (LGPL, as is its LAME; Opus is BSD). Of OpenAI's othe
 is refused by some readers, libsndfile among them, and for AAC there is no encoder here.
 """
 
-import struct
 from typing import Any, Protocol
 
 import soundfile
 
 from vita_duplex.engine.audio import Samples
+from vita_duplex.engine.wav import stream_header
 from vita_duplex.server.audio.formats import encode_pcm16
-
-UNKNOWN = 0xFFFF_FFFF
-"""The length in a WAV header of what is still being written, as OpenAI and FFmpeg have it."""
 
 
 class Encoder(Protocol):
@@ -87,13 +84,6 @@ class _Sink:
         return self._at
 
 
-def wav_header(rate: int) -> bytes:
-    """Of mono PCM16 (Microsoft, "Multimedia Programming Interface and Data Specifications 1.0", 1991)."""
-    form = struct.pack("<4sI4s", b"RIFF", UNKNOWN, b"WAVE")
-    fields = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, rate, 2 * rate, 2, 16)
-    return form + fields + struct.pack("<4sI", b"data", UNKNOWN)
-
-
 MEDIA_TYPES = {
     "mp3": "audio/mpeg",
     "opus": "audio/ogg",
@@ -111,6 +101,6 @@ def encoder(format: str, rate: int) -> Encoder:
         case "opus":
             return Compressed(rate, "OGG", "OPUS")
         case "wav":
-            return Pcm(wav_header(rate))
+            return Pcm(stream_header(rate))
         case _:
             return Pcm()
