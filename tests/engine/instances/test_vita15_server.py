@@ -36,7 +36,7 @@ models:
   vita15: {{kind: vita, instances: 2, vita: {{model: {vita15}, {SETTINGS}}}}}
 duplex: {DUPLEX}
 vad: {{kind: level}}
-voice: {{kind: humming}}
+tts: {{kind: humming}}
 """)
     with served(folder / "config.yaml") as port:
         yield f"127.0.0.1:{port}"
