@@ -26,8 +26,7 @@ async def visit(port: int, number: int) -> None:
     """One session: two ways of using it, in mid-answer or not, left politely or by cutting the connection; every
     fourth of those that are cut comes back, hears its answer to the end, and leaves politely."""
     comes_back = number % 8 == 1
-    flags = "vita_events=true&pauses=true&queue=true" + ("&resume=true" if comes_back else "")
-    address = f"ws://127.0.0.1:{port}/v1/realtime?{flags}"
+    address = f"ws://127.0.0.1:{port}/v1/realtime?vita_events=true&queue=true" + ("&resume=true" if comes_back else "")
     async with connect(address) as client:
         created = await until(client, "session.created")
         if number % 4 < 2:
