@@ -102,9 +102,9 @@ def test_a_client_waits_until_the_server_has_caught_up() -> None:
                 async with connected(server, "") as stock:
                     await stock.some()
                 assert stock.closed == (1013, "session_limit_reached")
-                async with connected(server, "vita_events=true&pauses=true&queue=true") as left:
+                async with connected(server, "vita_events=true&queue=true") as left:
                     await left.until("vita.queue")
-            async with connected(server, "vita_events=true&pauses=true&queue=true") as second:
+            async with connected(server, "vita_events=true&queue=true") as second:
                 await second.until("session.created", limit_s=60)
                 assert second.kinds()[0] == "vita.queue"
         watching.cancel()
