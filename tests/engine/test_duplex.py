@@ -1,5 +1,7 @@
 """The duplex core as scripts: events in, commands out."""
 
+import pytest
+
 from vita_duplex.engine.duplex import UNDECIDED_LIMIT, Duplex, DuplexConfig
 from vita_duplex.engine.events import (
     Abort,
@@ -306,6 +308,41 @@ def test_noise_during_the_reply_resumes_it_and_changes_nothing_else() -> None:
     assert play(duplex, (3.2, no(2))) == [Abort(1, 2), Reject(2, (2,), "verdict"), Resume(1)]
     assert duplex.generator == 0
     assert play(duplex, (4, ReplyEnded(1)), (9, Played(1))) == [Finish(1, "completed")]
+
+
+def glanced(p1: float) -> tuple[Duplex, list[Command]]:
+    """Speech into a reply has paused, and the early request has its verdict; what that verdict brought about."""
+    duplex = speaking()
+    play(duplex, (2, SpeechStarted(2)), (2.1, SpeechSustained(2)), (2.6, SpeechPaused(2)))
+    return duplex, play(duplex, (2.7, VerdictReached(2, p1, 1 - p1, 0.0)))
+
+
+def test_a_nod_keeps_the_reply_waiting_only_until_its_verdict() -> None:
+    duplex, decided = glanced(0.05)
+    assert decided == [Resume(1)]
+    assert play(duplex, (3.1, SpeechEnded(2))) == [Abort(1, 2), Reject(2, (2,), "verdict")]
+
+
+@pytest.mark.parametrize("p1", [0.36, 0.5, 0.9])
+def test_unless_it_surely_was_one(p1: float) -> None:
+    duplex, decided = glanced(p1)
+    assert decided == []
+    assert duplex.held
+
+
+def test_more_of_the_speech_can_hold_the_reply_again() -> None:
+    duplex, _ = glanced(0.05)
+    assert play(duplex, (2.8, SpeechResumed(2))) == [Abort(1, 2)]
+    assert play(duplex, (3.5, SpeechPaused(2)), (3.6, yes(3))) == [Hold(1)]
+    assert play(duplex, (4, SpeechEnded(2))) == [
+        Abort(0, 1), Accept(3, (2,)), Finish(1, "cancelled", "turn_detected"), Swap(1, 0), GiveFloor(3),
+    ]  # fmt: skip
+
+
+def test_speech_behind_a_nod_holds_the_reply_like_any_other() -> None:
+    duplex, _ = glanced(0.05)
+    play(duplex, (3.1, SpeechEnded(2)))
+    assert play(duplex, (4, SpeechStarted(3)), (4.2, SpeechSustained(3))) == [Hold(1)]
 
 
 def test_no_verdict_during_the_reply_resumes_it_at_the_deadline() -> None:

@@ -19,6 +19,9 @@ who talks on and on (a radio) must not make a request that grows faster than any
 
 ABSTAIN_BAND = 0.05
 """An early verdict decides nothing when its `p1` is this close to the threshold: most wrong verdicts are."""
+SURE = 0.15
+"""A reply goes on before the end of the speech into it only when `p1` is below the threshold by more than this: each
+change of mind is heard."""
 
 
 class DuplexSettings(Section):
@@ -274,7 +277,17 @@ class Duplex:
         if self.pending is None or verdict.turn != self.pending.turn or self.pending.verdict:
             return []  # too late: something newer replaced it; or repeated
         self.pending.verdict = verdict
-        return self._decide(now)
+        return self._glance(self.pending, verdict, now) or self._decide(now)
+
+    def _glance(self, judging: PendingVerdict, verdict: ev.VerdictReached, now: float) -> list[ev.Command]:
+        """A verdict on speech that may go on: a held reply need not wait for the end of speech that is surely not
+        meant for it. When more of the speech is heard and looks like a query, the reply is held again."""
+        if judging.utterances == self._ended:
+            return []
+        over = verdict.p1 - self.config.verdict_threshold
+        if over < -SURE:
+            return self._resume()
+        return self._hold(now) if over >= 0 else []
 
     def _decide(self, now: float) -> list[ev.Command]:
         """Use the verdict as soon as it is there and the speech it is about is over."""
