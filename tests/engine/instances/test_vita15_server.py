@@ -39,6 +39,8 @@ vad: {{kind: level}}
 tts: {{kind: humming}}
 """)
     with served(folder / "config.yaml") as port:
+        # The first reply waits for the process that reads out; by then its engine could be done.
+        talk(of_model(f"127.0.0.1:{port}", "vita15"), QUERY, None, lambda so_far: spoken_s(so_far, 0) > 0)
         yield f"127.0.0.1:{port}"
 
 
