@@ -88,7 +88,7 @@ test("a picture goes with a typed question and is shown in the talk", async () =
   assert.equal(await page.locator(".utterance img").count(), 1);
   assert.equal(await page.locator(".thumb").count(), 0);
   await page.setInputFiles("#picture", { name: "no.png", mimeType: "image/png", buffer: Buffer.from("no picture") });
-  await until(async () => /no picture/.test(await text(page, "#problem")));
+  await until(async () => /as an image/.test(await text(page, "#problem")));
   await page.context().close();
 });
 

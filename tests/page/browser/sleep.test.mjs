@@ -72,7 +72,7 @@ test("the only microphone is pulled out: said so, typing works, and it is taken 
     mediaDevices.enumerateDevices = async () => (await list()).filter(({ kind }) => window.plugged || kind !== "audioinput");
   });
   await pullOut(page);
-  await until(async () => /The microphone is gone/.test(await text(page, "#problem")));
+  await until(async () => /The microphone was disconnected/.test(await text(page, "#problem")));
   await mooded(page, "typing");
   await page.evaluate(() => {
     window.plugged = true;

@@ -1,23 +1,20 @@
 // The talk page: one button, one session at a time.
 
-import { Camera } from "./camera.js";
 import { Conversation } from "./conversation.js";
 import { Loudspeaker, OUTPUT_RATE } from "./loudspeaker.js";
-import { FRAME_S, INPUT_RATE, Microphone } from "./microphone.js";
-import { pictureOf } from "./pictures.js";
+import { INPUT_RATE, Microphone } from "./microphone.js";
+import { buttonOf, hintOf, moodOf, soundNumbers } from "./mood.js";
 import { Problem } from "./problem.js";
 import { Line, readiness } from "./realtime.js";
 import { SettingsView } from "./settings_view.js";
+import { Sharing } from "./sharing.js";
 import { Timeline } from "./timeline.js";
 import { TimelineView } from "./timeline_view.js";
 import { View } from "./view.js";
-import { say } from "./words.js";
 
 const MUTE_FRAMES = 250; // 5 s without a single sample that is not zero: muted in the system or at the device
 const LOOK_MS = 1000;
 const LOOK_WHILE_READY_MS = 10000;
-const CAMERA_BACKLOG = 200000; // bytes waiting for the network; a picture more would only be late
-const PICTURES = 8; // in one message, as the server has it
 const SERVERS = ["voice", "barge_in", "verdict_threshold", "threshold", "silence", "instructions", "echo"]; // settings it is told
 
 const sleep = (ms) => new Promise((wake) => setTimeout(wake, ms));
@@ -32,13 +29,10 @@ class Talk {
     this.phase = "idle"; // waiting (for the server), asking (for the microphone), connecting, queued, live, reconnecting or lost
     this.server = undefined; // what /ready said; null when it did not answer
     this.session = null; // its AbortController: stop() also ends a start that is still on its way
-    this.line = this.microphone = this.loudspeaker = this.camera = this.wakeLock = null;
+    this.line = this.microphone = this.loudspeaker = this.wakeLock = null;
+    this.sharing = new Sharing(this);
     this.unsent = null; // a question typed before the connection was open
     this.asked = null; // {id, text} of the last typed question
-    this.pictures = []; // data URLs, for the next question
-    this.pictureCount = 0;
-    this.shown = null; // {id, pictures} of the last question with pictures
-    this.seen = null; // the item with what the camera saw last
     this.microphoneMissed = false; // it was taken away in the middle of a talk
     this.level = 0;
     this.place = null; // in the queue: {position, estimate_s}
@@ -72,12 +66,8 @@ class Talk {
   }
 
   sendQuestion(text) {
-    const pictures = this.pictures.map((image_url) => ({ type: "input_image", image_url }));
-    const id = `typed_${Date.now()}_${++this.pictureCount}`;
-    const content = [...pictures, ...(text === "" ? [] : [{ type: "input_text", text }])];
+    const { id, content } = this.sharing.question(text);
     const sent = this.line.send({ type: "conversation.item.create", item: { type: "message", role: "user", id, content } });
-    this.shown = this.pictures.length > 0 ? { id, pictures: this.pictures } : null;
-    this.attach([]);
     if (text !== "") this.line.send({ type: "response.create" });
     return sent;
   }
@@ -94,56 +84,6 @@ class Talk {
   unblockSound() {
     this.loudspeaker?.unblock();
     this.microphone?.unblock();
-  }
-
-  attach(pictures) {
-    this.pictures = pictures;
-    this.view.attached(pictures, (gone) => this.attach(this.pictures.filter((one) => one !== gone)));
-  }
-
-  async addPictures(files) {
-    try {
-      const more = await Promise.all(files.map(pictureOf));
-      this.attach([...this.pictures, ...more].slice(-PICTURES));
-    } catch (error) {
-      this.view.problem(error);
-    }
-  }
-
-  async share(source) {
-    if (this.camera) {
-      this.stopSharing();
-      return;
-    }
-    if (this.phase === "idle" || this.phase === "lost") this.start(true);
-    try {
-      const settings = () => this.settings;
-      this.camera = await Camera.open(source, settings, (picture) => this.sendSeen(picture), () => this.stopSharing());
-    } catch (error) {
-      this.view.problem(error);
-    }
-    this.show();
-  }
-
-  stopSharing() {
-    this.camera?.close();
-    this.camera = null;
-    if (this.seen) this.line?.send({ type: "conversation.item.delete", item_id: this.seen });
-    this.seen = null;
-    this.view.preview(null);
-    this.show();
-  }
-
-  /** Send what the camera sees in place of what it saw before. */
-  sendSeen(picture) {
-    if (this.phase !== "live" || this.line.backlog > CAMERA_BACKLOG) return false;
-    const id = `seen_${++this.pictureCount}`;
-    const content = [{ type: "input_image", image_url: picture.url }];
-    this.line.send({ type: "conversation.item.create", item: { type: "message", role: "user", id, content } });
-    if (this.seen) this.line.send({ type: "conversation.item.delete", item_id: this.seen });
-    this.seen = id;
-    this.view.preview(picture, (this.camera?.sent ?? 0) + 1);
-    return true;
   }
 
   async changed(names) {
@@ -230,7 +170,7 @@ class Talk {
     this.enter("connecting");
     this.conversation.begin();
     this.timeline.begin(this.now);
-    this.seen = null;
+    this.sharing.forget();
     this.loudspeaker.perform({ do: "flush" }); // the next session counts its replies from 1 again
     this.line = new Line({
       onCreated: (event) => this.created(event),
@@ -308,10 +248,9 @@ class Talk {
   leave() {
     this.session?.abort();
     this.line?.leave();
-    for (const part of [this.microphone, this.loudspeaker, this.camera]) part?.close();
+    for (const part of [this.microphone, this.loudspeaker, this.sharing]) part?.close();
     this.wakeLock?.release();
-    this.line = this.microphone = this.loudspeaker = this.camera = this.wakeLock = this.place = this.notice = null;
-    this.view.preview(null);
+    this.line = this.microphone = this.loudspeaker = this.wakeLock = this.place = this.notice = null;
     if (this.unsent !== null) this.view.giveBack(this.unsent);
     this.unsent = null;
     this.level = 0;
@@ -326,7 +265,8 @@ class Talk {
     if (event.type === "error") this.complain(event.error);
     if (event.type === "response.created") this.view.problem(null);
     for (const command of this.conversation.receive(event)) this.loudspeaker.perform(command);
-    if (this.shown && event.item?.id === this.shown.id) this.conversation.showPictures(this.shown.id, this.shown.pictures);
+    const question = this.sharing.shown;
+    if (question && event.item?.id === question.id) this.conversation.showPictures(question.id, question.pictures);
     this.show();
   }
 
@@ -344,8 +284,8 @@ class Talk {
     if (code === "item_not_found") return; // a picture that was replaced, or sound of a reply of which nothing is kept
     if (this.phase !== "live") return; // the line says why there is no session
     if (code === "image_not_supported") {
-      this.seen = null;
-      this.stopSharing();
+      this.sharing.forget();
+      this.sharing.stop();
       this.view.problem(new Problem("blind"));
     } else {
       this.view.problem(new Problem("server", message));
@@ -454,48 +394,8 @@ class Talk {
     this.show();
   }
 
-  get mood() {
-    const { mood } = this.conversation;
-    switch (this.phase) {
-      case "live":
-        return mood === "listening" && !this.microphone ? "typing" : mood;
-      case "waiting":
-      case "idle":
-        if (this.server === null) return "unreachable";
-        if (this.server?.loading?.error) return "broken";
-        if (this.server?.ready === false) return "loading";
-        return this.phase === "idle" ? "idle" : "connecting";
-      default:
-        return this.phase;
-    }
-  }
-
-  get button() {
-    if (this.phase === "lost") return "Reconnect";
-    return this.phase === "idle" || (this.phase === "live" && !this.microphone) ? "Start" : "Stop";
-  }
-
-  get hint() {
-    if (this.mood === "broken") return this.server.loading.error;
-    if (this.mood === "loading" && this.server.loading?.phase) return this.server.loading.phase;
-    if (this.mood === "queued") return say("hint.queued", this.place);
-    if (this.phase === "live" && this.notice) return say("hint.draining", this.notice);
-    if (this.mood === "speaking" && this.conversation.bargeIn === "off") return say("hint.speaking.off");
-    return say(`hint.${this.mood}`);
-  }
-
   get soundBlocked() {
     return this.phase === "live" && (this.loudspeaker.blocked || (this.microphone?.blocked ?? false));
-  }
-
-  get numbers() {
-    const { underruns, dropped } = this.sound;
-    const unsent = this.line?.droppedFrames ?? 0;
-    const parts = [];
-    if (underruns > 0) parts.push(say("sound.gaps", { count: underruns }));
-    if (dropped > 0) parts.push(say("sound.lost", { seconds: (dropped / OUTPUT_RATE).toFixed(1) }));
-    if (unsent > 0) parts.push(say("sound.unsent", { seconds: (unsent * FRAME_S).toFixed(1) }));
-    return parts.join(" · ");
   }
 
   /** Draw at the next frame, however much happened until then. */
@@ -507,15 +407,16 @@ class Talk {
   }
 
   draw() {
-    this.view.mood(this.mood, this.button, this.hint);
-    this.view.loading(this.mood === "loading" ? this.server : null);
+    const mood = moodOf(this);
+    this.view.mood(mood, buttonOf(this), hintOf(this, mood));
+    this.view.loading(mood === "loading" ? this.server : null);
     this.view.level(this.level);
     this.view.voice(this.phase === "live" && this.conversation.voice);
     this.view.soundBlocked(this.soundBlocked);
-    this.view.sharing(this.camera !== null);
+    this.view.sharing(this.sharing.camera !== null);
     this.view.showRoles(this.conversation.roles);
     this.view.showEntries(this.conversation.entries);
-    this.view.numbers(this.numbers);
+    this.view.numbers(soundNumbers(this));
   }
 }
 
@@ -534,11 +435,11 @@ new TimelineView(talk.timeline, () => talk.now);
 view.bind({
   press: () => talk.press(),
   ask: (text) => talk.ask(text),
-  hasPictures: () => talk.pictures.length > 0,
+  hasPictures: () => talk.sharing.pictures.length > 0,
   stopReply: () => talk.stopReply(),
   unblockSound: () => talk.unblockSound(),
-  addPictures: (files) => talk.addPictures(files),
-  share: (source) => talk.share(source),
+  addPictures: (files) => talk.sharing.addPictures(files),
+  share: (source) => talk.sharing.toggle(source),
 });
 document.addEventListener("visibilitychange", () => talk.wakeUp());
 for (const gesture of ["pointerdown", "keydown"]) document.addEventListener(gesture, () => talk.touched());
