@@ -118,6 +118,7 @@ class Attack:
         socket, name = self._socket, f"question {self._asked}"
         self._asked += 1
         asked: Json = {"output_modalities": ["text"], "max_output_tokens": "inf", "metadata": {"name": name}}
+        await asyncio.sleep(1.5)  # a cancel right behind an interruption would mean the reply that was interrupted
         socket.put({"type": "response.cancel"})
         socket.put({"type": "response.create", "response": asked | {"instructions": "Say yes.", "metadata": {}}})
         await asyncio.sleep(2)  # what waited is answered now

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import sys
+from functools import partial
 from io import StringIO
 
 import pytest
@@ -152,12 +153,14 @@ def test_a_turn_is_a_trace_with_its_stages_inside() -> None:
     run(script())
 
 
-def test_no_word_of_a_user_is_in_logs_and_metrics_but_sessions_and_turns_are(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_word_of_a_user_is_in_logs_and_metrics_but_sessions_and_turns_are(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     written = StringIO()
     monkeypatch.setattr(sys, "stderr", written)
     root = logging.getLogger()
     monkeypatch.setattr(root, "handlers", [])
-    monkeypatch.setattr(root, "level", logging.WARNING)
+    request.addfinalizer(partial(root.setLevel, root.level))  # not by monkeypatch: loggers remember what they may say
     logs.configure("json")
     root.setLevel(logging.DEBUG)
 

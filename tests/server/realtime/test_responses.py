@@ -178,3 +178,75 @@ def test_an_input_that_cannot_be_read_is_refused_by_name() -> None:
             assert len(socket.all("response.created")) == 1
 
     run(script())
+
+
+# ── cancelling, as stock clients do it ─────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.1, 0.3])
+def test_a_cancel_that_echoes_an_interruption_leaves_the_new_answer_alone(after_s: float) -> None:
+    """LiveKit and many tutorials send it when they hear of `speech_started`."""
+
+    async def script() -> None:
+        async with connected(scripted_server(LONG, SHORT), "") as socket:
+            await socket.speak()
+            await socket.until("response.output_audio.delta")
+            await socket.speak(0.6)
+            await socket.until("response.created", 2)
+            await asyncio.sleep(after_s)
+            socket.put(CANCEL)
+            await socket.until("response.done", 2)
+            first, second = socket.all("response.done")
+            assert first["response"]["status_details"]["reason"] == "turn_detected"
+            assert second["response"]["status"] == "completed"
+            assert errors(socket) == []
+
+    run(script())
+
+
+def test_a_cancel_that_is_no_echo_cancels() -> None:
+    async def script() -> None:
+        async with connected(scripted_server(LONG, LONG), "") as socket:
+            await socket.speak()
+            await socket.until("response.output_audio.delta")
+            await socket.speak(0.6)
+            await socket.until("response.created", 2)
+            await asyncio.sleep(1.5)
+            socket.put(CANCEL)
+            done = await socket.until("response.done", 2)
+            assert done["response"]["status_details"]["reason"] == "client_cancelled"
+
+    run(script())
+
+
+def test_the_next_reply_that_a_client_asks_for_can_be_cancelled_at_once() -> None:
+    async def script() -> None:
+        async with connected(scripted_server(SHORT, LONG), "") as socket:
+            socket.put(item("Hi."))
+            socket.put(respond())
+            await socket.until("response.done")
+            socket.put(item("And?"))
+            socket.put(respond())
+            await socket.until("response.created", 2)
+            socket.put(CANCEL)
+            done = await socket.until("response.done", 2)
+            assert done["response"]["status"] == "cancelled"
+
+    run(script())
+
+
+def test_a_cancel_that_comes_too_late_is_no_error_and_one_for_nothing_is_said_as_clients_know_it() -> None:
+    async def script() -> None:
+        async with connected(scripted_server(SHORT), "") as socket:
+            socket.put(item("Hi."))
+            socket.put(respond())
+            await socket.until("response.done")
+            socket.put(CANCEL)
+            await asyncio.sleep(10)
+            assert errors(socket) == []
+            socket.put(CANCEL)
+            error = (await socket.until("error"))["error"]
+            assert error["code"] == "response_cancel_not_active"
+            assert error["message"].startswith("Cancellation failed: no active response found")
+
+    run(script())

@@ -89,6 +89,7 @@ class Conversation:
         """Take the session's notice to the client."""
         self._terms.watch.see(notice)
         self._microphone.note(notice)
+        self._responses.note(notice)
         if self._log:
             self._log.note(notice)
         self._send(*self.events.translate(self._microphone.place(notice)))

@@ -1,9 +1,12 @@
 """The responses that a client asks for and cancels."""
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
+from math import inf
 
 from vita_duplex.engine.messages import AssistantMessage, Message, Query, UserMessage
+from vita_duplex.engine.notices import Notice, TurnEnded
 from vita_duplex.engine.session import Session
 from vita_duplex.engine.settings import ReplySettings
 from vita_duplex.server.errors import ClientError
@@ -21,6 +24,12 @@ from vita_duplex.server.realtime.response_events import Asked, Response
 from vita_duplex.server.realtime.server_events import ServerEvents
 from vita_duplex.server.realtime.session_settings import SessionSettings, refuse_unsupported
 
+ECHO_S = 1.0
+"""A `response.cancel` without an id that comes so soon after a reply was interrupted means that reply: stock clients
+send it when they hear of `speech_started`, and cannot know yet that another reply has begun."""
+LATE_S = 3.0
+"""A cancel that comes so soon after the last reply ended, while there is no other, is no error: both met on the way."""
+
 
 class Responses:
     """Asks the session for replies, in the conversation and beside it."""
@@ -33,6 +42,14 @@ class Responses:
         self._items = items
         self._numbers = numbers
         self._send = send
+        self._now = asyncio.get_running_loop().time
+        self._ended = self._interrupted = -inf  # when a reply was over last; when by what the user said
+
+    def note(self, notice: Notice) -> None:
+        if isinstance(notice, TurnEnded):
+            self._ended = self._now()
+            if notice.cause == "turn_detected":
+                self._interrupted = self._ended
 
     async def create(self, event: ResponseCreate, settings: SessionSettings) -> None:
         """Errors, here and below: `ClientError`."""
@@ -51,11 +68,14 @@ class Responses:
 
     async def cancel(self, event: ResponseCancel) -> None:
         reply, wanted = self._events.responding, event.response_id
+        late_by = self._now() - (self._interrupted if reply else self._ended)
+        if wanted is None and late_by < (ECHO_S if reply else LATE_S):
+            return
         key = response_key(wanted) if wanted is not None else reply and reply.key
         if key and key[0] == "aside" and self._session.cancel_aside(key[1]):
             return
         if not key or not reply or key != reply.key:
-            message = "There is no such reply to cancel."
+            message = "Cancellation failed: no active response found."  # the beginning is what stock clients look for
             raise ClientError("response_cancel_not_active", message, event_id=event.event_id)
         await self._cancel(reply)
 
