@@ -266,6 +266,29 @@ def test_nonsense_is_answered_with_a_typed_error_and_the_session_lives(
     run(script())
 
 
+@pytest.mark.parametrize(
+    ("wanted", "param"),
+    [
+        ({"tools": [{"type": "function", "name": "f", "parameters": {}}]}, "session.tools"),
+        ({"tool_choice": "required"}, "session.tool_choice"),
+        ({"prompt": {"id": "pmpt_1"}}, "session.prompt"),
+        ({"audio": {"output": {"speed": 1.2}}}, "session.audio.output.speed"),
+    ],
+)
+def test_what_no_model_here_can_do_costs_nothing_else_of_the_update(wanted: Json, param: str) -> None:
+    async def script() -> None:
+        async with connected(scripted_server(SHORT)) as socket:
+            socket.put(update(instructions="Be a pirate.", **wanted))
+            updated = (await socket.until("session.updated"))["session"]
+            await socket.until("error")
+            assert updated["instructions"] == "Be a pirate."
+            assert (updated["tools"], updated["audio"]["output"]["speed"]) == ([], 1.0)
+            assert [event["error"]["param"] for event in socket.all("error")] == [param]
+            check_types(socket)
+
+    run(script())
+
+
 def test_ten_minutes_of_audio_at_once_are_refused_with_one_error_and_the_session_lives() -> None:
     async def script() -> None:
         async with connected(scripted_server(SHORT)) as socket:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from vita_duplex.server.access.auth import Caller
 from vita_duplex.server.realtime.client_events import SessionUpdateFields
+from vita_duplex.server.realtime.items import Json
 from vita_duplex.server.server import Server
 
 
@@ -41,7 +42,9 @@ def router(server: Server, caller: Callable[..., Awaitable[Caller]]) -> APIRoute
         will do for chats and speech, and cannot ask for further keys.
         """
         value, expires = server.access.issue(caller.key, request.session, request.expires_after.seconds, time.time())
-        wanted = request.session.model_dump(exclude_none=True) if request.session else {"type": "realtime"}
+        wanted: Json = request.session.model_dump(exclude_none=True) if request.session else {"type": "realtime"}
+        if "tools" in wanted:
+            wanted["tools"] = []  # no model here can call any
         session = {**wanted, "id": "", "object": "realtime.session", "model": server.config.model_name}
         return {"value": value, "expires_at": int(expires), "session": session}
 

@@ -37,7 +37,7 @@ from vita_duplex.server.realtime.microphone import Microphone
 from vita_duplex.server.realtime.presence import HEARTBEAT_S
 from vita_duplex.server.realtime.responses import Responses
 from vita_duplex.server.realtime.server_events import ServerEvents
-from vita_duplex.server.realtime.session_settings import SessionSettings
+from vita_duplex.server.realtime.session_settings import SessionSettings, find_unsupported
 from vita_duplex.server.realtime.terms import Terms
 from vita_duplex.vad.echo import EchoGuard
 
@@ -106,8 +106,10 @@ class Conversation:
         """Errors: `ClientError`."""
         match event:
             case SessionUpdate():
-                await self.update(event)
+                unsupported = await self.update(event)
                 self._send(self.describe("session.updated"))
+                if unsupported:
+                    self._send(self.events.client_error(unsupported))
             case AudioAppend(event_id=event_id, audio=audio):
                 await self._microphone.append(audio, event_id)
             case AudioCommit(event_id=event_id):
@@ -135,8 +137,11 @@ class Conversation:
             case _:
                 assert_never(event)
 
-    async def update(self, event: SessionUpdate) -> None:
-        """Change all the settings of an event or none. Errors: `ClientError`."""
+    async def update(self, event: SessionUpdate) -> ClientError | None:
+        """Change all the settings of an event, or none. Returned is what cannot be done for any session here.
+
+        Errors: `ClientError`.
+        """
         old, new = self.settings, self.settings.updated(event.session, self._server_settings, event.event_id)
         if new.echo_guard != old.echo_guard:
             self._listener.guard(self._open_echo_guard(event.event_id) if new.echo_guard else None)
@@ -148,6 +153,7 @@ class Conversation:
         self._microphone.configure(new)
         self.events.transcribes = new.transcription is not None
         await self._configure()
+        return find_unsupported(event.session, "session", event.event_id)
 
     def _open_echo_guard(self, event_id: str | None) -> EchoGuard:
         try:

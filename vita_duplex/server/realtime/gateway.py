@@ -92,13 +92,13 @@ class Gateway:
                 self._arrived.get_nowait().closed.set()
 
     async def _grant(self) -> ClientError | None:
-        """Begin with the settings that came with the key; or say what is wrong with them."""
-        if self._terms.wanted:
-            try:
-                await self._conversation.update(SessionUpdate(type="session.update", session=self._terms.wanted))
-            except ClientError as error:
-                return error
-        return None
+        """Begin with the settings that came with the key; say what is wrong with them."""
+        if self._terms.wanted is None:
+            return None
+        try:
+            return await self._conversation.update(SessionUpdate(type="session.update", session=self._terms.wanted))
+        except ClientError as error:
+            return error
 
     # ── presence ───────────────────────────────────────────────────────────────────────
 

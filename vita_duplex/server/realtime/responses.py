@@ -54,7 +54,7 @@ class Responses:
     async def create(self, event: ResponseCreate, settings: SessionSettings) -> None:
         """Errors, here and below: `ClientError`."""
         wanted = event.response or ResponseFields()
-        refuse_unsupported(wanted, "response", event.event_id)
+        refuse_unsupported(wanted, event.event_id)
         reply = self._reply_settings(wanted, settings, event.event_id)
         asked = Asked(wanted.metadata, wanted.max_output_tokens or settings.max_output_tokens)
         if wanted.conversation == "none":

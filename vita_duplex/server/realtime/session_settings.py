@@ -53,8 +53,8 @@ class SessionSettings:
     max_output_tokens: MaxTokens = "inf"
 
     def updated(self, fields: SessionUpdateFields, server: Self, event_id: str | None) -> Self:
-        """With what a client wants; all of it or nothing. `server`: those without a client. Errors: `ClientError`."""
-        refuse_unsupported(fields, "session", event_id)
+        """With what a client wants, less what `find_unsupported` names: stock clients send that by habit, and would
+        lose their instructions with it. `server`: those without a client. Errors: `ClientError`."""
         settings = self
         if fields.instructions is not None:
             settings = replace(settings, instructions=fields.instructions)
@@ -70,9 +70,6 @@ class SessionSettings:
         if said and said.voice is not None:
             voice = self.voices.chosen(said.voice, "session.audio.output.voice", event_id)
             settings = replace(settings, voice=voice)
-        if said and said.speed not in (None, 1):
-            message = "The voice has one speed, 1.0."
-            raise ClientError("unsupported_value", message, param="session.audio.output.speed", event_id=event_id)
         if heard and "turn_detection" in heard.model_fields_set:
             settings = settings._detecting(heard.turn_detection, server)
         if heard and "transcription" in heard.model_fields_set:
@@ -192,17 +189,31 @@ class SessionSettings:
         }
 
 
-def refuse_unsupported(fields: SessionUpdateFields | ResponseFields, path: str, event_id: str | None) -> None:
-    """Errors: `ClientError` for tools and stored prompts: an answer without them would be a wrong one."""
-    refused: str | None = None
+Fields = SessionUpdateFields | ResponseFields
+
+
+def find_unsupported(fields: Fields, path: str, event_id: str | None) -> ClientError | None:
+    """What is wanted that no model and no voice here can do, in one error, which names the first."""
+    found: list[tuple[str, str]] = []
     if fields.tools:
-        refused, message = "tools", "The models here cannot call tools; leave `tools` empty."
-    elif fields.tool_choice not in (None, "auto", "none"):
-        refused, message = "tool_choice", "The models here cannot call tools; nothing can be required of them."
-    elif fields.prompt is not None:
-        refused, message = "prompt", "There are no stored prompts here; send `instructions`."
-    if refused:
-        raise ClientError("unsupported_value", message, param=f"{path}.{refused}", event_id=event_id)
+        found.append(("tools", "The models here cannot call tools."))
+    if fields.tool_choice not in (None, "auto", "none"):
+        found.append(("tool_choice", "The models here cannot call tools; nothing can be required of them."))
+    if fields.prompt is not None:
+        found.append(("prompt", "There are no stored prompts here; send `instructions`."))
+    said = fields.audio.output if isinstance(fields, SessionUpdateFields) and fields.audio else None
+    if said and said.speed not in (None, 1):
+        found.append(("audio.output.speed", "The voice has one speed, 1.0."))
+    if not found:
+        return None
+    message = " ".join(text for _, text in found)
+    return ClientError("unsupported_value", message, param=f"{path}.{found[0][0]}", event_id=event_id)
+
+
+def refuse_unsupported(fields: ResponseFields, event_id: str | None) -> None:
+    """Errors: `ClientError`, for an answer without what it wants would be a wrong one."""
+    if error := find_unsupported(fields, "response", event_id):
+        raise error
 
 
 def _wire(wanted: Format, param: str, event_id: str | None) -> AudioFormat:
