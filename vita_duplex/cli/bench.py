@@ -52,7 +52,7 @@ engine:
   scripted: [{text: "Yes, of course.", verdict_s: 0.2, token_s: 0.1}]
 voice: {kind: humming}
 """
-"""300 ms from the request to the first token, with the ears of the default."""
+"""300 ms from the request to the first token, with the ASR of the default."""
 
 
 class BenchError(Exception):
@@ -373,7 +373,7 @@ def _latency_table(measured: Measured) -> str:
     steps = [steps_s(one) for one in measured.answers]
     rows = {"end of speech to first audio sent": [answer_s(one) or 0.0 for one in measured.answers]}
     rows |= {f"  {name}": [one[name] for one in steps] for name, _ in STEPS}
-    rows["ears (inside wait and verdict)"] = [one.asr_s or 0.0 for one in measured.answers]
+    rows["ASR (inside wait and verdict)"] = [one.asr_s or 0.0 for one in measured.answers]
     rows["end of speech to first audio heard"] = measured.heard_s
     cells = [[name, *(f"{_percentile(values, percent):.3f}" for percent in (50, 95))] for name, values in rows.items()]
     return table([[f"{len(measured.answers)} answers", "p50", "p95"], *cells])

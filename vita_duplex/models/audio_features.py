@@ -83,7 +83,7 @@ class Cmvn:
 
     @classmethod
     @cache
-    def packaged(cls) -> Self:
+    def from_package(cls) -> Self:
         """The statistics of the release. Those among a checkpoint's tensors are rounded to bfloat16."""
         return cls.of_settings(json.loads((files("vita_duplex.models") / "cmvn.json").read_text("utf-8")))
 
@@ -106,7 +106,7 @@ class AudioFeatures:
     one `seed` it is repeatable here: a clip gets the same noise every time, whole or streamed.
     """
 
-    cmvn: Cmvn = field(default_factory=Cmvn.packaged)
+    cmvn: Cmvn = field(default_factory=Cmvn.from_package)
     dither: float = 0.0
     seed: int = 0
 

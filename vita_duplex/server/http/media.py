@@ -42,7 +42,7 @@ class Media:
             )
         encoded = self._bytes(data.partition(",")[2] if data.startswith("data:") else data, "invalid_audio", param)
         try:
-            samples, rate = decoded(encoded)
+            samples, rate = decode_audio(encoded)
             return ChatAudio(AudioFeatures.samples(samples, rate))
         except soundfile.LibsndfileError as no:
             raise ClientError("invalid_audio", f"the audio cannot be decoded: {no.error_string}", param=param) from no
@@ -103,7 +103,7 @@ def unbase64(data: str) -> bytes:
     return base64.b64decode(compact + "=" * (-len(compact) % 4), validate=True)
 
 
-def decoded(encoded: bytes) -> tuple[Samples, int]:
+def decode_audio(encoded: bytes) -> tuple[Samples, int]:
     """The first channel of a sound file, and its rate. Errors: `soundfile.LibsndfileError`, `AudioError`."""
     with soundfile.SoundFile(io.BytesIO(encoded)) as file:
         rate: int = file.samplerate
