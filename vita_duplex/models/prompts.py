@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.resources import files
+from pathlib import Path
 from typing import Any, Literal
 
 State = Literal["query", "noise", "typed"]
@@ -54,6 +55,11 @@ STYLES: Mapping[str, Any] = json.loads(files(__package__).joinpath("prompts.json
     "styles"
 ]
 """What the data file holds, by the names of the generations."""
+
+
+def template_file(style: str) -> Path:
+    """The chat template of a style, for a plain vLLM server; tools/make_chat_templates.py writes it."""
+    return Path(__file__).with_name(f"chat_template_{style}.jinja")
 
 
 @cache
