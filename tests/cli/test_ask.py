@@ -12,7 +12,7 @@ import soundfile
 from PIL import Image
 
 from tests.support.paths import ROOT
-from vita_duplex.cli.ask import AskError, listen, look, suited
+from vita_duplex.cli.ask import AskError, read_frames, read_question, settings_for_ask
 from vita_duplex.cli.ask import ask as ask_instance
 from vita_duplex.cli.check import _vita
 from vita_duplex.config import Config
@@ -32,14 +32,14 @@ def ask(*arguments: str | Path) -> tuple[int, str, str]:
 def test_a_picture_is_seen_as_bytes_of_red_green_and_blue(tmp_path: Path) -> None:
     levels = np.random.default_rng(0).integers(0, 256, (3, 5, 3), dtype=np.uint8)
     Image.fromarray(levels).save(tmp_path / "a.png")
-    (seen,) = look(tmp_path / "a.png", None)
+    (seen,) = read_frames(tmp_path / "a.png", None)
     np.testing.assert_array_equal(seen, levels)
-    assert look(None, None) == ()
+    assert read_frames(None, None) == ()
 
 
 def test_a_sound_is_heard_at_16_khz(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", np.full((48_000, 2), 0.25, np.float32), 48_000)
-    heard = listen(None, tmp_path / "a.wav").samples
+    heard = read_question(None, tmp_path / "a.wav").samples
     assert heard is not None
     assert heard.dtype == np.float32
     assert len(heard) == 16_000
@@ -62,7 +62,11 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, name: str, data: bytes | N
     path = tmp_path / name
     if data is not None:
         path.write_bytes(data)
-    take = {".png": lambda: look(path, None), ".mp4": lambda: look(None, path), ".wav": lambda: listen(None, path)}
+    take = {
+        ".png": lambda: read_frames(path, None),
+        ".mp4": lambda: read_frames(None, path),
+        ".wav": lambda: read_question(None, path),
+    }
     with pytest.raises(AskError, match=told) as caught:
         take[path.suffix]()
     assert "\n" not in str(caught.value)
@@ -71,20 +75,23 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, name: str, data: bytes | N
 def test_a_sound_without_a_single_token_and_an_empty_text_are_refused(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", np.zeros(1359, np.float32), 16_000)
     with pytest.raises(AskError, match=r"too short: 84\.9 ms, at least 85"):
-        listen(None, tmp_path / "a.wav")
+        read_question(None, tmp_path / "a.wav")
     soundfile.write(tmp_path / "a.wav", np.zeros(1360, np.float32), 16_000)
-    assert listen(None, tmp_path / "a.wav").samples is not None
+    assert read_question(None, tmp_path / "a.wav").samples is not None
     with pytest.raises(AskError, match="empty"):
-        listen("  ", None)
+        read_question("  ", None)
 
 
 def test_a_question_in_peace_is_written_as_in_training_and_a_film_has_one_tile_per_frame() -> None:
     engine = Config.model_validate({"engine": {"kind": "vita", "instances": 2}}).engine
-    assert (suited(engine, False).vita.layout, suited(engine, False).instances) == ("conversation", 1)
-    assert suited(engine, False).vita.max_dynamic_patch is None
-    assert suited(engine, True).vita.max_dynamic_patch == 1
+    assert (settings_for_ask(engine, False).vita.layout, settings_for_ask(engine, False).instances) == (
+        "conversation",
+        1,
+    )
+    assert settings_for_ask(engine, False).vita.max_dynamic_patch is None
+    assert settings_for_ask(engine, True).vita.max_dynamic_patch == 1
     with pytest.raises(AskError, match="scripted"):
-        suited(Config.model_validate({"engine": {"kind": "scripted"}}).engine, False)
+        settings_for_ask(Config.model_validate({"engine": {"kind": "scripted"}}).engine, False)
 
 
 def test_a_folder_is_vita_by_its_configuration(tmp_path: Path) -> None:
@@ -138,7 +145,7 @@ def test_every_kind_of_question_gets_a_verdict(
     original, states, end = ORIGINALS[version]
     model = judging_by_ear(original, tmp_path / "vita", states, end)
     vita = {"model": str(model), "dtype": "float32", "kv_cache_mib": 64, "max_tokens": 9}
-    engine = suited(Config.model_validate({"engine": {"kind": "vita", "vita": vita}}).engine, False)
+    engine = settings_for_ask(Config.model_validate({"engine": {"kind": "vita", "vita": vita}}).engine, False)
     Image.new("RGB", (40, 30), "red").save(tmp_path / "a.png")
     for name, sound in (("query", np.pad(QUERY, 6000)), ("noise", np.pad(NOISE, 6000))):
         soundfile.write(tmp_path / f"{name}.wav", np.stack([sound, np.zeros_like(sound)], axis=1), 16_000)
@@ -157,7 +164,8 @@ def test_every_kind_of_question_gets_a_verdict(
 
     async def ask_all() -> None:
         for image, video, text, audio, said in questions:
-            query = Query((), (listen(text, tmp_path / audio if audio else None),), frames=look(image, video))
+            question = read_question(text, tmp_path / audio if audio else None)
+            query = Query((), (question,), frames=read_frames(image, video))
             await ask_instance(instance, query, 0.5)
             verdict, empty, *answer = capsys.readouterr().out.splitlines()
             assert verdict.startswith(f"verdict  {said}  (<1> "), (image, video, text, audio)

@@ -21,7 +21,7 @@ from vita_duplex.models.audio_features import (
     frame_count,
     token_count,
 )
-from vita_duplex.models.audio_resample import RATE, Resampler, Samples, resample, resampled_length
+from vita_duplex.models.audio_resample import RATE, Samples, resample, resampled_length
 
 TABLE = json.loads((GOLDEN / "audio_features.json").read_text())
 RATES = [8_000, 11_025, 22_050, 24_000, 32_000, 44_100, 47_999, 48_000]
@@ -40,12 +40,6 @@ def difference(ours: Features, theirs: Features) -> float:
 
 def noise(samples: int, seed: int = 0) -> Samples:
     return np.random.default_rng(seed).normal(0, 0.1, samples).astype(np.float32)
-
-
-def pieces(samples: Samples, seed: int = 0) -> list[Samples]:
-    """Cut anywhere, also twice at the same place."""
-    rng = np.random.default_rng(seed)
-    return np.split(samples, np.sort(rng.integers(0, len(samples), 40)))
 
 
 def test_the_waveform_is_that_of_the_formula(golden: dict[str, Features]) -> None:
@@ -107,31 +101,6 @@ def test_the_length_at_16_khz_is_known_beforehand(rate: int) -> None:
         assert len(resample(noise(samples), rate)) == resampled_length(samples, rate)
 
 
-@pytest.mark.parametrize("rate", RATES)
-def test_a_stream_resamples_to_what_the_whole_clip_gives(rate: int) -> None:
-    samples = noise(rate // 2 + 7)
-    stream = Resampler(rate)
-    given = [*map(stream.push, pieces(samples)), stream.finish()]
-    assert difference(np.concatenate(given), resample(samples, rate)) < 1e-6
-
-
-@pytest.mark.parametrize("rate", [RATE, *RATES])
-@pytest.mark.parametrize("dither", [0.0, 1.0])
-def test_features_of_a_growing_utterance_are_those_of_the_whole(rate: int, dither: float) -> None:
-    extractor, samples = AudioFeatures(dither=dither), noise(rate)
-    stream = extractor.stream(rate)
-    given = [stream.push(piece) for piece in pieces(samples)]
-    early = sum(map(len, given))
-    assert np.array_equal(np.concatenate(given), stream.so_far())
-    assert difference(stream.finish(), extractor.extract(samples, rate)) < 1e-4
-    assert early >= stream.frames - 2  # only what the resampler held back came at the end
-
-
-def test_a_frame_is_given_as_soon_as_its_samples_are_there() -> None:
-    stream = AudioFeatures().stream()
-    assert [len(stream.push(noise(n))) for n in (399, 1, 159, 1, 320)] == [0, 1, 0, 1, 2]
-
-
 def test_digital_silence_is_the_floor_and_with_noise_it_is_not() -> None:
     silence = np.zeros(RATE * 2, np.float32)
     assert np.allclose(AudioFeatures().fbank(silence), np.log(FLOOR), atol=1e-5)
@@ -176,10 +145,6 @@ def test_audio_without_a_token_is_refused() -> None:
     for too_short in (lambda: AudioFeatures().extract(noise(0), 8000), lambda: clip_tokens(679, 8000)):
         with pytest.raises(AudioTooShort):
             too_short()
-    stream = AudioFeatures().stream()
-    stream.push(noise(1359))
-    with pytest.raises(AudioTooShort):
-        stream.finish()
 
 
 def test_audio_beyond_the_positions_of_the_encoder_is_refused() -> None:
@@ -189,14 +154,6 @@ def test_audio_beyond_the_positions_of_the_encoder_is_refused() -> None:
         clip_tokens(limit + 1)
     with pytest.raises(AudioTooLong, match="600"):
         AudioFeatures().extract(np.zeros(600 * 8000, np.float32), 8000)
-
-
-def test_a_stream_that_grew_too_long_goes_on_being_what_it_was() -> None:
-    stream = AudioFeatures().stream(8000)
-    stream.push(noise(8000))
-    with pytest.raises(AudioTooLong):
-        stream.push(np.zeros(600 * 8000, np.float32))
-    assert len(stream.finish()) == 98
 
 
 @pytest.mark.parametrize(
@@ -223,9 +180,8 @@ def test_what_is_just_too_loud_gives_numbers() -> None:
 
 @pytest.mark.parametrize("rate", [0, -16_000, 999, 10**9])
 def test_an_absurd_rate_is_refused(rate: int) -> None:
-    for use in (lambda: AudioFeatures().extract(noise(RATE), rate), lambda: AudioFeatures().stream(rate)):
-        with pytest.raises(AudioError, match="rate"):
-            use()
+    with pytest.raises(AudioError, match="rate"):
+        AudioFeatures().extract(noise(RATE), rate)
 
 
 @pytest.mark.parametrize("dither", [-1, float("nan"), 1e9, "1"])

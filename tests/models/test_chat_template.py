@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.support.paths import GOLDEN
-from vita_duplex.models.chat_template import chat_template, path
-from vita_duplex.models.prompts import STYLES, wording
+from tools.make_chat_templates import chat_template
+from vita_duplex.models.prompts import STYLES, template_file, wording
 
 PROMPTS = json.loads((GOLDEN / "prompts_cases.json").read_text(encoding="utf-8"))
 CASES = PROMPTS["conversation"]
@@ -26,7 +26,7 @@ def tiny() -> Any:
 def rendered(*messages: tuple[str, Any], verbatim: bool = False) -> str:
     text = tiny().apply_chat_template(
         [{"role": role, "content": content} for role, content in messages],
-        chat_template=path("vita-1.0").read_text(encoding="utf-8"),
+        chat_template=template_file("vita-1.0").read_text(encoding="utf-8"),
         add_generation_prompt=True,
         tokenize=False,
         verbatim=verbatim,
@@ -50,7 +50,7 @@ def in_parts(text: str, modality: str) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("style", STYLES)
 def test_the_files_are_what_the_data_file_gives(style: str) -> None:
-    assert path(style).read_text(encoding="utf-8") == chat_template(wording(style))
+    assert template_file(style).read_text(encoding="utf-8") == chat_template(wording(style))
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["modality"])
@@ -120,4 +120,6 @@ def test_a_prompt_in_parts_becomes_the_originals_text_and_tokens(case: dict[str,
 @pytest.mark.vllm
 def test_vllm_hands_the_parts_of_a_message_over() -> None:
     hf = pytest.importorskip("vllm.renderers.hf")
-    assert hf._detect_content_format(path("vita-1.0").read_text(encoding="utf-8"), default="string") == "openai"
+    assert (
+        hf._detect_content_format(template_file("vita-1.0").read_text(encoding="utf-8"), default="string") == "openai"
+    )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from vita_duplex.engine.ports import Progress
 from vita_duplex.models import smollm2
 from vita_duplex.models.smollm2 import CannotPrepare, prepare
 
@@ -33,7 +34,7 @@ def written(forged: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """A conversion that writes one small file; the list says into which folders."""
     folders: list[Path] = []
 
-    def convert(source: Path, folder: Path, progress: smollm2.Progress) -> None:
+    def convert(source: Path, folder: Path, progress: Progress) -> None:
         folders.append(folder)
         (folder / "model.safetensors").write_bytes(b"weights")
 
@@ -68,7 +69,7 @@ def test_a_crash_leaves_no_model_and_no_litter(
 ) -> None:
     convert = smollm2.convert
 
-    def crash(source: Path, folder: Path, progress: smollm2.Progress) -> None:
+    def crash(source: Path, folder: Path, progress: Progress) -> None:
         convert(source, folder, progress)
         raise KeyboardInterrupt
 
@@ -81,7 +82,7 @@ def test_a_crash_leaves_no_model_and_no_litter(
 def test_a_full_disk_says_how_much_is_needed_and_where(
     written: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(source: Path, folder: Path, progress: smollm2.Progress) -> None:
+    def full(source: Path, folder: Path, progress: Progress) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(smollm2, "convert", full)
@@ -105,7 +106,7 @@ def test_of_two_preparations_at_once_the_first_to_finish_wins(
     convert = smollm2.convert
     cache = tmp_path / "cache"
 
-    def overtaken(source: Path, folder: Path, progress: smollm2.Progress) -> None:
+    def overtaken(source: Path, folder: Path, progress: Progress) -> None:
         convert(source, folder, progress)
         monkeypatch.setattr(smollm2, "convert", convert)
         other = prepare(cache, quiet)

@@ -16,8 +16,8 @@ from vita_duplex.engine.ports import Chunk, PartFailed, Synthesiser
 from vita_duplex.tts.fades import FADE_MS
 from vita_duplex.tts.speech import AHEAD_S, CHUNK_MS, PacedSpeech, SpeechConfig, slow_seconds
 from vita_duplex.tts.text.sentences import SILENCE_S
+from vita_duplex.tts.voices.queue import VoiceQueue
 from vita_duplex.tts.voices.scripted import HummingVoice
-from vita_duplex.tts.voices.seats import Seats
 
 RATE = 1000
 CHUNK = RATE * CHUNK_MS // 1000
@@ -240,15 +240,15 @@ def test_a_first_piece_waits_for_no_more_than_one_part_of_each_session_before_it
     """Two sessions with long replies share a voice that serves one; a third one begins."""
 
     async def main() -> list[float | None]:
-        seats, voice = Seats(1), CountingVoice(part=1200, part_s=0.5)
-        long = [PacedSpeech(voice, SpeechConfig(), client_pauses=False, seats=seats) for _ in range(2)]
+        voice_queue, voice = VoiceQueue(1), CountingVoice(part=1200, part_s=0.5)
+        long = [PacedSpeech(voice, SpeechConfig(), client_pauses=False, voice_queue=voice_queue) for _ in range(2)]
         begun = []
         playing = [asyncio.create_task(speech.play(Sent(speech))) for speech in long]
         for speech in long:
             speech.write("Twenty characters... " * 20)
         for _ in range(4):
             await passed(1.3)
-            newcomer = PacedSpeech(voice, SpeechConfig(), client_pauses=False, seats=seats)
+            newcomer = PacedSpeech(voice, SpeechConfig(), client_pauses=False, voice_queue=voice_queue)
             newcomer.write("One. ")
             newcomer.finish()
             before = asyncio.get_running_loop().time()

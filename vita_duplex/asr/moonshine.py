@@ -42,7 +42,7 @@ class Moonshine:
     """Hear English words. Stateless between calls, so several threads may share one."""
 
     def __init__(self, folder: Path | None = None, threads: int = 1) -> None:
-        folder = folder or _installed()
+        folder = folder or _find_assets()
         for name, digest in FILES.items():
             _check(folder / name, digest)
         self._encoder = _session(folder / "encoder_model.ort", threads)
@@ -125,7 +125,7 @@ def to_text(tokens: Sequence[int], pieces: Sequence[bytes]) -> str:
     return data.decode("utf-8", "ignore").replace("\u2581", " ").strip()
 
 
-def _installed() -> Path:
+def _find_assets() -> Path:
     spec = find_spec("moonshine_voice")  # found, not imported: the import would load its library
     if spec is None or not spec.submodule_search_locations:
         raise PartFailed("asr", "the package moonshine-voice==0.0.73 is not installed")

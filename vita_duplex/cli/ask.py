@@ -53,11 +53,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, config: Config, progress: Progress) -> int:
     """Errors: `AskError`."""
-    engine = suited(config.engine, arguments.video is not None)
-    frames = look(arguments.image, arguments.video)
+    engine = settings_for_ask(config.engine, arguments.video is not None)
+    frames = read_frames(arguments.image, arguments.video)
     if frames and engine.kind != "vita":
         raise AskError(f"{config.model_name} sees nothing: pictures and films want a VITA checkpoint (--model DIR)")
-    query = Query((), (listen(arguments.text, arguments.audio),), frames=frames)
+    query = Query((), (read_question(arguments.text, arguments.audio),), frames=frames)
     try:
         asr = load_asr(config.asr, needed=True) if engine.kind == "text" else None
         [instance] = instances(engine, ["a"], asr, progress, engines=1)
@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace, config: Config, progress: Progress) -> in
     return 0
 
 
-def suited(engine: EngineConfig, is_film: bool) -> EngineConfig:
+def settings_for_ask(engine: EngineConfig, is_film: bool) -> EngineConfig:
     """The settings of an engine for one question asked in peace: training's prompts, a film's frames in one tile each.
 
     Errors: `AskError`.
@@ -84,7 +84,7 @@ def suited(engine: EngineConfig, is_film: bool) -> EngineConfig:
     return engine.model_copy(update={"instances": 1, "vita": vita})
 
 
-def look(image: Path | None, film: Path | None) -> tuple[Pixels, ...]:
+def read_frames(image: Path | None, film: Path | None) -> tuple[Pixels, ...]:
     """What there is to see. Errors: `AskError`."""
     path = image or film
     if path is None:
@@ -100,7 +100,7 @@ def look(image: Path | None, film: Path | None) -> tuple[Pixels, ...]:
         raise AskError(f"{path}: {error}") from error
 
 
-def listen(text: str | None, audio: Path | None) -> Utterance:
+def read_question(text: str | None, audio: Path | None) -> Utterance:
     """What is asked. Errors: `AskError`."""
     if audio is None:
         if not (text or "").strip():
@@ -120,7 +120,7 @@ async def ask(instance: Instance, query: Query, threshold: float) -> None:
     async with aclosing(instance.answer(query)) as items:
         async for item in items:
             if isinstance(item, Verdict):
-                print(told(item), flush=True)
+                print(describe_verdict(item), flush=True)
                 if item.p3 <= 0.5 and item.p1 < threshold:
                     print("The utterance was judged not to be for the assistant; there is no answer.")
                     return
@@ -129,7 +129,7 @@ async def ask(instance: Instance, query: Query, threshold: float) -> None:
     print()
 
 
-def told(verdict: Verdict) -> str:
+def describe_verdict(verdict: Verdict) -> str:
     probabilities = f"<1> {verdict.p1:.2f}  <2> {verdict.p2:.2f}  <3> {verdict.p3:.2f}"
     meaning = {"<1>": "meant for the assistant", "<2>": "not meant for the assistant", "<3>": "typed"}[verdict.state]
     heard = [f"heard    {' '.join(verdict.transcripts)}"] if any(verdict.transcripts) and not verdict.p3 else []

@@ -181,7 +181,7 @@ class Witness:
                 self._speaking = speaking
                 self._unjudged = self._unjudged or speaking
             case Verdict():
-                self._judged(event)
+                self._note_verdict(event)
             case Roles(generator=generator, monitor=monitor, swaps=swaps):
                 self.conversation.roles.append(event)
                 self._say(now, "roles", f"{generator} generates, {monitor} monitors (swaps: {swaps})")
@@ -192,7 +192,7 @@ class Witness:
                 self._reply(response_id, now).text += delta
             case AudioDelta(response_id=response_id):
                 self._reply(response_id, now).item_id = event.item_id
-                self._audio(self._reply(response_id, now), event.samples(), now)
+                self._add_audio(self._reply(response_id, now), event.samples(), now)
             case Hold(response_id=response_id):
                 self.player.hold(response_id, now)
                 self._say(now, "hold", "the reply pauses")
@@ -200,7 +200,7 @@ class Witness:
                 self.player.resume(response_id, now)
                 self._say(now, "resume", "the reply goes on")
             case ResponseDone(response=head):
-                self._done(head, now)
+                self._finish_reply(head, now)
             case Timeline(record=record):
                 self.conversation.records.append(record)
                 self._promised = self._promised and record.status == "rejected"
@@ -220,7 +220,7 @@ class Witness:
     def _reply(self, response_id: str, now: float) -> Reply:
         return self.conversation.replies.setdefault(response_id, Reply(response_id, now))
 
-    def _judged(self, verdict: Verdict) -> None:
+    def _note_verdict(self, verdict: Verdict) -> None:
         self.conversation.verdicts.append(verdict)
         self._unjudged = False
         self._promised = verdict.accepted
@@ -231,7 +231,7 @@ class Witness:
         p1 = f" p1 {verdict.p1:.2f}" if verdict.p1 is not None else ""
         self._say(verdict.at, "user", f"{said}  {verdict.state or '<->'}{p1}: {decided}{why}")
 
-    def _audio(self, reply: Reply, samples: Pcm, now: float) -> None:
+    def _add_audio(self, reply: Reply, samples: Pcm, now: float) -> None:
         if reply.done is not None:
             reply.stale_samples += len(samples)
             return
@@ -239,7 +239,7 @@ class Witness:
         reply.arrived.append(now)
         self.player.receive(reply.id, len(samples), now)
 
-    def _done(self, head: ResponseHead, now: float) -> None:
+    def _finish_reply(self, head: ResponseHead, now: float) -> None:
         reply = self._reply(head.id, now)
         reply.status, reply.done = head.status, now
         if head.status == "cancelled":

@@ -130,7 +130,7 @@ def summary(conversation: Conversation) -> str:
     lines = []
     if turns:
         steps = [name for name, _ in STEPS]
-        heads = ["turn", "status", "answer after", *steps, "ears", "held", "heard", "stalled"]
+        heads = ["turn", "status", "answer after", *steps, "ASR", "held", "heard", "stalled"]
         lines += [
             table([heads, *(_turn_row(conversation, record) for record in turns)], left=2),
             "",
@@ -145,7 +145,7 @@ def summary(conversation: Conversation) -> str:
 
 EXPLAINED = """\
 Seconds. 'answer after' is the end of speech to the first audio in the listener's ear. The six steps after
-it add up to it, but for the way to the client; 'ears' (transcribing) happens inside the first two.
+it add up to it, but for the way to the client; 'ASR' happens inside the first two.
 """
 
 
@@ -246,7 +246,7 @@ def _talk(args: argparse.Namespace) -> int:
     if args.timeline is not None:
         _write_picture(conversation, args.timeline)
         print(f"wrote {args.timeline}")
-    return _verdict_on(conversation)
+    return _exit_status(conversation)
 
 
 def _write_picture(conversation: Conversation, path: Path) -> None:
@@ -260,7 +260,7 @@ def _print(line: str) -> None:
     print(line, flush=True)
 
 
-def _verdict_on(conversation: Conversation) -> int:
+def _exit_status(conversation: Conversation) -> int:
     if conversation.answered:
         return 0
     if conversation.all_rejected:

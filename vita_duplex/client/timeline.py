@@ -84,7 +84,7 @@ def of_conversation(conversation: Conversation) -> Timeline:
 def _sound(conversation: Conversation, reply: Reply) -> Sound:
     lengths = [len(piece) / OUTPUT_RATE for piece in reply.pieces]
     return Sound(
-        _in_a_row(zip(reply.arrived, lengths, strict=True)),
+        _queue_up(zip(reply.arrived, lengths, strict=True)),
         [(one.start / OUTPUT_RATE, one.end / OUTPUT_RATE) for one in conversation.heard if one.response_id == reply.id],
         [(one.start / OUTPUT_RATE, one.end / OUTPUT_RATE) for one in conversation.held if one.response_id == reply.id],
         " ".join(reply.text.split()),
@@ -103,7 +103,7 @@ def _spans(changes: Sequence[tuple[float, bool]]) -> list[Span]:
     return spans
 
 
-def _in_a_row(pieces: Iterable[tuple[float, float]]) -> list[Span]:
+def _queue_up(pieces: Iterable[tuple[float, float]]) -> list[Span]:
     """Pieces by arrival and length, each after the one before it, with a gap where one came late."""
     spans: list[Span] = []
     for at, length in pieces:
@@ -142,7 +142,7 @@ def of_log(log: SessionLog, title: str) -> Timeline:
         [Roles(at=at, generator=one.generator, monitor=one.monitor, swaps=one.swaps) for at, one in log.roles],
         _spans(speaking),
         _spans(pausing),
-        {str(record.response_id): _laid(record, log.header.voice_rate) for record in records if record.is_reply},
+        {str(record.response_id): _lay_out(record, log.header.voice_rate) for record in records if record.is_reply},
     )
 
 
@@ -150,7 +150,7 @@ def _record(record: dict[str, Any]) -> Record:
     return as_record({**record, "response_id": f"resp_{record.get('turn')}"})
 
 
-def _laid(record: Record, rate: int) -> Sound:
+def _lay_out(record: Record, rate: int) -> Sound:
     """A log counts samples: heard from the first on, except in holds; sent, and not heard, just before the end."""
     ends = record.finished if record.finished is not None else float("inf")
     held = [(start, ends if end is None else end) for start, end in record.holds]

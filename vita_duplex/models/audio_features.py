@@ -14,7 +14,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from vita_duplex.models.audio_resample import RATE, Resampler, Samples, resample, resampled_length
+from vita_duplex.models.audio_resample import RATE, Samples, resample, resampled_length
 
 Features = npt.NDArray[np.float32]  # [frames, 80]
 
@@ -83,7 +83,7 @@ class Cmvn:
 
     @classmethod
     @cache
-    def packaged(cls) -> Self:
+    def from_package(cls) -> Self:
         """The statistics of the release. Those among a checkpoint's tensors are rounded to bfloat16."""
         return cls.of_settings(json.loads((files("vita_duplex.models") / "cmvn.json").read_text("utf-8")))
 
@@ -103,10 +103,10 @@ class AudioFeatures:
     it decides: without it all bins are log(FLOOR) = -15.94, with 1.0 they are about -2.7 (lowest) to 8.5 (highest);
     normalised, that is a difference of several standard deviations, and the encoder has only seen the latter.
     Microphones do not give digital silence. For input that has it, dither 1.0 is the original's behaviour, and with
-    one `seed` it is repeatable here: a clip gets the same noise every time, whole or streamed.
+    one `seed` it is repeatable here: a clip gets the same noise every time.
     """
 
-    cmvn: Cmvn = field(default_factory=Cmvn.packaged)
+    cmvn: Cmvn = field(default_factory=Cmvn.from_package)
     dither: float = 0.0
     seed: int = 0
 
@@ -128,23 +128,16 @@ class AudioFeatures:
         _check_length(resampled_length(len(samples), _checked_rate(rate)))
         return samples if rate == RATE else resample(samples, rate)
 
-    def stream(self, rate: int = RATE) -> "FeatureStream":
-        return FeatureStream(self, rate)
-
-    def fbank(self, samples: Samples, noise: np.random.Generator | None = None) -> Features:
+    def fbank(self, samples: Samples) -> Features:
         """Log-mel energies before normalisation, [frames, 80], of samples at 16 kHz in [-1, 1]."""
         frames = np.empty((frame_count(len(samples)), BINS), np.float32)
         if len(frames) == 0:
             return frames
-        noise = noise or self.noise()
+        noise = np.random.default_rng(self.seed)
         cut = np.lib.stride_tricks.sliding_window_view(samples, FRAME)[::SHIFT]
         for start in range(0, len(frames), BLOCK):
             frames[start : start + BLOCK] = self._log_mel(cut[start : start + BLOCK] * np.float32(FULL_SCALE), noise)
         return frames
-
-    def noise(self) -> np.random.Generator:
-        """One clip's noise, drawn frame by frame."""
-        return np.random.default_rng(self.seed)
 
     def normalise(self, frames: Features) -> Features:
         normal: Features = (frames - self.cmvn.mean) * self.cmvn.inverse_std
@@ -159,52 +152,6 @@ class AudioFeatures:
         power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32)
         logs: Features = np.log(np.maximum(power @ _mel(), np.float32(FLOOR)))
         return logs
-
-
-class FeatureStream:
-    """Features of an utterance while it is spoken: each frame is computed once, as soon as its samples are there."""
-
-    def __init__(self, features: AudioFeatures, rate: int = RATE) -> None:
-        self._features = features
-        self._rate = _checked_rate(rate)
-        self._resampler = Resampler(rate)
-        self._received = 0  # at the input's rate
-        self._noise = features.noise()
-        self._held = np.zeros(0, np.float32)
-        self._parts: list[Features] = []
-        self.samples = 0
-        """At 16 kHz, so far."""
-        self.frames = 0
-
-    def push(self, audio: npt.ArrayLike) -> Features:
-        """The frames that these samples complete. What makes the utterance too long is refused and not taken."""
-        samples = _channel(audio)
-        length = resampled_length(self._received + len(samples), self._rate)
-        if frame_count(length) > MAX_FRAMES:
-            raise AudioTooLong(length)
-        self._received += len(samples)
-        return self._take(self._resampler.push(samples))
-
-    def finish(self) -> Features:
-        """All features of the utterance, which ends here."""
-        self._take(self._resampler.finish())
-        _check_length(self.samples)
-        return self.so_far()
-
-    def so_far(self) -> Features:
-        """All features up to now."""
-        if len(self._parts) != 1:
-            self._parts = [np.concatenate([np.empty((0, BINS), np.float32), *self._parts])]
-        return self._parts[0]
-
-    def _take(self, samples: Samples) -> Features:
-        self.samples += len(samples)
-        self._held = np.concatenate([self._held, samples])
-        new = self._features.normalise(self._features.fbank(self._held, self._noise))
-        self._held = self._held[len(new) * SHIFT :]
-        self._parts.append(new)
-        self.frames += len(new)
-        return new
 
 
 def _channel(audio: npt.ArrayLike) -> Samples:

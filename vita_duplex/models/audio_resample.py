@@ -25,53 +25,18 @@ def resampled_length(samples: int, rate: int) -> int:
 
 
 def resample(samples: Samples, rate: int) -> Samples:
-    """A whole clip at 16 kHz."""
-    stream = Resampler(rate)
-    return np.concatenate([stream.push(samples), stream.finish()])
-
-
-class Resampler:
-    """Converts one growing clip; the pieces together are what the whole clip gives."""
-
-    def __init__(self, rate: int) -> None:
-        self._in, self._out = _ratio(rate)
-        self._filter, self._reach = _filter(self._in, self._out)
-        # Input that later outputs still need. Before the clip there is silence.
-        self._held = np.zeros(self._reach, np.float32)
-        self._held_from = -self._reach
-        self._received = 0
-        self._given = 0
-
-    def push(self, samples: Samples) -> Samples:
-        """What can be given out by now; the filter looks `_reach` samples ahead."""
-        if self._in == self._out:
-            return samples
-        self._received += len(samples)
-        self._held = np.concatenate([self._held, samples])
-        # Output n needs the inputs up to n * in // out + reach.
-        complete = (self._received - self._reach) * self._out // self._in
-        return self._give(max(self._given, complete))
-
-    def finish(self) -> Samples:
-        """The rest. The clip ends here, silence follows."""
-        if self._in == self._out:
-            return np.zeros(0, np.float32)
-        self._held = np.concatenate([self._held, np.zeros(self._reach, np.float32)])
-        return self._give(-(-self._received * self._out // self._in))
-
-    def _give(self, until: int) -> Samples:
-        given = np.empty(until - self._given, np.float32)
-        for start in range(self._given, until, BLOCK):
-            n = np.arange(start, min(start + BLOCK, until))
-            first = n * self._in // self._out - self._reach - self._held_from
-            windows = np.lib.stride_tricks.sliding_window_view(self._held, self._filter.shape[1])
-            part = np.einsum("nt,nt->n", windows[first], self._filter[n % self._out])
-            given[start - self._given : start - self._given + len(n)] = part
-        self._given = until
-        needed_from = until * self._in // self._out - self._reach
-        self._held = self._held[max(0, needed_from - self._held_from) :]
-        self._held_from = max(self._held_from, needed_from)
-        return given
+    """A whole clip at 16 kHz; before and after it there is silence."""
+    step_in, step_out = _ratio(rate)
+    if step_in == step_out:
+        return samples
+    taps, reach = _filter(step_in, step_out)
+    padded = np.pad(samples, (reach, reach + 1))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, taps.shape[1])
+    converted = np.empty(resampled_length(len(samples), rate), np.float32)
+    for start in range(0, len(converted), BLOCK):
+        n = np.arange(start, min(start + BLOCK, len(converted)))
+        converted[n] = np.einsum("nt,nt->n", windows[n * step_in // step_out], taps[n % step_out])
+    return converted
 
 
 def _ratio(rate: int) -> tuple[int, int]:

@@ -72,44 +72,28 @@ class VisionConfig(PreTrainedConfig):
     model_type = "intern_vit_6b"
     base_config_key = "vision_config"
 
-    def __init__(
-        self,
-        hidden_size: int = 1024,
-        num_hidden_layers: int = 24,
-        num_attention_heads: int = 16,
-        intermediate_size: int = 4096,
-        image_size: int = 448,
-        patch_size: int = 14,
-        num_channels: int = 3,
-        hidden_act: str = "gelu",
-        norm_type: str = "layer_norm",
-        layer_norm_eps: float = 1e-6,
-        qkv_bias: bool = True,
-        qk_normalization: bool = False,
-        attention_dropout: float = 0.0,
-        dropout: float = 0.0,
-        drop_path_rate: float = 0.1,
-        initializer_range: float = 0.02,
-        initializer_factor: float = 1.0,
-        **kwargs: Any,
-    ) -> None:
-        self.hidden_size = hidden_size
-        self.num_hidden_layers = num_hidden_layers
-        self.num_attention_heads = num_attention_heads
-        self.intermediate_size = intermediate_size
-        self.image_size = image_size
-        self.patch_size = patch_size
-        self.num_channels = num_channels
-        self.hidden_act = hidden_act
-        self.norm_type = norm_type
-        self.layer_norm_eps = layer_norm_eps
-        self.qkv_bias = qkv_bias
-        self.qk_normalization = qk_normalization
-        self.attention_dropout = attention_dropout
-        self.dropout = dropout
-        self.drop_path_rate = drop_path_rate
-        self.initializer_range = initializer_range
-        self.initializer_factor = initializer_factor
+    defaults: ClassVar[dict[str, Any]] = {
+        "hidden_size": 1024,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+        "intermediate_size": 4096,
+        "image_size": 448,
+        "patch_size": 14,
+        "num_channels": 3,
+        "hidden_act": "gelu",
+        "norm_type": "layer_norm",
+        "layer_norm_eps": 1e-6,
+        "qkv_bias": True,
+        "qk_normalization": False,
+        "attention_dropout": 0.0,
+        "dropout": 0.0,
+        "drop_path_rate": 0.1,
+        "initializer_range": 0.02,
+        "initializer_factor": 1.0,
+    }
+
+    def __init__(self, **kwargs: Any) -> None:
+        _take_settings(self, kwargs)
         super().__init__(**_own_code(kwargs))
 
 
@@ -119,40 +103,26 @@ class AudioConfig(PreTrainedConfig):
     model_type = "whale"
     base_config_key = "audio_config"
 
-    def __init__(
-        self,
-        input_dim: int = 80,
-        num_channels: int = 1,
-        hidden_size: int = 1024,
-        num_hidden_layers: int = 24,
-        num_attention_heads: int = 16,
-        intermediate_size: int = 4096,
-        hidden_act: str = "relu",
-        norm_type: str = "layer_norm",
-        layer_norm_eps: float = 1e-5,
-        max_position_embeddings: int = 5000,
-        normalize_before: bool = True,
-        concat_after: bool = False,
-        use_relative_pe: bool = True,
-        qkv_bias: bool = False,
-        qk_normalization: bool = False,
-        **kwargs: Any,
-    ) -> None:
-        self.input_dim = input_dim
-        self.num_channels = num_channels
-        self.hidden_size = hidden_size
-        self.num_hidden_layers = num_hidden_layers
-        self.num_attention_heads = num_attention_heads
-        self.intermediate_size = intermediate_size
-        self.hidden_act = hidden_act
-        self.norm_type = norm_type
-        self.layer_norm_eps = layer_norm_eps
-        self.max_position_embeddings = max_position_embeddings
-        self.normalize_before = normalize_before
-        self.concat_after = concat_after
-        self.use_relative_pe = use_relative_pe
-        self.qkv_bias = qkv_bias
-        self.qk_normalization = qk_normalization
+    defaults: ClassVar[dict[str, Any]] = {
+        "input_dim": 80,
+        "num_channels": 1,
+        "hidden_size": 1024,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+        "intermediate_size": 4096,
+        "hidden_act": "relu",
+        "norm_type": "layer_norm",
+        "layer_norm_eps": 1e-5,
+        "max_position_embeddings": 5000,
+        "normalize_before": True,
+        "concat_after": False,
+        "use_relative_pe": True,
+        "qkv_bias": False,
+        "qk_normalization": False,
+    }
+
+    def __init__(self, **kwargs: Any) -> None:
+        _take_settings(self, kwargs)
         super().__init__(**_own_code(kwargs))
 
 
@@ -165,53 +135,35 @@ class VitaConfig(PreTrainedConfig):
         "vision_config": VisionConfig,
         "audio_config": AudioConfig,
     }
+    defaults: ClassVar[dict[str, Any]] = {
+        "image_token_index": 51000,  # stands for an image in prompts; neither placeholder is ever embedded
+        "audio_token_index": 51001,
+        "prompt_style": "vita-1.0",  # which wording of prompts.json the weights were trained with
+        "ignore_index": -100,
+        "projector_hidden_act": "gelu",
+        "audio_projector_hidden_act": "gelu",
+        "audio_projector_kernel_size": 5,
+        "audio_downsample_ratio": 0.125,
+        "downsample_ratio": 0.5,
+        "vision_feature_layer": -1,
+        "vision_feature_select_strategy": "default",
+        "dynamic_image_size": True,
+        "use_thumbnail": True,
+        "min_dynamic_patch": 1,
+        "max_dynamic_patch": 12,
+    }
     released_text: ClassVar[dict[str, Any]] = RELEASED_TEXT
 
     def __init__(
-        self,
-        text_config: Any = None,
-        vision_config: Any = None,
-        audio_config: Any = None,
-        image_token_index: int = 51000,
-        audio_token_index: int = 51001,
-        prompt_style: str = "vita-1.0",
-        ignore_index: int = -100,
-        projector_hidden_act: str = "gelu",
-        audio_projector_hidden_act: str = "gelu",
-        audio_projector_kernel_size: int = 5,
-        audio_downsample_ratio: float = 0.125,
-        downsample_ratio: float = 0.5,
-        vision_feature_layer: int = -1,
-        vision_feature_select_strategy: str = "default",
-        dynamic_image_size: bool = True,
-        use_thumbnail: bool = True,
-        min_dynamic_patch: int = 1,
-        max_dynamic_patch: int = 12,
-        tie_word_embeddings: bool = False,
-        **kwargs: Any,
+        self, text_config: Any = None, vision_config: Any = None, audio_config: Any = None, **kwargs: Any
     ) -> None:
         self.text_config = _text_config(self.released_text if text_config is None else text_config)
         self.vision_config = _as_config(VisionConfig, vision_config)
         self.audio_config = _as_config(AudioConfig, audio_config)
-        self.image_token_index = image_token_index
-        """Stands for a picture in prompts, as `audio_token_index` for a sound; neither is ever embedded."""
-        self.audio_token_index = audio_token_index
-        self.prompt_style = prompt_style
-        """Which wording of prompts.json the weights were trained with."""
-        self.ignore_index = ignore_index
-        self.projector_hidden_act = projector_hidden_act
-        self.audio_projector_hidden_act = audio_projector_hidden_act
-        self.audio_projector_kernel_size = audio_projector_kernel_size
-        self.audio_downsample_ratio = audio_downsample_ratio
-        self.downsample_ratio = downsample_ratio
-        self.vision_feature_layer = vision_feature_layer
-        self.vision_feature_select_strategy = vision_feature_select_strategy
-        self.dynamic_image_size = dynamic_image_size
-        self.use_thumbnail = use_thumbnail
-        self.min_dynamic_patch = min_dynamic_patch
-        self.max_dynamic_patch = max_dynamic_patch
+        _take_settings(self, kwargs)
+        kwargs.setdefault("tie_word_embeddings", False)
         kwargs.setdefault("vocab_size", self.text_config.vocab_size)
-        super().__init__(tie_word_embeddings=tie_word_embeddings, **_own_code(kwargs))
+        super().__init__(**_own_code(kwargs))
         self._check_placeholders()
 
     def _check_placeholders(self) -> None:
@@ -229,7 +181,7 @@ class ReleasedVitaConfig(VitaConfig):
     model_type = "vita-mixtral"
 
     def __init__(self, text_config: Any = None, **kwargs: Any) -> None:
-        super().__init__(text_config=text_config or _taken_out(kwargs, self.released_text), **kwargs)
+        super().__init__(text_config=text_config or _text_settings(kwargs, self.released_text), **kwargs)
 
 
 class Vita15Config(VitaConfig):
@@ -254,7 +206,7 @@ class ReleasedVita15Config(Vita15Config):
     model_type = "vita-Qwen2"
 
     def __init__(self, text_config: Any = None, **kwargs: Any) -> None:
-        super().__init__(text_config=text_config or _taken_out(kwargs, self.released_text), **kwargs)
+        super().__init__(text_config=text_config or _text_settings(kwargs, self.released_text), **kwargs)
 
 
 RELEASED_KEYS = (
@@ -290,7 +242,13 @@ def of_folder(folder: Path) -> VitaConfig | None:
     return kind.from_dict(settings) if kind else None
 
 
-def _taken_out(settings: dict[str, Any], released: dict[str, Any]) -> dict[str, Any]:
+def _take_settings(config: Any, settings: dict[str, Any]) -> None:
+    """Give a configuration its own settings; what is left are those of every configuration."""
+    for name, default in config.defaults.items():
+        setattr(config, name, settings.pop(name, default))
+
+
+def _text_settings(settings: dict[str, Any], released: dict[str, Any]) -> dict[str, Any]:
     """The text model's part of a flat configuration, which loses it."""
     return released | {key: settings.pop(key) for key in RELEASED_KEYS if key in settings}
 

@@ -28,12 +28,12 @@ from vllm.multimodal.processing import (
 )
 from vllm.multimodal.processing.processor import MultiModalProcessingResult, PlaceholderFeaturesInfo
 
-from vita_duplex.models import chat_template, video
+from vita_duplex.models import video
 from vita_duplex.models.audio_features import MAX_FRAMES, SHIFT, AudioFeatures, token_count
 from vita_duplex.models.audio_resample import RATE
 from vita_duplex.models.configuration import VitaConfig
 from vita_duplex.models.media import use_own_readers
-from vita_duplex.models.prompts import Wording, wording
+from vita_duplex.models.prompts import Wording, template_file, wording
 from vita_duplex.models.tiling import Tiling, UnusableImage, check_size
 
 VIDEO_PLACEHOLDER = "<video>"
@@ -201,7 +201,7 @@ class VitaProcessor(BaseMultiModalProcessor[VitaProcessingInfo]):
         tokenizer = info.get_tokenizer()
         self.placeholders = Placeholders.added_to(tokenizer, wording(config.prompt_style))
         # A checkpoint's own template is that of its text model; `--chat-template` still goes before ours.
-        tokenizer.chat_template = chat_template.path(config.prompt_style).read_text(encoding="utf-8")
+        tokenizer.chat_template = template_file(config.prompt_style).read_text(encoding="utf-8")
         use_own_readers()
         self._given_ids = {
             config.image_token_index: self.placeholders.image,

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.resources import files
+from pathlib import Path
 from typing import Any, Literal
 
 State = Literal["query", "noise", "typed"]
@@ -54,6 +55,11 @@ STYLES: Mapping[str, Any] = json.loads(files(__package__).joinpath("prompts.json
     "styles"
 ]
 """What the data file holds, by the names of the generations."""
+
+
+def template_file(style: str) -> Path:
+    """The chat template of a style, for a plain vLLM server; tools/make_chat_templates.py writes it."""
+    return Path(__file__).with_name(f"chat_template_{style}.jinja")
 
 
 @cache
@@ -108,7 +114,7 @@ class Prompt:
     @cached_property
     def text(self) -> str:
         """The prompt as the original writes it, each medium as its placeholder."""
-        return "".join(self._written(piece) for piece in self.pieces)
+        return "".join(self._write_part(piece) for piece in self.pieces)
 
     @property
     def images(self) -> list[object]:
@@ -128,7 +134,7 @@ class Prompt:
         places = [place for place, piece in enumerate(self.pieces) if isinstance(piece, Audio)]
         return Prompt(self.pieces[: places[number]], self.wording)
 
-    def _written(self, piece: Part) -> str:
+    def _write_part(self, piece: Part) -> str:
         match piece:
             case Image():
                 return self.wording.image_placeholder
@@ -158,7 +164,8 @@ def interactive(
     if history:
         turns[0].parts[:0] = seen
     # A still picture gets the video's text too, as in the original: it comes from the same camera.
-    return _write(_instructed(wording.interactive["video" if seen else "audio"], instructions, wording), turns, wording)
+    system = wording.interactive["video" if seen else "audio"]
+    return _write(_add_instructions(system, instructions, wording), turns, wording)
 
 
 def conversation(
@@ -173,8 +180,8 @@ def conversation(
     The system text follows what was seen last, unless `modality` says otherwise; `instructions` as in `interactive`.
     """
     turns = _turns(history, user, wording)
-    chosen = modality or _last_seen(part for turn in turns for part in turn.parts)
-    return _write(_instructed(wording.conversation[chosen], instructions, wording), turns, wording)
+    chosen = modality or _modality_of(part for turn in turns for part in turn.parts)
+    return _write(_add_instructions(wording.conversation[chosen], instructions, wording), turns, wording)
 
 
 def with_images(images: Sequence[Image], *rest: Part) -> tuple[Part, ...]:
@@ -194,14 +201,14 @@ def _turns(history: Iterable[Exchange], user: Sequence[Part], wording: Wording) 
     """Pair what the user said with the answers; a question without one is asked again with the next."""
     turns, unanswered = [], list[Part]()
     for exchange in history:
-        asked = _joined(unanswered, _cleaned(exchange.user, wording))
+        asked = _join(unanswered, _clean(exchange.user, wording))
         if exchange.answer:
             turns.append(_Turn(asked, _answer(exchange, wording)))
         unanswered = [] if exchange.answer else asked
-    return [*turns, _Turn(_joined(unanswered, _cleaned(user, wording)))]
+    return [*turns, _Turn(_join(unanswered, _clean(user, wording)))]
 
 
-def _joined(first: list[Part], second: list[Part]) -> list[Part]:
+def _join(first: list[Part], second: list[Part]) -> list[Part]:
     texts_meet = bool(first) and bool(second) and isinstance(first[-1], str) and isinstance(second[0], str)
     return [*first, "\n", *second] if texts_meet else [*first, *second]
 
@@ -218,7 +225,7 @@ def _answer(exchange: Exchange, wording: Wording) -> str:
     return state + _plain(answer.removeprefix(state), wording)
 
 
-def _cleaned(parts: Iterable[Part], wording: Wording) -> list[Part]:
+def _clean(parts: Iterable[Part], wording: Wording) -> list[Part]:
     return [_plain(part, wording) if isinstance(part, str) else part for part in parts]
 
 
@@ -234,12 +241,12 @@ def _without_images(parts: Iterable[Part]) -> tuple[Part, ...]:
     return tuple(part for part in parts if not isinstance(part, Image))
 
 
-def _instructed(system: str, instructions: str, wording: Wording) -> str:
+def _add_instructions(system: str, instructions: str, wording: Wording) -> str:
     said = _plain(instructions, wording).strip()
     return system + wording.instruction_prefix + said if said else system
 
 
-def _last_seen(parts: Iterable[Part]) -> Modality:
+def _modality_of(parts: Iterable[Part]) -> Modality:
     seen = [part for part in parts if isinstance(part, Image)]
     if not seen:
         return "lang"
@@ -252,10 +259,10 @@ def _write(system: str, turns: Iterable[_Turn], wording: Wording) -> Prompt:
         pieces += [wording.user_prefix, *turn.parts, wording.turn_end, wording.bot_prefix]
         if turn.answer is not None:
             pieces += [turn.answer, wording.turn_end]
-    return Prompt(tuple(_merged(pieces)), wording)
+    return Prompt(tuple(_merge(pieces)), wording)
 
 
-def _merged(pieces: Iterable[Part]) -> Iterator[Part]:
+def _merge(pieces: Iterable[Part]) -> Iterator[Part]:
     text = ""
     for piece in pieces:
         if isinstance(piece, str):

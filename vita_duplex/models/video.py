@@ -70,7 +70,7 @@ def sample(film: bytes, sampling: Sampling, *, mirrored: bool) -> list[Image.Ima
 
     Errors: `UnusableVideo`, also for bytes that are no film.
     """
-    with named(film) as path:
+    with temporary_file(film) as path:
         packets, fps = measure(path)
         pictures = decode(path, packets, sampling(packets, fps))
         if pictures is None:
@@ -82,7 +82,7 @@ def sample(film: bytes, sampling: Sampling, *, mirrored: bool) -> list[Image.Ima
 
 
 @contextmanager
-def named(film: bytes) -> Iterator[str]:
+def temporary_file(film: bytes) -> Iterator[str]:
     """The path of a file in memory with the film in it.
 
     OpenCV 5.0 reads bytes as well, but crashes the process on some corrupt ones.

@@ -26,7 +26,7 @@ from vita_duplex.server.voices import CLOUD, load_voices
 from vita_duplex.tts.speech import PacedSpeech
 from vita_duplex.tts.text.normaliser import Normaliser
 from vita_duplex.tts.voices.noted import NotedVoice
-from vita_duplex.tts.voices.seats import Seats
+from vita_duplex.tts.voices.queue import VoiceQueue
 from vita_duplex.vad.detector import Detector
 from vita_duplex.vad.echo import Canceller, EchoGuard
 from vita_duplex.vad.level_gate import LevelGate
@@ -57,7 +57,7 @@ class Parts:
     """The instances of each model, by the name that clients know; the first is the default."""
     voices: Mapping[str, Synthesiser]
     """The voices by name, all of one rate; the first is the default."""
-    seats: Seats | None
+    voice_queue: VoiceQueue | None
     """Who may use the voice next, if it serves only so many at a time."""
     normaliser: Normaliser
     detector: Detector
@@ -112,7 +112,7 @@ class Parts:
             self.voice_of(voice),
             self.config.tts,
             client_pauses=client_pauses,
-            seats=self.seats,
+            voice_queue=self.voice_queue,
             normalise=self.normaliser,
         )
 
@@ -152,14 +152,14 @@ def load_parts(config: Config, progress: Progress) -> Parts:
     progress(0.02, "loading the ASR")
     asr = load_asr(config.asr, needed=config.reads_only)
     progress(0.05, "loading the voice")
-    voices, seats = load_voices(config)
+    voices, voice_queue = load_voices(config)
     pools = _load_pools(config.engines, asr, _part(progress, 0.1, 0.85))
     progress(0.95, "warming up")
     return Parts(
         config,
         pools,
         voices,
-        seats,
+        voice_queue,
         Normaliser(ThreadPoolExecutor(1, thread_name_prefix="normaliser")),
         detector,
         session_logs,

@@ -17,8 +17,8 @@ from vita_duplex.tts.voices.command import CommandVoice
 from vita_duplex.tts.voices.fallback import WithFallback
 from vita_duplex.tts.voices.hibari import HibariVoice
 from vita_duplex.tts.voices.openai import OpenAiSpeech
+from vita_duplex.tts.voices.queue import VoiceQueue
 from vita_duplex.tts.voices.scripted import PITCHES_HZ, HummingVoice
-from vita_duplex.tts.voices.seats import Seats
 from vita_duplex.tts.voices.tencent import TencentVoice
 
 ABOUT: dict[VoiceKind, str] = {
@@ -33,15 +33,15 @@ CLOUD: frozenset[VoiceKind] = frozenset({"openai", "tencent"})
 LOCAL: frozenset[VoiceKind] = frozenset({"hibari", "kokoro", "command"})
 
 
-def load_voices(config: Config) -> tuple[dict[str, Synthesiser], Seats | None]:
-    """The voices to choose from, by name, and their seats if they are on this machine. They share a model or a
+def load_voices(config: Config) -> tuple[dict[str, Synthesiser], VoiceQueue | None]:
+    """The voices to choose from, by name, and their queue if they are on this machine. They share a model or a
     connection, and the fallback. Blocks for seconds. Errors: `PartFailed`."""
     executor = ThreadPoolExecutor(config.tts.at_once, thread_name_prefix="voice")
     voices = _load(config, config.tts.kind, executor)
     if config.tts.fallback:
         fallback = _one(config, config.tts.fallback, executor)
         voices = {name: WithFallback(voice, fallback) for name, voice in voices.items()}
-    return voices, Seats(config.tts.at_once) if config.tts.kind in LOCAL else None
+    return voices, VoiceQueue(config.tts.at_once) if config.tts.kind in LOCAL else None
 
 
 def _load(config: Config, kind: VoiceKind, executor: Executor) -> dict[str, Synthesiser]:

@@ -7,7 +7,7 @@ from vita_duplex.engine.audio import Samples
 FADE_MS = 5
 
 
-def faded_in(samples: Samples, rate: int) -> Samples:
+def fade_in(samples: Samples, rate: int) -> Samples:
     """The samples, rising from silence over the first 5 ms."""
     count = min(len(samples), rate * FADE_MS // 1000)
     ramp = np.ones(len(samples), np.float32)
@@ -15,6 +15,6 @@ def faded_in(samples: Samples, rate: int) -> Samples:
     return samples * ramp
 
 
-def faded_out(samples: Samples, rate: int) -> Samples:
+def fade_out(samples: Samples, rate: int) -> Samples:
     """The samples, falling to silence over the last 5 ms."""
-    return faded_in(samples[::-1], rate)[::-1]
+    return fade_in(samples[::-1], rate)[::-1]

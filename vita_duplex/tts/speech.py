@@ -12,13 +12,13 @@ from pydantic import Field
 from vita_duplex.engine.audio import Samples
 from vita_duplex.engine.ports import Chunk, PartFailed, Synthesiser
 from vita_duplex.engine.section import Section
-from vita_duplex.tts.fades import FADE_MS, faded_in, faded_out
+from vita_duplex.tts.fades import FADE_MS, fade_in, fade_out
 from vita_duplex.tts.pacer import Pacer
 from vita_duplex.tts.text.maths import Language
 from vita_duplex.tts.text.normalise import language_of
 from vita_duplex.tts.text.normaliser import Normalise, in_place
 from vita_duplex.tts.text.sentences import Sentences
-from vita_duplex.tts.voices.seats import Seats
+from vita_duplex.tts.voices.queue import VoiceQueue
 
 CHUNK_MS = 40
 """What is sent at a time: two audio frames of 20 ms, so that messages stay few and a stop stays prompt."""
@@ -64,15 +64,15 @@ class PacedSpeech:
         config: SpeechConfig,
         *,
         client_pauses: bool,
-        seats: Seats | None = None,
+        voice_queue: VoiceQueue | None = None,
         normalise: Normalise = in_place,
     ) -> None:
-        """`seats` are shared by all sessions of a voice that serves only so many at a time."""
+        """`voice_queue` is shared by all sessions of a voice that serves only so many at a time."""
         self.synthesised = 0
         self.first_clause: float | None = None
         self.first_synthesised: float | None = None
         self._synthesiser = synthesiser
-        self._seats = seats
+        self._voice_queue = voice_queue
         self._normalise = normalise
         self._language: Language = "en"
         self._pacer = Pacer(synthesiser.rate, config.lead_ms, client_pauses=client_pauses)
@@ -175,10 +175,10 @@ class PacedSpeech:
                 self._changed.set()
 
     async def _next_of(self, voice: AsyncGenerator[Samples | PartFailed]) -> Samples | PartFailed | None:
-        if self._seats is None:
+        if self._voice_queue is None:
             return await anext(voice, None)
         ahead = (self.synthesised - self.heard()) / self._pacer.rate
-        async with self._seats.seat(self._now() + ahead):
+        async with self._voice_queue.admit(self._now() + ahead):
             return await anext(voice, None)
 
     async def _say_again(self, piece: Piece, failure: PartFailed) -> None:
@@ -223,14 +223,14 @@ class PacedSpeech:
                 continue
             if not piece.complete and self._pacer.drained(now) == 0 and sum(map(len, piece.unsent)) < self._start:
                 return None  # the first few samples alone would only be a click
-            wanted = self._wanted(piece)
+            wanted = self._next_length(piece)
             wait = self._pacer.wait(wanted, now) if wanted else self._until_close(now)
             if wait:
                 return wait
             send(self._next_chunk(piece, wanted, now))
         return self._pacer.drained(now) if self._complete else None
 
-    def _wanted(self, piece: Piece) -> int:
+    def _next_length(self, piece: Piece) -> int:
         """How many samples to send next; 0: only the end of what a late voice has said is left."""
         first = len(piece.unsent[0])
         if piece.complete or len(piece.unsent) > 1:
@@ -250,10 +250,10 @@ class PacedSpeech:
             piece.unsent.appendleft(samples[wanted:])
             samples = samples[:wanted]
         if self._faded:
-            samples = faded_in(samples, self._pacer.rate)
+            samples = fade_in(samples, self._pacer.rate)
         broken = piece.error is not None and not piece.unsent
         if late or broken:
-            samples = faded_out(samples, self._pacer.rate)
+            samples = fade_out(samples, self._pacer.rate)
         self._faded = late
         self._pacer.send(len(samples), now)
         self._room.set()

@@ -23,7 +23,7 @@ from vita_duplex.server.audio.encoders import encoder
 from vita_duplex.server.audio.formats import decode_pcm16
 from vita_duplex.server.http.app import create_app
 from vita_duplex.server.server import Server
-from vita_duplex.tts.voices.seats import Seats
+from vita_duplex.tts.voices.queue import VoiceQueue
 
 TEXT = "Well, this is the first sentence. And here, at the end, is a second one."
 
@@ -52,7 +52,7 @@ async def refused(server: Server, key: str = "none", **wishes: Any) -> openai.AP
 def with_voice(voice: Synthesiser, **config: Any) -> Server:
     server = scripted_server(**config)
     assert server.parts is not None
-    server.parts = replace(server.parts, voices={"tone": voice}, seats=Seats(1))
+    server.parts = replace(server.parts, voices={"tone": voice}, voice_queue=VoiceQueue(1))
     return server
 
 

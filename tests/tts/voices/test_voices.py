@@ -511,11 +511,11 @@ async def test_a_voice_of_the_settings_speaks_with_its_fallback() -> None:
     config = Config.model_validate(
         {"tts": {"kind": "openai", "fallback": "humming", "openai": {"url": f"http://127.0.0.1:{free_port()}"}}}
     )
-    by_name, seats = voices.load_voices(config)
+    by_name, voice_queue = voices.load_voices(config)
     assert list(by_name) == ["alloy"]
     voice = by_name["alloy"]
     assert len(await all_of(voice, "Hello there.")) == 12 * 24_000 // 15
-    assert seats is None
+    assert voice_queue is None
 
 
 # ── the real ones on this machine ──────────────────────────────────────────────────────
@@ -525,8 +525,8 @@ def local(kind: str) -> Synthesiser:
     config = load_config(None, os.environ, [f"tts.kind={kind}"])
     if kind == "kokoro" and not voices.kokoro.voices(voices.kokoro_folder(config)):
         pytest.skip("no Kokoro prepared by tools/make_kokoro.py")
-    by_name, seats = voices.load_voices(config)
-    assert seats is not None
+    by_name, voice_queue = voices.load_voices(config)
+    assert voice_queue is not None
     return by_name[config.tts.name]
 
 

@@ -14,31 +14,31 @@ words tell nothing. Only their order matters, no set is large enough to measure 
 SHORT_ANSWER = 3
 """Words up to which an auxiliary or a question word may be the last: "yes, it is", "since when?"."""
 
-FILLERS = wording.listed("um, uh, er, erm, hm, hmm, uhm, eh")
-WANT_MORE = wording.listed("""
+FILLERS = wording.word_list("um, uh, er, erm, hm, hmm, uhm, eh")
+WANT_MORE = wording.word_list("""
     the, a, an, my, your, his, its, our, their, every, each, another, and, or, but, because, if, whether, although,
     though, unless, while, than, as, nor, plus, minus, times, versus, i'm, you're, we're, they're, he's, she's, i'll,
     you'll, we'll, i've, you've, we've, i'd, you'd, we'd, let's, there's, very, such, even
 """)
 """Determiners, conjunctions, subjects with their verb, degrees."""
-SUBJECTS = wording.listed("i, he, she, we, they")
-BEING = wording.listed("am, is, are, was, were, aren't, isn't, wasn't, weren't")
+SUBJECTS = wording.word_list("i, he, she, we, they")
+BEING = wording.word_list("am, is, are, was, were, aren't, isn't, wasn't, weren't")
 """Behind these a subject ends a question: "how old is he"."""
-PREPOSITIONS = wording.listed("""
+PREPOSITIONS = wording.word_list("""
     of, for, from, with, at, into, onto, between, about, during, without, against, towards, toward, until, among, per,
     to, upon, via, beside, despite
 """)
 """Those that need a noun behind them; "on" and "up" also end commands ("turn it on")."""
-BEFORE_OF = wording.listed("""
+BEFORE_OF = wording.word_list("""
     made, think, thinking, heard, hear, afraid, full, out, kind, sort, capable, consist, proud, tired
 """)
 """Behind these "of" ends a question."""
-QUALITIES = wording.listed("""
+QUALITIES = wording.word_list("""
     big, small, short, long, old, new, young, good, nice, great, large, high, low, quick, simple, easy, hard, real,
     different, famous, whole, certain, single, better, bigger, largest, biggest, smallest, funny, few
 """)
 """Behind a determiner these want a noun."""
-LOOSE = wording.listed("""
+LOOSE = wording.word_list("""
     do, does, did, have, has, had, so, like, not, more, most, too, that, is, be, been, being, some, other, own
 """)
 """They end a sentence now and then: "what can you do", "I think so", "not that"."""

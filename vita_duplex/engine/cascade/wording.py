@@ -7,18 +7,18 @@ transcripts of Moonshine tiny-en, whose habits are noted where they matter.
 import re
 
 
-def listed(text: str) -> frozenset[str]:
+def word_list(text: str) -> frozenset[str]:
     """Read words or phrases separated by commas."""
     return frozenset(" ".join(item.split()) for item in text.split(","))
 
 
-INVENTIONS = listed("""
+INVENTIONS = word_list("""
     you, oh, so, the, and, i, a, bye, bye bye, thank you for watching, thanks for watching, thank you
     very much for watching, subscribe, the end, music, applause, foreign
 """)
 """What Moonshine writes for noise, tones and clicks: the filler of subtitles."""
 
-BACKCHANNELS = listed("""
+BACKCHANNELS = word_list("""
     absolutely, ah, aha, alright, amazing, and, but, cool, dammit, damn, dear, definitely, er, erm,
     exactly, fascinating, fine, god, good, goodness, gosh, great, ha, haha, hammer, hm, hm-hmm, hmm,
     huh, i, indeed, interesting, jeez, like, lovely, mama, mhm, mm, mm-hm, mm-hmm, mmm, nice, oh, ok,
@@ -27,7 +27,7 @@ BACKCHANNELS = listed("""
 """)
 """Words that only say "I am listening" or fill a pause; "mama" and "hammer" is a mm-hm to Moonshine."""
 
-BACKCHANNEL_PHRASES = listed("""
+BACKCHANNEL_PHRASES = word_list("""
     i see, i know, got it, i got it, of course, that's right, that is right, that's true, thank you,
     thank you very much, thank you so much, makes sense, that makes sense, makes sense to me, oh my god,
     my god, good point, fair enough, no way, you know, i understand, all right, not bad, very nice, very
@@ -36,7 +36,7 @@ BACKCHANNEL_PHRASES = listed("""
 """)
 """As above, in more words. "Go on" asks for nothing that is not being done."""
 
-SHORT_QUERIES = listed("""
+SHORT_QUERIES = word_list("""
     stop, stop it, stop that, stop please, please stop, stop stop, stop talking, stop stop stop, wait,
     wait wait, wait please, please wait, wait a minute, wait a second, wait a moment, one moment, hold
     on, hang on, cancel, cancel that, cancel it, pause, quiet, be quiet, silence, enough, that's enough,
@@ -57,7 +57,7 @@ speaker one wants to go on. A greeting opens a talk; "goodbye" closes it.
 STOPS = re.compile(r"((\w+ )?(stop|cancel)|wait|hold on|hang on)\b(?! for)")
 """Said first, or first but one, they are meant, whatever follows: "No, stop, I know that one." """
 
-OPENERS = listed("""
+OPENERS = word_list("""
     wait, okay, ok, but, sorry, no, yes, yeah, actually, hey, and, so, well, um, uh, hmm, hm, please,
     oh, ah, alright, right, now, also, then, or, hello, hi, stop, sure, thanks, great, good, just,
     maybe, er, anyway, cool, listen, instead, first, next, again, quickly, computer, assistant, vita,
@@ -65,31 +65,31 @@ OPENERS = listed("""
 """)
 """Words people put before the question itself, the assistant's name among them (as Moonshine spells it)."""
 
-OPENER_PHRASES = listed("""
+OPENER_PHRASES = word_list("""
     excuse me, hold on, hang on, wait a minute, wait a second, wait a moment, one moment, thank you,
     good morning, good afternoon, good evening, never mind, all right, by the way, no no, one more
     thing, i mean, you know, of course, i see, in that case, got it
 """)
 
-QUESTION_WORDS = listed("""
+QUESTION_WORDS = word_list("""
     what, what's, whats, what're, what'll, who, who's, whose, whom, where, where's, when, when's, why,
     why's, how, how's, which
 """)
 
-AUXILIARIES = listed("""
+AUXILIARIES = word_list("""
     is, isn't, are, aren't, was, wasn't, were, weren't, do, don't, does, doesn't, did, didn't, can,
     can't, could, couldn't, will, won't, would, wouldn't, should, shouldn't, shall, may, has, hasn't,
     have, haven't, am, might
 """)
 
-SUBJECTS = listed("""
+SUBJECTS = word_list("""
     i, you, he, she, it, we, they, there, this, that, these, those, the, a, an, my, your, his, her, its,
     our, their, any, some, all, both, one, people, everyone, anyone, anybody, somebody, someone, most,
     many, every, each, not
 """)
 """What follows an auxiliary in a question; plural nouns ("do whales sleep") are told by their s."""
 
-COMMANDS = listed("""
+COMMANDS = word_list("""
     activate, add, analyse, analyze, answer, ask, be, begin, book, bring, buy, calculate, call, cancel,
     change, check, choose, cite, clarify, close, come, compare, compute, connect, consider, continue,
     convert, correct, count, create, cut, decrease, define, delete, describe, dim, disable, disconnect,
@@ -106,7 +106,7 @@ COMMANDS = listed("""
 """)
 """Verbs that open a command to a machine that talks."""
 
-WISHES = listed("""
+WISHES = word_list("""
     that's too, that is too, it's too, that's enough, that's all, that's not, i'd prefer, i prefer, i
     would prefer, you lost me, i know that already, i already know, i've heard that, i've never heard
     of, i don't know what, i don't know how, i don't know who, i'm not sure what, i can't follow, i'm
@@ -136,10 +136,10 @@ EXCLAMATIONS = re.compile(
 )
 """Question words that ask nothing ("What a day!", "When I was young …"), unless a question mark says so."""
 
-CORRECTIONS = listed("the, not, in, with, for, from, to, without")
+CORRECTIONS = word_list("the, not, in, with, for, from, to, without")
 """What follows a "no" in a correction: "No, the blue one.", "No, in Austria." """
 
-AFTERTHOUGHTS = listed("""
+AFTERTHOUGHTS = word_list("""
     please, then, again, too, though, instead, right, okay, ok, yes, no, thanks, exactly, either,
     anyway, maybe, really, first, now, today, tomorrow, tonight, monday, tuesday, wednesday, thursday,
     friday, saturday, sunday, january, february, march, april, may, june, july, august, september,
@@ -147,7 +147,7 @@ AFTERTHOUGHTS = listed("""
 """)
 """Single words after a last comma that are not somebody's name, though some are written with a capital."""
 
-FAMILY = listed("""
+FAMILY = word_list("""
     mum, mom, mummy, mommy, mama, dad, daddy, papa, grandma, grandpa, granny, honey, darling,
     sweetheart, sweetie, dear, babe, baby, love, kids, children, guys, boys, girls, folks, everybody,
     everyone, ladies, gentlemen, son, buddy, mate, dude, bro, man, sir, madam, doctor, alexa, siri,
@@ -155,7 +155,7 @@ FAMILY = listed("""
 """)
 """Whom people call without a name; other assistants too, for they are not us."""
 
-NAMES = listed("""
+NAMES = word_list("""
     adam, ahmed, alan, alex, alexander, ali, alice, alison, amir, amy, andrea, andrew, andy, angela,
     anil, ann, anna, anne, annie, anthony, antonio, astrid, ben, benjamin, bernard, betty, bill, billy,
     bob, brian, bruno, carl, carla, carlos, carol, caroline, catherine, charles, charlie, charlotte,
@@ -349,17 +349,17 @@ def kind(word: str) -> str:
 
 
 KINDS = {
-    "I": listed("i, i'm, i've, i'll, i'd, we, we're, we've, we'll, we'd, me, us"),
-    "you": listed("you, you're, you've, you'll, you'd, your, yours, yourself"),
-    "they": listed(
+    "I": word_list("i, i'm, i've, i'll, i'd, we, we're, we've, we'll, we'd, me, us"),
+    "you": word_list("you, you're, you've, you'll, you'd, your, yours, yourself"),
+    "they": word_list(
         """
         he, she, they, he's, she's, they're, him, her, them, his, their, they've, he'd, she'd, they'd, he'll,
         she'll, they'll
         """
     ),
-    "it": listed("it, it's, that, that's, this, these, those, there, there's"),
-    "mine": listed("my, our, mine, ours"),
-    "was": listed(
+    "it": word_list("it, it's, that, that's, this, these, those, there, there's"),
+    "mine": word_list("my, our, mine, ours"),
+    "was": word_list(
         """
         was, were, had, said, went, came, told, saw, took, got, left, thought, knew, made, gave, found, felt,
         stood, sat, ran, met, put, bought, lost, began, fell, wasn't, didn't, been
@@ -371,7 +371,7 @@ KINDS = {
     "auxiliary": AUXILIARIES,
     "command": COMMANDS,
     "opener": OPENERS,
-    "the": listed("the, a, an, some, any"),
-    "of": listed("of, in, on, at, for, with, from, about, into, by, under, near, after, before"),
+    "the": word_list("the, a, an, some, any"),
+    "of": word_list("of, in, on, at, for, with, from, about, into, by, under, near, after, before"),
 }
 """Classes of words for the trained head; the first that holds a word counts."""

@@ -2,7 +2,7 @@
 
 An answer takes two requests to `/v1/chat/completions`. The first may only write a state token and tells the
 probabilities of all three; the second goes on behind the query's and streams. Its prompt is in the server's prefix
-cache by then. The prompts are ours to the letter (`verbatim` in models/chat_template.py); closing the connection
+cache by then. The prompts are ours to the letter (`verbatim` in tools/make_chat_templates.py); closing the connection
 aborts a request. Written for vLLM 0.32, with its default flags.
 """
 

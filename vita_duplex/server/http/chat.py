@@ -17,7 +17,7 @@ from vita_duplex.engine.ports import PartFailed, Unanswerable
 from vita_duplex.server.access.auth import Caller
 from vita_duplex.server.errors import ClientError, error_body
 from vita_duplex.server.http.chat_requests import ChatRequest, check, read
-from vita_duplex.server.http.places import NoPlace, Streamed, chained, place, unless_gone
+from vita_duplex.server.http.places import NoPlace, Streamed, chain, place, unless_gone
 from vita_duplex.server.realtime.items import Json
 from vita_duplex.server.server import Server
 
@@ -41,7 +41,7 @@ def router(server: Server, caller: Callable[..., Awaitable[Caller]]) -> APIRoute
         """Answer the last message of a chat.
 
         `vita`, in the answer or in the first chunk, is an addition: the model's verdict about that message, with the
-        words heard where the model has ears with text. The question is answered whatever the verdict.
+        transcripts where the model has an ASR. The question is answered whatever the verdict.
         """
         size = len(await request.body())
         answer = Answer(_model(server, body.model), bool(body.stream_options and body.stream_options.include_usage))
@@ -71,7 +71,7 @@ class Answer:
     async def whole(self, first: Verdict | str | Finished, items: Items) -> Json:
         """A `chat.completion`."""
         text, verdict, finished = "", None, None
-        async for item in chained(first, items):
+        async for item in chain(first, items):
             match item:
                 case Verdict():
                     verdict = item
@@ -89,7 +89,7 @@ class Answer:
         """Its `chat.completion.chunk`s."""
         verdict = first if isinstance(first, Verdict) else None
         yield self._chunk({"role": "assistant", "content": ""}, vita=_verdict(verdict))
-        async for item in chained(first, items):
+        async for item in chain(first, items):
             match item:
                 case Verdict():
                     pass
@@ -129,14 +129,14 @@ async def _items(server: Server, caller: Caller, body: ChatRequest, model: str, 
         raise ClientError("unsupported_modality", message, param="messages")
     with place(server, caller, PATH, size):
         chat = await asyncio.to_thread(read, body)
-        async with aclosing(_asked(pool, chat)) as items:
+        async with aclosing(_ask(pool, chat)) as items:
             async for item in items:
                 if isinstance(item, Finished):
                     server.metrics.tokens(item.usage)
                 yield item
 
 
-async def _asked(pool: Pool, chat: Chat) -> Items:
+async def _ask(pool: Pool, chat: Chat) -> Items:
     """What the first instance says that does not fail before its first word."""
     tried: set[str] = set()
     last = PartFailed("engine", "none is running")

@@ -187,10 +187,10 @@ def _part(part: Part, where: str, media: Media) -> str | ChatAudio | ChatImage |
         case TextPart():
             return part.text
         case InputAudioPart():
-            return media.sound(part.input_audio.data, where)
+            return media.audio(part.input_audio.data, where)
         case AudioPart():
-            return media.sound(part.audio_url.url, where)
+            return media.audio(part.audio_url.url, where)
         case ImagePart():
-            return media.picture(part.image_url.url, where)
+            return media.image(part.image_url.url, where)
         case VideoPart():
-            return media.film(part.video_url.url, where)
+            return media.video(part.video_url.url, where)

@@ -20,11 +20,11 @@ from vita_duplex.models.tiling import MAX_PIXELS, UnusableImage, open_image
 from vita_duplex.server.errors import ClientError
 
 MOST_MEDIA = 64
-"""Pictures, films and sounds in one request, those of earlier messages included."""
+"""Images, videos and audio files in one request, those of earlier messages included."""
 LONGEST_S = 200
-"""Seconds of one sound: what VITA's encoder has positions for."""
+"""Seconds of one audio file: what VITA's encoder has positions for."""
 HIGHEST_RATE = 192_000
-"""Hz of a sound; what is above bounds the memory of decoding it to 150 MB."""
+"""Hz of an audio file; what is above bounds the memory of decoding it to 150 MB."""
 BLOCK = 65_536
 
 
@@ -34,7 +34,7 @@ class Media:
     def __init__(self) -> None:
         self._count = self._pixels = 0
 
-    def sound(self, data: str, param: str) -> ChatAudio:
+    def audio(self, data: str, param: str) -> ChatAudio:
         """Of base64. Errors: `ClientError`, here and below."""
         if data.startswith(("http:", "https:")):
             raise ClientError(
@@ -42,26 +42,26 @@ class Media:
             )
         encoded = self._bytes(data.partition(",")[2] if data.startswith("data:") else data, "invalid_audio", param)
         try:
-            samples, rate = decoded(encoded)
+            samples, rate = decode_audio(encoded)
             return ChatAudio(AudioFeatures.samples(samples, rate))
         except soundfile.LibsndfileError as no:
             raise ClientError("invalid_audio", f"the audio cannot be decoded: {no.error_string}", param=param) from no
         except AudioError as no:
             raise ClientError("invalid_audio", str(no), param=param) from no
 
-    def picture(self, url: str, param: str) -> ChatImage:
+    def image(self, url: str, param: str) -> ChatImage:
         try:
             kind, data = self._data(url, "image/", "invalid_image", param)
-            image = open_image(data)
+            opened = open_image(data)
         except UnusableImage as no:
             raise ClientError("invalid_image", str(no), param=param) from no
-        self._pixels += image.width * image.height
+        self._pixels += opened.width * opened.height
         if self._pixels > MAX_PIXELS:
-            message = f"the pictures of a request may have {MAX_PIXELS / 1e6:.0f} megapixels together"
+            message = f"the images of a request may have {MAX_PIXELS / 1e6:.0f} megapixels together"
             raise ClientError("invalid_image", message, param=param)
         return ChatImage(data_url(kind, data))
 
-    def film(self, url: str, param: str) -> ChatVideo:
+    def video(self, url: str, param: str) -> ChatVideo:
         try:
             kind, data = self._data(url, "video/", "invalid_video", param)
             video.sample(data, video.basic, mirrored=False)
@@ -81,7 +81,7 @@ class Media:
     def _bytes(self, data: str, code: str, param: str) -> bytes:
         self._count += 1
         if self._count > MOST_MEDIA:
-            message = f"a request may have {MOST_MEDIA} pictures, films and sounds"
+            message = f"a request may have {MOST_MEDIA} images, videos and audio files"
             raise ClientError("too_many_media", message, param=param)
         try:
             return unbase64(data)
@@ -103,8 +103,8 @@ def unbase64(data: str) -> bytes:
     return base64.b64decode(compact + "=" * (-len(compact) % 4), validate=True)
 
 
-def decoded(encoded: bytes) -> tuple[Samples, int]:
-    """The first channel of a sound file, and its rate. Errors: `soundfile.LibsndfileError`, `AudioError`."""
+def decode_audio(encoded: bytes) -> tuple[Samples, int]:
+    """The first channel of an audio file, and its rate. Errors: `soundfile.LibsndfileError`, `AudioError`."""
     with soundfile.SoundFile(io.BytesIO(encoded)) as file:
         rate: int = file.samplerate
         if rate > HIGHEST_RATE:

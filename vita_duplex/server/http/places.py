@@ -99,7 +99,7 @@ async def unless_gone(request: Request, work: Awaitable[Result]) -> Result:
         await asyncio.gather(working, leaving, return_exceptions=True)
 
 
-async def chained(first: Result, rest: AsyncGenerator[Result]) -> AsyncGenerator[Result]:
+async def chain(first: Result, rest: AsyncGenerator[Result]) -> AsyncGenerator[Result]:
     """What was taken of a stream already, so that its errors still had a status, and what follows."""
     yield first
     async for item in rest:

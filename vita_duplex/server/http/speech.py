@@ -17,14 +17,14 @@ from vita_duplex.server.audio.formats import DEFAULT
 from vita_duplex.server.audio.resample import Resampler
 from vita_duplex.server.errors import ClientError
 from vita_duplex.server.http.chat_requests import Text
-from vita_duplex.server.http.places import NoPlace, Streamed, chained, place, unless_gone
+from vita_duplex.server.http.places import NoPlace, Streamed, chain, place, unless_gone
 from vita_duplex.server.realtime.client_events import VoiceName
 from vita_duplex.server.server import Server
 from vita_duplex.tts.text.maths import Language
 from vita_duplex.tts.text.normalise import language_of
 from vita_duplex.tts.text.normaliser import Normalise
 from vita_duplex.tts.text.sentences import Sentences
-from vita_duplex.tts.voices.seats import Seats
+from vita_duplex.tts.voices.queue import VoiceQueue
 
 PATH = "/v1/audio/speech"
 LONGEST = 4096
@@ -75,7 +75,7 @@ def router(server: Server, caller: Callable[..., Awaitable[Caller]]) -> APIRoute
             await portions.aclose()
             raise
         limit_s = server.config.limits.session_s
-        return Streamed(chained(first, portions), portions, MEDIA_TYPES[body.response_format], limit_s)
+        return Streamed(chain(first, portions), portions, MEDIA_TYPES[body.response_format], limit_s)
 
     @routes.get("/v1/audio/voices", dependencies=[Depends(caller)])
     async def voices() -> dict[str, Any]:
@@ -123,7 +123,7 @@ async def _portions(
         resampler, file = Resampler(voice.rate, rate), encoder(body.response_format, rate)
         async with (
             aclosing(_pieces(body.input, server.parts.normaliser)) as pieces,
-            aclosing(_spoken(voice, server.parts.seats, pieces)) as speech,
+            aclosing(_speak(voice, server.parts.voice_queue, pieces)) as speech,
         ):
             async for samples in speech:
                 if portion := await asyncio.to_thread(file.push, resampler.push(samples)):
@@ -133,17 +133,19 @@ async def _portions(
             yield rest
 
 
-async def _spoken(voice: Synthesiser, seats: Seats | None, pieces: AsyncIterator[str]) -> AsyncGenerator[Samples]:
+async def _speak(
+    voice: Synthesiser, voice_queue: VoiceQueue | None, pieces: AsyncIterator[str]
+) -> AsyncGenerator[Samples]:
     """At the voice's own rate. Errors: `PartFailed`."""
     now = asyncio.get_running_loop().time
     began, made = now(), 0
     async for piece in pieces:
         async with aclosing(voice.synthesise(piece)) as sound:
             while True:
-                if seats is None:
+                if voice_queue is None:
                     samples = await anext(sound, None)
                 else:  # whoever listens has heard no more than was made
-                    async with seats.seat(max(now(), began + made / voice.rate)):
+                    async with voice_queue.admit(max(now(), began + made / voice.rate)):
                         samples = await anext(sound, None)
                 if samples is None:
                     break

@@ -49,7 +49,7 @@ _UNITS = {
 _GREEK = re.compile(r"(?<![Ͱ-Ͽ])[α-ωΑ-Ω](?![Ͱ-Ͽ])")
 
 
-def in_words(text: str, language: Language) -> str:
+def spell_signs(text: str, language: Language) -> str:
     """The text with the signs of its formulas in words; numbers stay as they are written."""
     chinese = language == "zh"
     text = _latex(text)

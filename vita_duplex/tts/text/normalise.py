@@ -7,8 +7,8 @@ import re
 import unicodedata
 
 from vita_duplex.tts.text.markup import ADDRESS, plain
-from vita_duplex.tts.text.maths import Language, in_words
-from vita_duplex.tts.text.reading import half_width, has_written, read_out
+from vita_duplex.tts.text.maths import Language, spell_signs
+from vita_duplex.tts.text.reading import half_width, has_symbols, read_out
 
 _CHINESE = re.compile(r"[㐀-鿿，。！？、；：￥]")
 _WORD = re.compile(r"[A-Za-z]{2,}")
@@ -25,7 +25,7 @@ def language_of(text: str, otherwise: Language = "en") -> Language:
 
 def is_plain(text: str) -> bool:
     """Whether it goes without the grammars, which take milliseconds."""
-    return not has_written(text + unicodedata.normalize("NFKC", text))  # "m²" is read with a 2
+    return not has_symbols(text + unicodedata.normalize("NFKC", text))  # "m²" is read with a 2
 
 
 def normalise(text: str, language: Language | None = None) -> str:
@@ -33,7 +33,7 @@ def normalise(text: str, language: Language | None = None) -> str:
     prose = plain(text)
     language = language or language_of(prose)
     prose = half_width(prose).replace(ADDRESS, _LINK[language])
-    said = " ".join(read_out(in_words(prose, language), language).split())
+    said = " ".join(read_out(spell_signs(prose, language), language).split())
     said = re.sub(
         r" (?=[,.;:!?](?:\s|$)|[，。！？；：、])", "", said
     )  # where a mark or a formula's frame was taken out

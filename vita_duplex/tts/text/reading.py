@@ -120,7 +120,7 @@ def half_width(text: str) -> str:
     return text.translate(_FULL_WIDTH)
 
 
-def has_written(text: str) -> bool:
+def has_symbols(text: str) -> bool:
     """Whether something in it is not written in words."""
     return _WRITTEN.search(text) is not None
 
@@ -133,7 +133,7 @@ def read_out(text: str, language: Language) -> str:
 
 
 def _read(stretch: str, language: Language) -> str:
-    if not has_written(stretch):
+    if not has_symbols(stretch):
         return stretch
     core = stretch.strip()
     start = stretch.index(core)

@@ -33,7 +33,7 @@ class CommandVoice:
         self._program = config.program
         wav = Wav()
         try:
-            said = subprocess.run(self._filled("Ready."), capture_output=True, timeout=TIMEOUT_S, check=True)
+            said = subprocess.run(self._fill_in("Ready."), capture_output=True, timeout=TIMEOUT_S, check=True)
             wav.push(said.stdout)
         except (OSError, subprocess.SubprocessError, ValueError) as error:
             raise PartFailed("tts", f"{config.program[0]} does not speak: {_why(error)}") from error
@@ -46,7 +46,7 @@ class CommandVoice:
             return
         try:
             process = await asyncio.create_subprocess_exec(
-                *self._filled(text), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL
+                *self._fill_in(text), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL
             )
         except OSError as error:
             raise PartFailed("tts", f"{self._program[0]} does not start: {_why(error)}") from error
@@ -76,7 +76,7 @@ class CommandVoice:
         if code != 0 or wav.rate is None:
             raise PartFailed("tts", f"{self._program[0]} ended with code {code}")
 
-    def _filled(self, text: str) -> list[str]:
+    def _fill_in(self, text: str) -> list[str]:
         # The program must not take the words of a reply for an option.
         return [argument.replace("{text}", text.lstrip("-")) for argument in self._program]
 

@@ -1,19 +1,9 @@
-"""The chat templates for `/v1/chat/completions` of a plain vLLM server, one for each style of prompts.json.
-
-`python -m vita_duplex.models.chat_template` writes the files beside this one.
-"""
+"""Write the chat templates for `/v1/chat/completions` of a plain vLLM server, one for each style of prompts.json."""
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 
-from vita_duplex.models.prompts import STYLES, Wording, wording
-
-
-def path(style: str) -> Path:
-    """The file with a style's template."""
-    return Path(__file__).with_name(f"chat_template_{style}.jinja")
-
+from vita_duplex.models.prompts import STYLES, Wording, template_file, wording
 
 USED = (
     "system_prefix",
@@ -28,7 +18,7 @@ USED = (
 )
 
 HEAD = """\
-{#- VITA's prompts of training, for vLLM. Written by `python -m vita_duplex.models.chat_template`; do not edit.
+{#- VITA's prompts of training, for vLLM. Written by tools/make_chat_templates.py; do not edit.
     The strings are those of https://github.com/VITA-MLLM/VITA (Apache-2.0). -#}
 {%- set strings = STRINGS -%}
 """
@@ -147,4 +137,4 @@ def chat_template(style: Wording) -> str:
 
 if __name__ == "__main__":
     for name in STYLES:
-        path(name).write_text(chat_template(wording(name)), encoding="utf-8")
+        template_file(name).write_text(chat_template(wording(name)), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Who may use a local voice next, when more sessions want to speak than it serves at once."""
+"""The sessions that wait for a local voice, when more want to speak than it serves at once."""
 
 import asyncio
 import heapq
@@ -7,11 +7,11 @@ from contextlib import asynccontextmanager
 from itertools import count
 
 
-class Seats:
-    """`limit` sessions synthesise at a time; a free seat goes to the one whose sound is needed first.
+class VoiceQueue:
+    """`limit` sessions synthesise at a time; the next is the one whose audio is due first.
 
-    That is a first piece rather than the next sentence of somebody who has seconds of audio ahead, and nobody waits for
-    ever: who was due earlier comes before all who come later. Waiting sessions are as many as there are sessions.
+    A first piece comes before the next sentence of a session that has seconds of audio ahead. No session waits for
+    ever: an earlier due time comes before all later ones. The queue is as long as there are sessions.
     """
 
     def __init__(self, limit: int) -> None:
@@ -20,8 +20,8 @@ class Seats:
         self._waiting: list[tuple[float, int, asyncio.Future[None]]] = []
 
     @asynccontextmanager
-    async def seat(self, due: float) -> AsyncGenerator[None]:
-        """Wait for a seat and keep it; `due` is the loop time at which the sound will be missed."""
+    async def admit(self, due: float) -> AsyncGenerator[None]:
+        """Wait until the voice is free; `due` is the loop time at which the audio will be missed."""
         await self._take(due)
         try:
             yield
@@ -38,7 +38,7 @@ class Seats:
             await mine
         except asyncio.CancelledError:
             if mine.done() and not mine.cancelled():
-                self._give()  # it was given in the same moment
+                self._give()  # the voice became free in the same moment
             raise
 
     def _give(self) -> None:
