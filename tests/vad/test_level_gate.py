@@ -45,7 +45,7 @@ class Microphone:
     def learn(self, dbfs: float, times: int = 1) -> None:
         for _ in range(times):
             self.hear(*[dbfs] * 10, *SILENCE, replying=False)
-            self.gate.judged(self.number, accepted=True)
+            self.gate.note_verdict(self.number, accepted=True)
 
 
 SILENCE = [-90.0] * 20
@@ -59,7 +59,7 @@ def kinds(marks: Sequence[Mark]) -> list[str]:
 def test_before_anybody_was_accepted_everybody_counts() -> None:
     microphone = Microphone(LevelGate(10))
     assert kinds(microphone.hear(*[-55.0] * 10, *SILENCE)) == WHOLE
-    microphone.gate.judged(microphone.number, accepted=False)
+    microphone.gate.note_verdict(microphone.number, accepted=False)
     assert microphone.gate.level is None
     assert kinds(microphone.hear(*[-55.0] * 10, *SILENCE)) == WHOLE
 
@@ -105,15 +105,15 @@ def test_the_level_follows_the_speaker_and_nobody_else() -> None:
     microphone.learn(-20)
     for dbfs in range(-20, -45, -3):  # moves away, 3 dB with each utterance
         assert kinds(microphone.hear(*[dbfs] * 10, *SILENCE)) == WHOLE
-        microphone.gate.judged(microphone.number, accepted=True)
+        microphone.gate.note_verdict(microphone.number, accepted=True)
     microphone.learn(-44, MEMORY)
     level = microphone.gate.level
     assert level is not None
     assert abs(level + 44) < 2.5
     microphone.hear(*[-10.0] * 10, *SILENCE)
-    microphone.gate.judged(microphone.number, accepted=False)
+    microphone.gate.note_verdict(microphone.number, accepted=False)
     assert microphone.gate.level == level
-    microphone.gate.judged(microphone.number, accepted=True)  # repeated
+    microphone.gate.note_verdict(microphone.number, accepted=True)  # repeated
     assert microphone.gate.level == level
 
 
@@ -127,7 +127,7 @@ def test_speech_that_is_cut_teaches_the_level_of_each_part() -> None:
             if mark.kind == "ended":
                 number += 1
                 gate.ended(number)
-                gate.judged(number, accepted=True)
+                gate.note_verdict(number, accepted=True)
                 assert number > 1 or gate.level == pytest.approx(-20)
     assert number == 2
     assert gate.level == pytest.approx(-30, abs=0.1)
@@ -216,7 +216,7 @@ def test_human_voices_are_told_apart_by_their_level(capsys: pytest.CaptureFixtur
             for change_db in (3, 0, -3, -6, -10, -12, -15, -18, -21):
                 gate = LevelGate(10)
                 held_after(gate, accepted, replying=False)
-                gate.judged(1, accepted=True)
+                gate.note_verdict(1, accepted=True)
                 after = held_after(gate, said, change_db)
                 share.setdefault(change_db, []).append(after < np.inf)
                 if change_db == 0:

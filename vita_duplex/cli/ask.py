@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace, config: Config, progress: Progress) -> in
     return 0
 
 
-def settings_for_ask(engine: EngineConfig, is_film: bool) -> EngineConfig:
+def settings_for_ask(engine: EngineConfig, is_video: bool) -> EngineConfig:
     """The settings of an engine for one question asked in peace: training's prompts, a film's frames in one tile each.
 
     Errors: `AskError`.
@@ -79,14 +79,14 @@ def settings_for_ask(engine: EngineConfig, is_film: bool) -> EngineConfig:
         raise AskError("a scripted engine hears no question; take another configuration, or name a --model")
     if engine.kind == "remote":
         raise AskError("ask loads a model of its own, and asks no other server; name a --model")
-    of_film = {"max_dynamic_patch": 1} if is_film else {}
-    vita = engine.vita.model_copy(update={"layout": "conversation", **of_film})
+    of_video = {"max_dynamic_patch": 1} if is_video else {}
+    vita = engine.vita.model_copy(update={"layout": "conversation", **of_video})
     return engine.model_copy(update={"instances": 1, "vita": vita})
 
 
-def read_frames(image: Path | None, film: Path | None) -> tuple[Pixels, ...]:
+def read_frames(image: Path | None, clip: Path | None) -> tuple[Pixels, ...]:
     """What there is to see. Errors: `AskError`."""
-    path = image or film
+    path = image or clip
     if path is None:
         return ()
     try:

@@ -42,7 +42,7 @@ class Clip:
 
 
 @dataclass(frozen=True, slots=True)
-class JudgedClip:
+class ClipVerdict:
     clip: Clip
     p1: float
 
@@ -90,13 +90,13 @@ def run(arguments: argparse.Namespace, config: Config, progress: Progress) -> in
         asr = load_asr(config.asr, needed=True) if engine.kind == "text" else None
         [instance] = instances(engine, ["a"], asr, progress, engines=1)
         try:
-            judged = asyncio.run(judge(instance, clips))
+            verdicts = asyncio.run(judge(instance, clips))
         finally:
             instance.close()
     except PartFailed as failure:
         raise CalibrateError(str(failure)) from failure
-    roc = roc_of(judged)
-    print(report(judged, config.duplex, arguments.recall))
+    roc = roc_of(verdicts)
+    print(report(verdicts, config.duplex, arguments.recall))
     if arguments.out:
         try:
             draw(roc, roc.best(arguments.recall)).write(arguments.out)
@@ -126,10 +126,10 @@ def read_clips(path: Path) -> list[Clip]:
     return clips
 
 
-async def judge(instance: Instance, clips: Iterable[Clip]) -> list[JudgedClip]:
+async def judge(instance: Instance, clips: Iterable[Clip]) -> list[ClipVerdict]:
     """The verdict on each clip, by itself. Errors: `CalibrateError`, `PartFailed`."""
     return [
-        JudgedClip(clip, await verdict(instance, Utterance(number, _samples(clip.path))))
+        ClipVerdict(clip, await verdict(instance, Utterance(number, _samples(clip.path))))
         for number, clip in enumerate(clips, start=1)
     ]
 
@@ -150,9 +150,9 @@ def _samples(path: Path) -> Samples:
         raise CalibrateError(str(error)) from error
 
 
-def roc_of(judged: Iterable[JudgedClip]) -> Roc:
+def roc_of(verdicts: Iterable[ClipVerdict]) -> Roc:
     both: tuple[list[float], list[float]] = [], []
-    for one in judged:
+    for one in verdicts:
         both[0 if one.clip.is_query else 1].append(one.p1)
     return Roc(*both)
 
@@ -160,15 +160,15 @@ def roc_of(judged: Iterable[JudgedClip]) -> Roc:
 # ── what people read ───────────────────────────────────────────────────────────────────
 
 
-def report(judged: Sequence[JudgedClip], duplex: DuplexSettings, least_recall: float) -> str:
-    roc = roc_of(judged)
+def report(verdicts: Sequence[ClipVerdict], duplex: DuplexSettings, least_recall: float) -> str:
+    roc = roc_of(verdicts)
     best, points = roc.best(least_recall), roc.points
     shown = [points[round(n)] for n in np.linspace(0, len(points) - 1, min(ROWS, len(points)))]
     rows = [["threshold", "recall", "false takes"]]
     rows += [[f"{one.threshold:.3f}", f"{one.recall.value:.1%}", f"{one.false_takes.value:.1%}"] for one in shown]
     low, high = roc.auc_interval
     now = roc.at(duplex.verdict_threshold)
-    doubtful = sum(abs(one.p1 - duplex.verdict_threshold) < ABSTAIN_BAND for one in judged)
+    doubtful = sum(abs(one.p1 - duplex.verdict_threshold) < ABSTAIN_BAND for one in verdicts)
     lines = [
         table(rows, left=0),
         "",
@@ -176,9 +176,9 @@ def report(judged: Sequence[JudgedClip], duplex: DuplexSettings, least_recall: f
         f"best threshold {best.threshold:.3f}: the fewest false takes with a recall of at least {least_recall:.0%}",
         f"  recall {best.recall}, false takes {best.false_takes}",
         f"configured {duplex.verdict_threshold:.3f}: recall {now.recall}, false takes {now.false_takes}",
-        f"  {doubtful} of {len(judged)} within {ABSTAIN_BAND:g} of it",
+        f"  {doubtful} of {len(verdicts)} within {ABSTAIN_BAND:g} of it",
     ]
-    wrong = [one for one in judged if (one.p1 >= best.threshold) != one.clip.is_query]
+    wrong = [one for one in verdicts if (one.p1 >= best.threshold) != one.clip.is_query]
     lines += ["wrong at the best threshold:"] if wrong else []
     lines += [f"  p1 {one.p1:.3f}  {LABELS[not one.clip.is_query]:<5}  {one.clip.path.name}" for one in wrong]
     return "\n".join([*lines, "Intervals are 95 %: of chance in these clips, not of how well they stand for others."])

@@ -136,9 +136,9 @@ def summary(conversation: Conversation) -> str:
             "",
             EXPLAINED,
         ]
-    judged = conversation.verdicts
-    rejected = sum(not one.accepted for one in judged)
-    lines.append(f"judged: {len(judged)}, of them not for the assistant: {rejected}")
+    verdicts = conversation.verdicts
+    rejected = sum(not one.accepted for one in verdicts)
+    lines.append(f"judged: {len(verdicts)}, of them not for the assistant: {rejected}")
     lines.append(f"role swaps: {conversation.swaps}, stale samples: {conversation.stale_samples}")
     return "\n".join(lines)
 

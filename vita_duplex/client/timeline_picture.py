@@ -20,11 +20,11 @@ ACCEPTED = "#d3ecdf"
 REJECTED = "#e6e6ea"
 GENERATOR = "#fbeedd"
 MONITOR = "#e8eff8"
-JUDGING = "#e3a32b"
+PENDING = "#e3a32b"
 GENERATING = "#8d6cab"
 HOLD = "#d9dde3"
 CUT = "#c8443c"
-STEP_COLOURS = ("#b4bac3", JUDGING, "#cf6f4a", "#b05c8b", "#7a6fc0", "#4f9fb8")
+STEP_COLOURS = ("#b4bac3", PENDING, "#cf6f4a", "#b05c8b", "#7a6fc0", "#4f9fb8")
 LEGEND = (
     [("user", USER), ("short silence", PAUSE), ("utterance for us", ACCEPTED), ("not for us", REJECTED)]
     + [("generator", GENERATOR), ("monitor", MONITOR), ("generating", GENERATING), ("sent", SENT), ("heard", REPLY)]
@@ -134,8 +134,8 @@ class _Picture:
 
     def _work(self, record: Record) -> None:
         top = self.instances[record.instance] + 6
-        judged = next((at for at in (record.verdict, record.finished) if at is not None), self.end)
-        self._bar((record.begun, judged), top, INSTANCE - 14, JUDGING, f"verdict of turn {record.turn}")
+        decided = next((at for at in (record.verdict, record.finished) if at is not None), self.end)
+        self._bar((record.begun, decided), top, INSTANCE - 14, PENDING, f"verdict of turn {record.turn}")
         if record.status == "rejected" or record.verdict is None:
             return
         self._bar((record.verdict, self._stop(record)), top, INSTANCE - 14, GENERATING, f"turn {record.turn}")

@@ -126,9 +126,9 @@ class VitaDataParser(MultiModalDataParser):
                 check_size(*picture.size)
         return items
 
-    def _get_video_with_metadata(self, film: Any) -> tuple[Any, dict[str, Any] | None]:
-        frames, metadata = super()._get_video_with_metadata(film)
-        if isinstance(film, MediaWithBytes):  # vLLM has asked this method for what is inside
+    def _get_video_with_metadata(self, clip: Any) -> tuple[Any, dict[str, Any] | None]:
+        frames, metadata = super()._get_video_with_metadata(clip)
+        if isinstance(clip, MediaWithBytes):  # vLLM has asked this method for what is inside
             return frames, metadata
         return (few(frames) if metadata is None else chosen_frames(frames, metadata)), metadata
 
@@ -214,9 +214,9 @@ class VitaProcessor(BaseMultiModalProcessor[VitaProcessingInfo]):
             tiles = [self.info.tiling(hf_kwargs).pixels(as_picture(image)) for image in images]
             outputs["pixel_values"] = torch.from_numpy(np.concatenate(tiles))
             outputs["image_tiles"] = torch.tensor([len(one) for one in tiles])
-        if films := hf_data.get("videos"):
+        if clips := hf_data.get("videos"):
             tiling = self.info.frame_tiling()
-            frames = [np.concatenate([tiling.pixels(as_picture(frame)) for frame in film]) for film in films]
+            frames = [np.concatenate([tiling.pixels(as_picture(frame)) for frame in clip]) for clip in clips]
             outputs["pixel_values_videos"] = torch.from_numpy(np.concatenate(frames))
             outputs["video_frames"] = torch.tensor([len(one) for one in frames])
         if clips := hf_data.get("audio"):
@@ -229,11 +229,11 @@ class VitaProcessor(BaseMultiModalProcessor[VitaProcessingInfo]):
         self, hf_inputs: BatchFeature, hf_processor_mm_kwargs: Mapping[str, object]
     ) -> Mapping[str, MultiModalFieldConfig]:
         none = torch.zeros(0, dtype=torch.long)
-        images, films = hf_inputs.get("image_tiles", none), hf_inputs.get("video_frames", none)
+        images, clips = hf_inputs.get("image_tiles", none), hf_inputs.get("video_frames", none)
         return {
             "pixel_values": MultiModalFieldConfig.flat_from_sizes("image", images),
             "image_tiles": MultiModalFieldConfig.batched("image", keep_on_cpu=True),
-            "pixel_values_videos": MultiModalFieldConfig.flat_from_sizes("video", films),
+            "pixel_values_videos": MultiModalFieldConfig.flat_from_sizes("video", clips),
             "video_frames": MultiModalFieldConfig.batched("video", keep_on_cpu=True),
             "audio_features": MultiModalFieldConfig.batched("audio"),
             "audio_frames": MultiModalFieldConfig.batched("audio", keep_on_cpu=True),

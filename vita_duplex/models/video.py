@@ -63,14 +63,14 @@ def spread(indexes: Sequence[int], count: int) -> list[int]:
     return [indexes[at] for at in np.linspace(0, len(indexes) - 1, count).astype(int).tolist()]
 
 
-def sample(film: bytes, sampling: Sampling, *, mirrored: bool) -> list[Image.Image]:
+def sample(encoded: bytes, sampling: Sampling, *, mirrored: bool) -> list[Image.Image]:
     """The frames that `sampling` picks, in order, left and right swapped if `mirrored`.
 
     Only frames up to the last one picked are decoded, and only those picked become pictures.
 
     Errors: `UnusableVideo`, also for bytes that are no film.
     """
-    with temporary_file(film) as path:
+    with temporary_file(encoded) as path:
         packets, fps = measure(path)
         pictures = decode(path, packets, sampling(packets, fps))
         if pictures is None:
@@ -82,15 +82,15 @@ def sample(film: bytes, sampling: Sampling, *, mirrored: bool) -> list[Image.Ima
 
 
 @contextmanager
-def temporary_file(film: bytes) -> Iterator[str]:
+def temporary_file(encoded: bytes) -> Iterator[str]:
     """The path of a file in memory with the film in it.
 
     OpenCV 5.0 reads bytes as well, but crashes the process on some corrupt ones.
     """
-    file = os.memfd_create("film")
+    file = os.memfd_create("video")
     try:
         with open(file, "wb", closefd=False) as whole:
-            whole.write(film)
+            whole.write(encoded)
         yield f"/proc/self/fd/{file}"
     finally:
         os.close(file)

@@ -51,12 +51,12 @@ class LevelGate:
         return passed
 
     def ended(self, utterance: int) -> None:
-        """What counted and is over now has this number; `judged` says what to make of it."""
+        """What counted and is over now has this number; `note_verdict` says what to make of it."""
         self._undecided[utterance] = _decibels(self._over)
         if len(self._undecided) > UNDECIDED_LIMIT:
             del self._undecided[next(iter(self._undecided))]
 
-    def judged(self, utterance: int, *, accepted: bool) -> None:
+    def note_verdict(self, utterance: int, *, accepted: bool) -> None:
         """Learn from what was meant for us."""
         level = self._undecided.pop(utterance, None)
         if level is None or not accepted:

@@ -107,9 +107,9 @@ class MicrophoneListener:
                 self._replying = False
             case VerdictGiven(utterances, _, accepted) if self._level_gate:
                 for utterance in utterances:
-                    self._level_gate.judged(utterance, accepted=accepted)
+                    self._level_gate.note_verdict(utterance, accepted=accepted)
             case UtteranceCommitted(utterance) if self._level_gate:
-                self._level_gate.judged(utterance, accepted=True)
+                self._level_gate.note_verdict(utterance, accepted=True)
         if self._echo_guard:
             at = (asyncio.get_running_loop().time() - self._clock_began) * INPUT_RATE
             self._echo_guard.note(notice, int(at) if math.isfinite(at) else 0)

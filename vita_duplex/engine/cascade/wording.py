@@ -106,7 +106,7 @@ COMMANDS = word_list("""
 """)
 """Verbs that open a command to a machine that talks."""
 
-WISHES = word_list("""
+REQUESTS = word_list("""
     that's too, that is too, it's too, that's enough, that's all, that's not, i'd prefer, i prefer, i
     would prefer, you lost me, i know that already, i already know, i've heard that, i've never heard
     of, i don't know what, i don't know how, i don't know who, i'm not sure what, i can't follow, i'm
@@ -325,7 +325,7 @@ def _asks(sentence: str) -> bool:
         return False
     if rest[0] in QUESTION_WORDS or rest[0] in COMMANDS:
         return len(rest) > 1 or rest[0] in SHORT_QUERIES
-    if any(said == wish or said.startswith(wish + " ") for wish in WISHES):
+    if any(said == wish or said.startswith(wish + " ") for wish in REQUESTS):
         return True
     if spoken[0] == "no" and len(rest) <= 5 and rest[0] in CORRECTIONS:
         return True

@@ -85,7 +85,7 @@ class ScriptedInstance:
             await self._work(reply.verdict_s)
             await self._go_wrong(reply, 0)
             spoken = any(isinstance(part, ChatAudio) for part in asked[-1].parts)
-            yield self._judgement(reply, 1) if spoken else Verdict(0.0, 0.0, 1.0)
+            yield self._verdict(reply, 1) if spoken else Verdict(0.0, 0.0, 1.0)
             for number, word in enumerate(given, 1):
                 await self._work(reply.token_s)
                 await self._go_wrong(reply, number)
@@ -129,9 +129,9 @@ class ScriptedInstance:
         typed = [utterance.text for utterance in query.utterances]
         if not typed or any(text is not None for text in typed):
             return Verdict(0.0, 0.0, 1.0, tuple(text or reply.transcript or "" for text in typed))
-        return self._judgement(reply, len(typed))
+        return self._verdict(reply, len(typed))
 
-    def _judgement(self, reply: ScriptedReply, utterances: int) -> Verdict:
+    def _verdict(self, reply: ScriptedReply, utterances: int) -> Verdict:
         words = () if reply.transcript is None else (reply.transcript,) * utterances
         return Verdict(reply.p1, 1 - reply.p1, 0.0, words)
 

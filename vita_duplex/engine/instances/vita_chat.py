@@ -9,7 +9,7 @@ from typing import Any
 
 from vita_duplex.engine.audio import Samples
 from vita_duplex.engine.instances.vita_dialogue import Unmarked, weighed
-from vita_duplex.engine.instances.vllm_engine import wishes
+from vita_duplex.engine.instances.vllm_engine import sampling_fields
 from vita_duplex.engine.messages import Chat, ChatAudio, ChatImage, ChatVideo, Verdict
 from vita_duplex.engine.wav import wav
 from vita_duplex.models.prompts import State, Wording
@@ -28,7 +28,7 @@ def body(chat: Chat, states: StateTokens, max_tokens: int) -> dict[str, Any]:
         "repetition_penalty": 1,
         "logprobs": True,
         "logprob_token_ids": list(states.deciding.values()),  # of the whole vocabulary
-        **wishes(sampling),
+        **sampling_fields(sampling),
     }
 
 

@@ -227,7 +227,7 @@ class TokenCount:
         return Usage(self._read - self._opening, self._opening + self._written, self._cut)
 
 
-def wishes(sampling: Sampling) -> dict[str, Any]:
+def sampling_fields(sampling: Sampling) -> dict[str, Any]:
     """What vLLM calls by the same names in requests and in its sampling parameters, as far as it is wished."""
     named = {"temperature": sampling.temperature, "top_p": sampling.top_p, "seed": sampling.seed}
     wished: dict[str, Any] = {name: value for name, value in named.items() if value is not None}

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from vita_duplex.engine.instances.sentence_limit import SentenceLimit
-from vita_duplex.engine.instances.vllm_engine import TokenCount, VllmConfig, VllmEngine, wishes
+from vita_duplex.engine.instances.vllm_engine import TokenCount, VllmConfig, VllmEngine, sampling_fields
 from vita_duplex.engine.messages import Finished, Sampling, Usage
 from vita_duplex.engine.ports import Progress, Unanswerable
 
@@ -90,7 +90,7 @@ class VllmText:
         if left < 1:
             raise Unanswerable(f"the messages have {len(prompt)} tokens; the model reads {self.config.max_model_len}")
         budget, count = min(sampling.max_tokens or self.config.max_tokens, left), TokenCount()
-        async with aclosing(self._generate(prompt, budget, **wishes(sampling))) as outputs:
+        async with aclosing(self._generate(prompt, budget, **sampling_fields(sampling))) as outputs:
             async for output in outputs:
                 count.push(output)
                 if text := output.outputs[0].text:

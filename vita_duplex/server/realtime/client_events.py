@@ -131,7 +131,7 @@ Modalities = Annotated[list[Literal["audio", "text"]], Field(min_length=1, max_l
 MaxTokens = Annotated[int, Field(ge=1)] | Literal["inf"]
 
 
-class _Wishes(_Part):
+class _ReplyFields(_Part):
     """What a session and a single response may be asked for."""
 
     instructions: str | None = Field(None, max_length=TEXT_LIMIT)
@@ -143,7 +143,7 @@ class _Wishes(_Part):
     """The last three are there to be refused in words."""
 
 
-class SessionUpdateFields(_Wishes):
+class SessionUpdateFields(_ReplyFields):
     type: Literal["realtime"]
     audio: Audio | None = None
     vita: OwnSettings | None = None
@@ -304,7 +304,7 @@ class ResponseAudio(_Part):
     output: ResponseOutput | None = None
 
 
-class ResponseFields(_Wishes):
+class ResponseFields(_ReplyFields):
     audio: ResponseAudio | None = None
     conversation: Literal["auto", "none"] | None = None
     input: list[InputItem] | None = Field(None, max_length=PARTS_LIMIT)
