@@ -61,6 +61,8 @@ def test_no_text_is_in_both_parts() -> None:
         ("Zero one seven two.", "Tell me your number.", True),
         ("Anna, could you close the window?", "Anything else?", False),
         ("The minister rejected the proposal.", "Good bye.", False),
+        ("Mamma.", "Good bye.", False),
+        ("Marble.", "Good bye.", False),
     ],
 )
 def test_the_same_words_are_a_nod_in_one_situation_and_an_answer_in_another(text: str, asked: str, meant: bool) -> None:

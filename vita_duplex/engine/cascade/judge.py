@@ -92,6 +92,11 @@ class Judge:
             return ANSWER if open_question else BACKCHANNEL
         if wording.is_short_query(spoken):
             return SHORT_QUERY
+        if not open_question and not wording.asks(transcript.text):
+            if len(spoken) <= SHORT and transcript.log_probability < UNSURE_SHORT:
+                return NOT_SPEECH
+            if len(spoken) == 1:
+                return TELLS  # perhaps a misheard sound: nothing to go by
         head = self.head(transcript, "silence")
         if wording.asks(transcript.text) or (open_question and len(spoken) <= ANSWER_WORDS):
             return (ANSWER + head) / 2

@@ -21,7 +21,7 @@ INVENTIONS = word_list("""
 BACKCHANNELS = word_list("""
     absolutely, ah, aha, alright, amazing, and, but, cool, dammit, damn, dear, definitely, er, erm,
     exactly, fascinating, fine, god, good, goodness, gosh, great, ha, haha, hammer, hm, hm-hmm, hmm,
-    huh, i, indeed, interesting, jeez, like, lovely, mama, mhm, mm, mm-hm, mm-hmm, mmm, nice, oh, ok,
+    huh, i, indeed, interesting, jeez, like, lovely, mama, mamma, mhm, mm, mm-hm, mm-hmm, mmm, nice, oh, ok,
     okay, ooh, oops, ouch, perfect, phew, really, right, seriously, so, sure, thanks, the, totally,
     true, uh, uh-huh, um, well, wonderful, wonderfully, wow, ya, yea, yeah, yep, you, yup
 """)
