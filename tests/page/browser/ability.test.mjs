@@ -57,7 +57,7 @@ test("a picture, a sound and a film are asked about, in one chat, and each answe
   const page = await opened();
   const sent = [];
   page.on("request", (request) => request.method() === "POST" && sent.push(request.postDataJSON()));
-  assert.match(await text(page, "#takes"), /text · sound · pictures · film/);
+  assert.match(await text(page, "#takes"), /text · audio · images · video/);
   for (const [question, files, shown] of [
     ["Hello?", [], 0],
     ["What is in it?", [picture], 1],
@@ -115,7 +115,7 @@ test("a model that cannot see says so before anything is sent", async () => {
   await page.goto(`${server.url}ability`);
   await page.setInputFiles("#files", picture);
   await until(() => page.locator("#send").isDisabled());
-  assert.match(await text(page, "#problem"), /blind does not take pictures/);
+  assert.match(await text(page, "#problem"), /blind does not take images/);
   await page.click(".thumb button");
   assert.equal(await page.locator("#send").isDisabled(), false);
   assert.equal(await page.locator("#problem").isVisible(), false);

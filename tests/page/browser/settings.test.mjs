@@ -44,7 +44,7 @@ test("settings are kept, change the language at once, and reach the server", asy
   await until(() => inEffect(events).vita.barge_in === "hold" && !inEffect(events).vita.echo_guard);
   assert.equal(inEffect(events).vita.verdict_threshold, 0.5);
   await page.click("#open-settings");
-  assert.match(await text(page, "[name=barge_in] option:checked"), /the server's: Pause first, then judge/);
+  assert.match(await text(page, "[name=barge_in] option:checked"), /server default: Pause first, then judge/);
   assert.match(await page.getAttribute("[name=verdict_threshold]", "placeholder"), /0\.5/);
   assert.deepEqual(page.errors, []);
   await page.context().close();
@@ -56,7 +56,7 @@ test("with barging in switched off the answer goes on as if nothing were said in
   await set(page, () => page.selectOption("[name=barge_in]", "off"));
   await page.click("#talk");
   await mooded(page, "speaking");
-  assert.match(await text(page, "#hint"), /not listened to/);
+  assert.match(await text(page, "#hint"), /cannot be interrupted/);
   await drained(page, 1);
   const [{ t: began }, { t: ended }] = [(await reports(page, "started"))[0], (await reports(page, "drained"))[0]];
   const during = await page.evaluate(([from, to]) => window.seen.frames.some(({ t, loud }) => t > from && t < to && loud > 3000), [began, ended]);
