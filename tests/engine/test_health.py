@@ -5,7 +5,9 @@ import pytest
 from tests.support.virtual_time import run
 from vita_duplex.engine.health import FAILURE_S, FAILURES, RETRY_S, UNUSED_S, WINDOW_S, Cause, Health, Standing
 from vita_duplex.engine.instances.scripted import ScriptedInstance
+from vita_duplex.engine.messages import Query
 from vita_duplex.engine.pool import Pool
+from vita_duplex.engine.ports import PartFailed
 
 
 def reported(*reports: tuple[float, int, Cause], sessions: int = 4) -> Health:
@@ -103,6 +105,21 @@ def test_an_instance_that_cannot_warm_up_is_left_to_its_supervisor() -> None:
         await pool.warm()
         assert pool.doubted == {"a"}
         assert pool.works == {"a": False, "b": True}
+
+    run(script())
+
+
+def test_instances_that_are_up_and_of_which_none_can_warm_up_are_an_error() -> None:
+    class Wrong(ScriptedInstance):
+        async def warm(self, query: Query) -> None:
+            raise PartFailed(self.name, "the question does not fit")
+
+    async def script() -> None:
+        with pytest.raises(PartFailed, match="does not fit"):
+            await Pool([Wrong("a"), Wrong("b")]).warm()
+        pool = Pool([Wrong("a"), ScriptedInstance("b")])
+        await pool.warm()
+        assert pool.doubted == {"a"}
 
     run(script())
 

@@ -244,13 +244,19 @@ class Pool:
         """Let each instance make its first, slow computations before anybody waits for them.
 
         An instance that cannot is doubted and left to its supervisor: a remote server may come up later.
+
+        Errors: `PartFailed` when all instances are up and none can compute, which is a wrong setting.
         """
+        latest = None
         for instance in self.instances:
             try:
                 await instance.warm(Query((), ()))
             except PartFailed as failure:
                 log.warning("%s", failure)
                 self.doubt(instance)
+                latest = failure
+        if latest and all(one.healthy for one in self.instances) and len(self.doubted) == len(self.instances):
+            raise latest
 
     def close(self) -> None:
         for instance in self.instances:
