@@ -1,4 +1,4 @@
-"""The ears with text, as the settings name them."""
+"""The ASR that the settings name."""
 
 from concurrent.futures import ThreadPoolExecutor
 

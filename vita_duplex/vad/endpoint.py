@@ -21,7 +21,7 @@ HYSTERESIS = 0.15
 SHARPNESS = 2
 """Power of the end-of-turn probability that shortens the silence: Smart-Turn gives 0.9 and more to most finished
 sentences, and 0.4 to 0.8 to many that are not. Of 1 to 4 the one with the fewest cut-offs at a median wait below 0.6 s,
-on the sentences of `tests/ears.py` that are there for choosing; it reports on others."""
+on the sentences of `tools/eval_hearing.py` that are there for choosing; it reports on others."""
 CUT_BACK_S = 4
 """How far before its limit speech may be cut, at most half of it: people pause for breath every few seconds."""
 

@@ -81,7 +81,7 @@ def _false_is_none(value: object) -> object:
 
 
 class Transcription(_Part):
-    """Which model, and hints for it. The server has chosen its ears; of these only the language counts."""
+    """Which model, and hints for it. The server has chosen its ASR; of these only the language counts."""
 
     model: str | None = Field(None, max_length=200)
     language: str | None = Field(None, pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{1,8})*$", max_length=35)

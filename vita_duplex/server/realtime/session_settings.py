@@ -30,7 +30,7 @@ EAGERNESS = {
     "high": {"silence_ms": 350, "quick_ms": 320, "patient_ms": 800},
 }
 """`semantic_vad`: the silences that end an utterance; the server's own for `medium` and `auto`. `quick_ms` counts where
-the server has an end-of-turn model, `patient_ms` also where the engine has ears with text; elsewhere the silence alone.
+the server has an end-of-turn model, `patient_ms` also where the engine has an ASR; elsewhere the silence alone.
 Below 300 ms people get cut off. OpenAI waits up to 8, 4 and 2 s."""
 
 
