@@ -76,6 +76,10 @@ class Normaliser:
             self._stop()
         return text  # with its numbers: most voices know them somehow
 
+    def __del__(self) -> None:
+        """Leave no process behind when nobody has closed the normaliser."""
+        self._stop()
+
     def _stop(self) -> None:
         process, self._process = self._process, None
         if process:
