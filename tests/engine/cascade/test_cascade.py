@@ -1,0 +1,59 @@
+"""What the CPU default's parts tell each other."""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+
+import numpy as np
+import pytest
+
+from tests.support.virtual_time import run
+from vita_duplex.engine.audio import INPUT_RATE, Samples
+from vita_duplex.engine.cascade.cascade import Cascade
+from vita_duplex.engine.cascade.judge import Judge
+from vita_duplex.engine.instances.vllm_text import TemplateMessage
+from vita_duplex.engine.messages import Query, Situation, Utterance, Verdict
+from vita_duplex.engine.ports import Transcript
+
+
+class HearsOkay:
+    """An ASR that hears one word, whatever is said."""
+
+    async def transcribe(self, samples: Samples, language: str | None = None) -> Transcript:
+        return Transcript("Okay.", -0.1)
+
+
+class SaysNothing:
+    async def reply(self, messages: Sequence[TemplateMessage], begun: str, most: int) -> AsyncGenerator[str]:
+        return
+        yield
+
+    class config:
+        max_tokens = 10
+
+
+def verdict(situation: Situation) -> Verdict:
+    """What the cascade makes of "Okay." in a situation."""
+    said = Utterance(1, np.zeros(INPUT_RATE, np.float32))
+
+    async def script() -> Verdict:
+        cascade = Cascade("a", HearsOkay(), Judge(), SaysNothing())  # type: ignore[arg-type]
+        async with aclosing(cascade.answer(Query((), (said,), situation=situation))) as items:
+            item = await anext(items)
+        assert isinstance(item, Verdict)
+        return item
+
+    return run(script())
+
+
+@pytest.mark.parametrize(
+    ("situation", "meant"),
+    [
+        (Situation("after", 1.0, "Shall I go on?"), True),
+        (Situation("after", 1.0, "It is five o'clock."), False),
+        (Situation("after", 60.0, "Shall I go on?"), False),
+        (Situation("speaking", 0.0, "Shall I go on?"), False),
+        (Situation(), False),
+    ],
+)
+def test_the_judge_is_told_what_the_words_were_said_into(situation: Situation, meant: bool) -> None:
+    assert (verdict(situation).p1 >= 0.5) is meant
