@@ -1,13 +1,17 @@
 """The protocol document: its examples are executed, its tables list every event there is."""
 
 import asyncio
+import base64
+import io
 import json
 import re
 from dataclasses import replace
 from typing import Any, get_args
 
+import httpx
 import numpy as np
 import pytest
+import soundfile
 from openai.types.realtime import RealtimeClientEvent, RealtimeServerEvent
 
 from tests.support.paths import ROOT
@@ -16,12 +20,15 @@ from tests.support.virtual_time import run
 from vita_duplex.engine.audio import Samples
 from vita_duplex.engine.instances.scripted import ScriptedReply
 from vita_duplex.engine.ports import PartFailed, Transcript
+from vita_duplex.server.http.app import create_app
 from vita_duplex.server.realtime.client_events import SUPPORTED
 
 DOCUMENT = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
 SILENCE = "> (six seconds of silence from the microphone)"
 QUERY = "vita_events=true&pauses=true&resume=true"
 EXAMPLES = re.findall(r"^```\n(.*?)^```", DOCUMENT, re.M | re.S)
+
+OVER_HTTP = re.findall(r"^```http\n(.*?)^```", DOCUMENT, re.M | re.S)
 
 
 def contains(event: Any, shown: Any) -> bool:
@@ -55,6 +62,21 @@ def test_the_examples_work(example: str) -> None:
                     seen = await answer(socket, seen, json.loads(line[2:]))
 
     run(script())
+
+
+@pytest.mark.parametrize("example", OVER_HTTP, ids=lambda example: example.splitlines()[0])
+async def test_the_examples_over_http_work(example: str) -> None:
+    transport = httpx.ASGITransport(create_app(scripted_server(ScriptedReply())))
+    file = io.BytesIO()
+    soundfile.write(file, np.zeros(16_000), 16_000, format="WAV")
+    clip = base64.b64encode(file.getvalue()).decode()
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
+        lines = iter(example.splitlines())
+        for asked, body, status, shown in zip(lines, lines, lines, lines, strict=True):
+            method, path = asked.split()
+            answer = await http.request(method, path, json=json.loads(body.replace("UklGR…", clip)))
+            assert answer.status_code == int(status)
+            assert contains(answer.json(), json.loads(shown)), answer.json()
 
 
 def listed(heading: str) -> dict[str, str]:

@@ -11,13 +11,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
 
-from vita_duplex.engine.messages import Chat, Finished, Usage, Verdict
-from vita_duplex.engine.pool import Pool
-from vita_duplex.engine.ports import PartFailed, Unanswerable
+from vita_duplex.engine.messages import Finished, Usage, Verdict
+from vita_duplex.engine.ports import PartFailed
 from vita_duplex.server.access.auth import Caller
 from vita_duplex.server.errors import ClientError, error_body
 from vita_duplex.server.http.chat_requests import ChatRequest, check, read
-from vita_duplex.server.http.places import NoPlace, Streamed, chain, place, unless_gone
+from vita_duplex.server.http.lending import ask
+from vita_duplex.server.http.places import Streamed, chain, model_for, place, unless_gone
 from vita_duplex.server.realtime.items import Json
 from vita_duplex.server.server import Server
 
@@ -44,7 +44,7 @@ def router(server: Server, caller: Callable[..., Awaitable[Caller]]) -> APIRoute
         transcripts where the model has an ASR. The question is answered whatever the verdict.
         """
         size = len(await request.body())
-        answer = Answer(_model(server, body.model), bool(body.stream_options and body.stream_options.include_usage))
+        answer = Answer(model_for(server, body.model), bool(body.stream_options and body.stream_options.include_usage))
         items = _items(server, caller, body, answer.model, size)
         try:
             first = await unless_gone(request, anext(items))
@@ -109,16 +109,6 @@ class Answer:
         return {"id": self._id, "object": kind, "created": self._created, "model": self.model, **fields}
 
 
-def _model(server: Server, wanted: str | None) -> str:
-    """Errors: `NoPlace`."""
-    if refusal := server.refusal(wanted):
-        raise NoPlace(refusal)
-    assert server.parts is not None
-    chosen = server.parts.chosen(wanted)
-    assert chosen is not None
-    return chosen
-
-
 async def _items(server: Server, caller: Caller, body: ChatRequest, model: str, size: int) -> Items:
     """What an instance says. Errors: `NoPlace`, `ClientError`, `PartFailed`."""
     assert server.parts is not None
@@ -129,36 +119,11 @@ async def _items(server: Server, caller: Caller, body: ChatRequest, model: str, 
         raise ClientError("unsupported_modality", message, param="messages")
     with place(server, caller, PATH, size):
         chat = await asyncio.to_thread(read, body)
-        async with aclosing(_ask(pool, chat)) as items:
+        async with aclosing(ask(pool, lambda instance: instance.chat(chat))) as items:
             async for item in items:
                 if isinstance(item, Finished):
                     server.metrics.tokens(item.usage)
                 yield item
-
-
-async def _ask(pool: Pool, chat: Chat) -> Items:
-    """What the first instance says that does not fail before its first word."""
-    tried: set[str] = set()
-    last = PartFailed("engine", "none is running")
-    while True:
-        with pool.lend(tried) as instance:
-            if instance is None:
-                raise last
-            begun = False
-            try:
-                async with aclosing(instance.chat(chat)) as items:
-                    async for item in items:
-                        begun = True
-                        yield item
-                return
-            except Unanswerable as reason:
-                raise ClientError("invalid_request", str(reason), param="messages") from reason
-            except PartFailed as failure:
-                pool.report("failing", instance, asyncio.get_running_loop().time())
-                if begun:
-                    raise
-                tried.add(instance.name)
-                last = failure
 
 
 async def _events(answer: Answer, first: Verdict | str | Finished, items: Items) -> AsyncIterator[str]:

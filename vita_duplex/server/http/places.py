@@ -47,6 +47,16 @@ class ClientLeft(Exception):
     """Nobody waits for this answer any more."""
 
 
+def model_for(server: Server, wanted: str | None) -> str:
+    """The model that a client means. Errors: `NoPlace`."""
+    if refusal := server.refusal(wanted):
+        raise NoPlace(refusal)
+    assert server.parts is not None
+    chosen = server.parts.chosen(wanted)
+    assert chosen is not None
+    return chosen
+
+
 @contextmanager
 def place(server: Server, caller: Caller, path: str, size: int) -> Iterator[None]:
     """While a request of `size` bytes is served. Errors: `NoPlace`."""
