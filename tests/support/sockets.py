@@ -151,14 +151,15 @@ async def connected(
     subprotocols: tuple[str, ...] = (),
     at_end: Callable[[], None] = lambda: None,
     headers: Mapping[str, str] | None = None,
+    path: str = "/v1/realtime",
 ) -> AsyncIterator[Socket]:
     """Connect; on leaving, the client vanishes and the handler must come to its end."""
     socket = Socket()
     scope = {
         "type": "websocket",
         "asgi": {"version": "3.0"},
-        "path": "/v1/realtime",
-        "raw_path": b"/v1/realtime",
+        "path": path,
+        "raw_path": path.encode(),
         "query_string": query.encode(),
         "headers": [(name.encode(), value.encode()) for name, value in (headers or {}).items()],
         "extensions": {"websocket.http.response": {}},

@@ -250,7 +250,9 @@ async def test_what_is_not_done_is_refused_by_name(more: Any, param: str) -> Non
 
 async def test_what_changes_nothing_is_accepted() -> None:
     neutral = {"n": 1, "logprobs": False, "tools": [], "presence_penalty": 0, "response_format": {"type": "text"}}
-    answer = await ask(scripted_server(QUICK), **neutral, user="me", metadata={"a": "b"})
+    more = {"user": "me", "metadata": {"a": "b"}, "store": False, "service_tier": "auto", "reasoning_effort": "low"}
+    unsaid = dict.fromkeys(["stream", "stop", "max_tokens", "temperature", "top_p", "seed", "stream_options", "audio"])
+    answer = await ask(scripted_server(QUICK), **neutral, **more, **unsaid)
     assert answer.choices[0].message.content == "one two three"
 
 

@@ -100,6 +100,43 @@ def test_the_models_say_what_they_take() -> None:
     assert (second["id"], second["input_modalities"]) == ("small", ["text", "audio"])
 
 
+def test_one_model_can_be_asked_for_by_its_name() -> None:
+    server = scripted_server(models={"owner/small": {"kind": "text"}})
+    assert ask(server, "GET", "/v1/models/owner/small").json() == ask(server, "GET", "/v1/models").json()["data"][1]
+    refused = ask(server, "GET", "/v1/models/gpt-4o")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (404, "model_not_found")
+    assert "scripted, owner/small" in refused.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/realtime", "/realtime", "/nothing?key=sk-secret"])
+def test_an_address_that_is_not_served_says_what_is(path: str) -> None:
+    refused = ask(scripted_server(access=KEYS), "GET", path)
+    message = refused.json()["error"]["message"]
+    assert (refused.status_code, "sk-" in message) == (404, False)
+    for served in ("WebSocket /v1/realtime", "POST /v1/chat/completions", "POST /v1/audio/speech", "GET /v1/models"):
+        assert served in message
+
+
+@pytest.mark.parametrize("path", ["/realtime", "/v1/realtime/x", "/", "/static/talk.js"])
+def test_a_websocket_on_another_address_is_told_and_logged(path: str, caplog: pytest.LogCaptureFixture) -> None:
+    async def script() -> None:
+        async with connected(scripted_server(), path=path) as socket:
+            denied = await socket.until("denied")
+        assert (socket.denied, denied["error"]["code"]) == (404, "not_found")
+        assert "WebSocket /v1/realtime" in denied["error"]["message"]
+
+    run(script())
+    assert f"{path!r} is refused" in caplog.text
+
+
+def test_a_slash_behind_the_address_does_no_harm() -> None:
+    async def script() -> None:
+        async with connected(scripted_server(), path="/v1/realtime/") as socket:
+            await socket.until("session.created")
+
+    run(script())
+
+
 def test_openapi_describes_the_routes_and_their_bodies() -> None:
     described = ask(scripted_server(), "GET", "/openapi.json").json()
     assert {"/v1/chat/completions", "/v1/audio/speech", "/v1/models"} <= set(described["paths"])

@@ -270,7 +270,7 @@ def test_a_number_that_is_none_is_refused() -> None:
 # ── audio ──────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("text", ["A", "AAA", "AA=A", "AA AA", "AAAA\n", "-_-_", "é", "\x00", "😀", "A" * 100_001])
+@pytest.mark.parametrize("text", ["A", "AA=A", "A,AAA", "é", "\x00", "😀", "A" * 100_001])
 def test_what_is_not_base64_is_refused(text: str) -> None:
     with pytest.raises(ClientError) as caught:
         decode_base64(text, "e1")

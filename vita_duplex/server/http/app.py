@@ -13,6 +13,7 @@ from vita_duplex import __version__
 from vita_duplex.server.access.auth import Caller, credentials
 from vita_duplex.server.http import chat, client_secrets, errors, instances, pages, speech, status, verdict
 from vita_duplex.server.http.body_limit import BodyLimit
+from vita_duplex.server.http.unserved import refuse_other_sockets
 from vita_duplex.server.realtime.visit import visit
 from vita_duplex.server.server import Server
 
@@ -62,6 +63,7 @@ def _add_routes(app: FastAPI, server: Server) -> None:
         """Who asks, also with an ephemeral key: what browsers use."""
         return server.access.admit(credentials(request.scope["headers"]), time.time())
 
+    @app.websocket("/v1/realtime/")
     @app.websocket("/v1/realtime")
     async def realtime(socket: WebSocket) -> None:
         await visit(server, socket)
@@ -72,4 +74,5 @@ def _add_routes(app: FastAPI, server: Server) -> None:
     app.include_router(chat.router(server, any_caller))
     app.include_router(speech.router(server, any_caller))
     app.include_router(verdict.router(server, any_caller))
+    refuse_other_sockets(app, server.metrics)
     pages.add_pages(app)

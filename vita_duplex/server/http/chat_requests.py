@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from vita_duplex.engine.messages import Chat, ChatAudio, ChatImage, ChatMessage, ChatVideo, Sampling
 from vita_duplex.server.errors import ClientError
@@ -18,47 +18,58 @@ def encodable(text: str) -> str:
 Text = Annotated[str, AfterValidator(encodable)]
 
 
-class _Fields(BaseModel):
-    """Fields that a client sends and nobody here knows are ignored, as the reference does."""
+class Fields(BaseModel):
+    """Fields that a client sends and nobody here knows are ignored, as the reference does. Null is no wish."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, data: Any) -> Any:
+        return {name: value for name, value in data.items() if value is not None} if isinstance(data, dict) else data
 
-class TextPart(_Fields):
+
+class TextPart(Fields):
     type: Literal["text"]
     text: Text
 
 
-class InputAudio(_Fields):
+class InputAudio(Fields):
     data: str
     """Base64 of an audio file (WAV, MP3, FLAC, Ogg), also as a data URL."""
     format: str | None = None
     """Not looked at: the file says it itself."""
 
 
-class InputAudioPart(_Fields):
+class InputAudioPart(Fields):
     type: Literal["input_audio"]
     input_audio: InputAudio
 
 
-class Url(_Fields):
+class Url(Fields):
     url: str
     """A data URL in base64."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _bare(cls, data: Any) -> Any:
+        """Some clients leave the object out."""
+        return {"url": data} if isinstance(data, str) else data
 
-class ImagePart(_Fields):
+
+class ImagePart(Fields):
     type: Literal["image_url"]
     image_url: Url
 
 
-class VideoPart(_Fields):
+class VideoPart(Fields):
     """An addition of vLLM's, which other servers have as well."""
 
     type: Literal["video_url"]
     video_url: Url
 
 
-class AudioPart(_Fields):
+class AudioPart(Fields):
     """An addition of vLLM's."""
 
     type: Literal["audio_url"]
@@ -68,17 +79,17 @@ class AudioPart(_Fields):
 Part = Annotated[TextPart | InputAudioPart | AudioPart | ImagePart | VideoPart, Field(discriminator="type")]
 
 
-class SystemMessage(_Fields):
+class SystemMessage(Fields):
     role: Literal["system", "developer"]
     content: Text | list[TextPart]
 
 
-class UserMessage(_Fields):
+class UserMessage(Fields):
     role: Literal["user"]
     content: Text | list[Part]
 
 
-class AssistantMessage(_Fields):
+class AssistantMessage(Fields):
     role: Literal["assistant"]
     content: Text | list[TextPart]
 
@@ -86,11 +97,11 @@ class AssistantMessage(_Fields):
 Message = Annotated[SystemMessage | UserMessage | AssistantMessage, Field(discriminator="role")]
 
 
-class StreamOptions(_Fields):
+class StreamOptions(Fields):
     include_usage: bool = False
 
 
-class ChatRequest(_Fields):
+class ChatRequest(Fields):
     """Fields that are not here are refused if they would change the answer, else ignored."""
 
     model_config = ConfigDict(extra="allow", allow_inf_nan=False)

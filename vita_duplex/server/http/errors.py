@@ -9,6 +9,7 @@ from vita_duplex.engine.ports import PartFailed
 from vita_duplex.server.access.auth import Denied
 from vita_duplex.server.errors import ClientError, error_body
 from vita_duplex.server.http.places import ClientLeft, NoPlace
+from vita_duplex.server.http.unserved import not_served
 from vita_duplex.server.observe.metrics import Metrics
 
 CLIENT_CLOSED_REQUEST = 499
@@ -30,10 +31,17 @@ def answer_errors(app: FastAPI, metrics: Metrics) -> None:
         body = error_body(none.refusal.code, none.refusal.message, kind=kind)
         return JSONResponse(body, none.status, none.headers)
 
+    @app.exception_handler(HTTPException)
+    async def refused_by_the_framework(request: Request, error: HTTPException) -> JSONResponse:
+        """No such path, a body that is no JSON."""
+        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid_request")
+        known = code != "invalid_request"
+        message = not_served(app, f"{request.method} {request.url.path}") if known else str(error.detail)
+        return JSONResponse(error_body(code, message), error.status_code, error.headers)
+
     app.add_exception_handler(ClientError, _nonsense)
     app.add_exception_handler(PartFailed, _part_failed)
     app.add_exception_handler(ClientLeft, _client_left)
-    app.add_exception_handler(HTTPException, _refused_by_the_framework)
     app.add_exception_handler(RequestValidationError, _invalid)
 
 
@@ -48,13 +56,6 @@ async def _part_failed(_: Request, failure: Exception) -> Response:
 
 async def _client_left(_: Request, __: Exception) -> Response:
     return Response(status_code=CLIENT_CLOSED_REQUEST)
-
-
-async def _refused_by_the_framework(_: Request, error: Exception) -> Response:
-    """No such path, a body that is no JSON."""
-    assert isinstance(error, HTTPException)
-    code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid_request")
-    return JSONResponse(error_body(code, str(error.detail)), error.status_code, error.headers)
 
 
 async def _invalid(_: Request, error: Exception) -> Response:

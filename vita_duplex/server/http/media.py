@@ -17,6 +17,7 @@ from vita_duplex.engine.messages import ChatAudio, ChatImage, ChatVideo
 from vita_duplex.models import video
 from vita_duplex.models.audio_features import AudioError, AudioFeatures
 from vita_duplex.models.tiling import MAX_PIXELS, UnusableImage, open_image
+from vita_duplex.server.base64_text import unbase64
 from vita_duplex.server.errors import ClientError
 
 MOST_MEDIA = 64
@@ -40,7 +41,7 @@ class Media:
             raise ClientError(
                 "invalid_audio", "this must be base64 or a data URL; the server fetches nothing", param=param
             )
-        encoded = self._bytes(data.partition(",")[2] if data.startswith("data:") else data, "invalid_audio", param)
+        encoded = self._bytes(data, "invalid_audio", param)
         try:
             samples, rate = decode_audio(encoded)
             return ChatAudio(AudioFeatures.samples(samples, rate))
@@ -92,15 +93,6 @@ class Media:
 def data_url(kind: str, data: bytes) -> str:
     """As vLLM reads it: without parameters, in standard base64."""
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
-
-
-def unbase64(data: str) -> bytes:
-    """Base64 as clients write it: with line breaks, URL-safe, without padding (RFC 4648, sections 3.2 and 5).
-
-    Errors: `ValueError`.
-    """
-    compact = "".join(data.split()).translate(str.maketrans("-_", "+/")).rstrip("=")
-    return base64.b64decode(compact + "=" * (-len(compact) % 4), validate=True)
 
 
 def decode_audio(encoded: bytes) -> tuple[Samples, int]:

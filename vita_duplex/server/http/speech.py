@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from vita_duplex.engine.audio import Samples
 from vita_duplex.engine.ports import PartFailed, Synthesiser
@@ -16,7 +16,7 @@ from vita_duplex.server.audio.encoders import MEDIA_TYPES, encoder
 from vita_duplex.server.audio.formats import DEFAULT
 from vita_duplex.server.audio.resample import Resampler
 from vita_duplex.server.errors import ClientError
-from vita_duplex.server.http.chat_requests import Text
+from vita_duplex.server.http.chat_requests import Fields, Text
 from vita_duplex.server.http.places import NoPlace, Streamed, chain, place, unless_gone
 from vita_duplex.server.realtime.client_events import VoiceName
 from vita_duplex.server.server import Server
@@ -31,11 +31,7 @@ LONGEST = 4096
 """Characters; OpenAI's number."""
 
 
-class SpeechRequest(BaseModel):
-    """Other fields are ignored."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
+class SpeechRequest(Fields):
     input: Text = Field(min_length=1, max_length=LONGEST)
     model: str | None = None
     """Not looked at: there is one."""

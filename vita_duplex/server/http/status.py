@@ -8,6 +8,8 @@ from fastapi import APIRouter, Depends, Response
 
 from vita_duplex import __version__
 from vita_duplex.server.access.auth import Caller
+from vita_duplex.server.errors import Refusal
+from vita_duplex.server.http.places import NoPlace
 from vita_duplex.server.server import Server
 
 
@@ -37,9 +39,21 @@ def router(server: Server, caller: Callable[..., Awaitable[Caller]]) -> APIRoute
     @routes.get("/v1/models", dependencies=[Depends(caller)])
     async def models() -> dict[str, Any]:
         """The models, in OpenAI's list form, and what each takes; the first is for clients that name none."""
-        engines = {server.config.model_name: server.config.engine, **server.config.models}
-        fields = {"object": "model", "created": 0, "owned_by": "vita-duplex"}
-        listed = [{"id": name, **fields, "input_modalities": engine.modalities} for name, engine in engines.items()]
+        listed = [_model(name, engine.modalities) for name, engine in server.config.engines.items()]
         return {"object": "list", "data": listed}
 
+    @routes.get("/v1/models/{name:path}", dependencies=[Depends(caller)])
+    async def model(name: str) -> dict[str, Any]:
+        """One of them."""
+        engines = server.config.engines
+        if name not in engines:
+            message = f"There is no model {name!r} here; there are {', '.join(engines)}."
+            raise NoPlace(Refusal("model_not_found", message))
+        return _model(name, engines[name].modalities)
+
     return routes
+
+
+def _model(name: str, modalities: list[str]) -> dict[str, Any]:
+    fields = {"object": "model", "created": 0, "owned_by": "vita-duplex"}
+    return {"id": name, **fields, "input_modalities": modalities}

@@ -3,14 +3,13 @@
 Reference: the GA event schema as in the `openai` Python package, `openai/types/realtime`.
 """
 
-import base64
-import binascii
 import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from vita_duplex.engine.events import BargeIn
+from vita_duplex.server.base64_text import unbase64
 from vita_duplex.server.errors import ClientError
 
 TEXT_LIMIT = 20_000
@@ -408,6 +407,6 @@ def _path(fields: Any, location: tuple[int | str, ...]) -> str:
 def decode_base64(text: str, event_id: str | None = None) -> bytes:
     """The bytes of an `append`. Errors: `ClientError`."""
     try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
+        return unbase64(text)
+    except ValueError as error:
         raise ClientError("invalid_base64", "audio is not base64", param="audio", event_id=event_id) from error
