@@ -1,25 +1,15 @@
 """One WebSocket: frames of the client in, events out, until it is gone or is cut."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
 from fastapi import WebSocket, WebSocketDisconnect
 
+from vita_duplex.engine.notices import Notice
 from vita_duplex.server.realtime.presence import NORMAL
+from vita_duplex.server.realtime.transport import Farewell, Take
 
 CLOSE_S = 2.0
 """Closing takes no longer: the other side may be the reason for it."""
-
-Take = Callable[[str | bytes], Awaitable[None]]
-
-
-@dataclass(frozen=True, slots=True)
-class Farewell:
-    """Closes the connection."""
-
-    code: int
-    reason: str
 
 
 class _Ended(Exception):
@@ -30,26 +20,25 @@ class _Ended(Exception):
 
 
 class Connection:
-    """Reads and writes one socket."""
+    """The transport over one socket. Its client plays the audio itself, and hears of holds by events."""
 
-    def __init__(self, socket: WebSocket, number: int) -> None:
-        self.number = number
+    def __init__(self, socket: WebSocket) -> None:
+        self.number = 1
         self.closed = asyncio.Event()
-        """Its session is done with it."""
         self.unread = 0
-        """Bytes that wait for the client, without those it is sent again."""
         self._socket = socket
         self._outgoing: asyncio.Queue[tuple[str | bytes, int] | Farewell] = asyncio.Queue()
         self._cut = asyncio.Event()
         self._farewell: Farewell | None = None
 
+    def tell(self, notice: Notice) -> None:
+        pass
+
     def send(self, data: str | bytes, size: int) -> None:
-        """`size`: what it counts in `unread`."""
         self.unread += size
         self._outgoing.put_nowait((data, size))
 
     def end(self, farewell: Farewell, *, flushed: bool) -> None:
-        """Close after all that waits, or at once: nothing more is sent then, and nothing taken."""
         if flushed:
             self._outgoing.put_nowait(farewell)
         else:
@@ -57,7 +46,6 @@ class Connection:
             self._cut.set()
 
     async def run(self, take: Take) -> bool:
-        """Give each frame to `take` until the end. Return whether the client left for good."""
         try:
             left = await self._exchange(take)
             if self._farewell:

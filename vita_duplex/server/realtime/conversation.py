@@ -43,15 +43,16 @@ from vita_duplex.vad.echo import EchoGuard
 
 
 class Conversation:
-    """Understands the events of a client; `send` takes the events for it."""
+    """Understands the events of a client; `send` takes the events for it, and `note` each notice before its events."""
 
-    def __init__(self, parts: Parts, model: str, events: ServerEvents, terms: Terms, send: Callable[[Frame], None], *,
-                 client_pauses: bool) -> None:  # fmt: skip
+    def __init__(self, parts: Parts, model: str, events: ServerEvents, terms: Terms, send: Callable[[Frame], None],
+                 note: Callable[[Notice], None], *, client_pauses: bool) -> None:  # fmt: skip
         self.events = events
         self._parts = parts
         self._model = model
         self._terms = terms
         self._send_one = send
+        self._note = note
         duplex = parts.config.deciding
         voices = parts.voice_names
         self._server_settings = self.settings = SessionSettings(
@@ -88,6 +89,7 @@ class Conversation:
     def tell(self, notice: Notice) -> None:
         """Take the session's notice to the client."""
         self._terms.watch.see(notice)
+        self._note(notice)
         self._microphone.note(notice)
         self._responses.note(notice)
         if self._log:

@@ -4,12 +4,10 @@ import asyncio
 import logging
 from typing import assert_never
 
-from fastapi import WebSocket
-
+from vita_duplex.engine.notices import Notice
 from vita_duplex.server.errors import ClientError, Refusal
 from vita_duplex.server.parts import Parts
 from vita_duplex.server.realtime.client_events import Heartbeat, PlaybackAck, SessionUpdate, decode
-from vita_duplex.server.realtime.connection import Connection, Farewell
 from vita_duplex.server.realtime.conversation import Conversation
 from vita_duplex.server.realtime.event_writer import Frame
 from vita_duplex.server.realtime.items import Json
@@ -33,11 +31,9 @@ from vita_duplex.server.realtime.presence import (
 from vita_duplex.server.realtime.resume import GAP, NOT_FOUND, Missed
 from vita_duplex.server.realtime.server_events import ServerEvents
 from vita_duplex.server.realtime.terms import Terms
+from vita_duplex.server.realtime.transport import INTERNAL_ERROR, ClientKind, Farewell, FromClient, Played, Transport
 
 log = logging.getLogger(__name__)
-
-INTERNAL_ERROR = 1011
-"""WebSocket close code, RFC 6455 section 7.4.1."""
 
 
 class ClientGone(Exception):
@@ -47,26 +43,27 @@ class ClientGone(Exception):
 class Gateway:
     """Serves one client until it leaves for good."""
 
-    def __init__(self, socket: WebSocket, parts: Parts, model: str, terms: Terms) -> None:
+    def __init__(self, first: Transport, parts: Parts, model: str, terms: Terms, kind: ClientKind) -> None:
         """`model`: one of `parts.pools`."""
         self._terms = terms
+        self._voice_rate = parts.voice.rate
         self._clock = asyncio.get_running_loop().time
-        vita_events = asked(socket, "vita_events")
         self._events = ServerEvents(
             terms.session_id,
             voice_rate=parts.voice.rate,
-            vita_events=vita_events,
-            binary_audio=asked(socket, "binary_audio"),
+            vita_events=kind.vita_events,
+            binary_audio=kind.binary_audio,
         )
         self._missed = Missed() if terms.resume_token else None
         self._presence = Presence(terms.lifetime, self._clock(), resumable=self._missed is not None)
         self._wake = asyncio.Event()  # the presence may have another deadline
-        self._connection = Connection(socket, self._presence.connection)
-        self._arrived: asyncio.Queue[Connection] = asyncio.Queue()
+        self._connection = first
+        self._arrived: asyncio.Queue[Transport] = asyncio.Queue()
         self._arrived.put_nowait(self._connection)
         self._throttled = False
-        pauses = vita_events and asked(socket, "pauses")  # on `vita.hold`, which comes to no other client
-        self._conversation = Conversation(parts, model, self._events, terms, self._send, client_pauses=pauses)
+        self._conversation = Conversation(
+            parts, model, self._events, terms, self._send, self._note, client_pauses=kind.pauses
+        )
         self._session = self._conversation.session
 
     async def serve(self) -> None:
@@ -153,10 +150,10 @@ class Gateway:
             event = Left(connection.number) if left else Broken(connection.number)
             self._perform(self._presence.receive(event, self._clock()))
 
-    def take_over(self, socket: WebSocket, last_event: int) -> Connection | Refusal:
-        """Go on with another connection of the same client, which has seen the events up to `last_event`.
+    def take_over(self, new: Transport, last_event: int) -> Refusal | None:
+        """Go on over another transport to the same client, which has seen the events up to `last_event`.
 
-        The caller has to wait until the new connection is `closed`.
+        The caller has to wait until it is `closed`, unless it is refused.
         """
         if self._missed is None or self._presence.state is State.OVER:
             return NOT_FOUND
@@ -165,13 +162,13 @@ class Gateway:
             return GAP
         commands = self._presence.receive(Back(), self._clock())
         self._perform(commands)
-        self._connection = new = Connection(socket, self._presence.connection)
+        self._connection, new.number = new, self._presence.connection
         more = {**self._resume_fields(), "replayed": len(frames)}
         resumed = self._conversation.describe("session.resumed", **more).encode()
         for data in (resumed, *frames):
             new.send(data, 0)
         self._arrived.put_nowait(new)
-        return new
+        return None
 
     def _resume_fields(self) -> Json:
         return {"resume_token": self._terms.resume_token, "resume_s": RESUME_S} if self._missed else {}
@@ -192,12 +189,19 @@ class Gateway:
         if self._presence.state is not State.AWAY:
             self._connection.send(data, size)
 
+    def _note(self, notice: Notice) -> None:
+        self._connection.tell(notice)
+
     # ── in ─────────────────────────────────────────────────────────────────────────────
 
-    async def _receive(self, frame: str | bytes) -> None:
-        if self._presence.state is State.LIVE:
-            await self._throttle(len(frame))
-            await self._take(frame)
+    async def _receive(self, frame: FromClient) -> None:
+        if self._presence.state is not State.LIVE:
+            return
+        if isinstance(frame, Played):
+            self._session.acknowledge(frame.turn, round(frame.ms * self._voice_rate / 1000))
+            return
+        await self._throttle(len(frame))
+        await self._take(frame)
 
     async def _throttle(self, size: int) -> None:
         """Who sends more than its key may is read more slowly, so that its own network connection fills up."""
@@ -226,8 +230,3 @@ class Gateway:
         except ClientError as error:
             self._send(self._events.client_error(error))
             self._perform(self._presence.receive(Erred(len(frame)), self._clock()))
-
-
-def asked(socket: WebSocket, flag: str) -> bool:
-    """Whether the client's address has a flag of the protocol."""
-    return socket.query_params.get(flag) == "true"

@@ -1,27 +1,19 @@
 """A client of the WebSocket endpoint: who is it, is there room, and then its session."""
 
 import json
-import secrets
 import time
-from asyncio import get_running_loop
-from typing import cast
 
 from fastapi import WebSocket, WebSocketDisconnect
 from fastapi.responses import JSONResponse
 
-from vita_duplex.server.access.admission import Ticket
 from vita_duplex.server.access.auth import Caller, Denied, credentials
-from vita_duplex.server.access.limits import AudioAllowance, Lifetime, Usage
-from vita_duplex.server.access.resumables import new_token
 from vita_duplex.server.errors import Refusal, error_body
-from vita_duplex.server.observe import logs
-from vita_duplex.server.observe.watch import SessionWatch
-from vita_duplex.server.realtime.client_events import SessionUpdateFields
+from vita_duplex.server.realtime.connection import Connection
 from vita_duplex.server.realtime.event_writer import refusal
-from vita_duplex.server.realtime.gateway import Gateway, asked
 from vita_duplex.server.realtime.presence import POLICY_VIOLATION
 from vita_duplex.server.realtime.resume import NOT_FOUND
-from vita_duplex.server.realtime.terms import Terms
+from vita_duplex.server.realtime.seat import NoSeat, converse, place
+from vita_duplex.server.realtime.transport import ClientKind
 from vita_duplex.server.realtime.waiting import wait_for_place
 from vita_duplex.server.server import Server
 
@@ -35,65 +27,36 @@ async def visit(server: Server, socket: WebSocket) -> None:
     try:
         caller = server.access.admit(credentials(socket.scope["headers"], offered), time.time())
     except Denied as denied:
-        server.metrics.refusal(denied.code)
-        await socket.send_denial_response(
-            JSONResponse(error_body(denied.code, denied.message), denied.status, denied.headers)
-        )
+        await deny(server, socket, denied)
         return
     await socket.accept("realtime" if "realtime" in offered else None)
     if token := socket.query_params.get("resume_token"):
         await _resume(server, socket, caller, token)
         return
-    clock = get_running_loop().time
-    usage = server.usage(caller.key)
-    no_session = server.refusal(socket.query_params.get("model")) or usage.refusal(clock())
-    place = no_session or server.admission.ask(caller.key, clock(), may_wait=asked(socket, "queue"))
-    if isinstance(place, Refusal):
-        await _refuse(server, socket, place)
-        return
-    usage.sessions += 1
     try:
-        await _seat(server, socket, caller, usage, place)
+        await _serve(server, socket, caller)
+    except NoSeat as none:
+        await _refuse(server, socket, none.refusal)
     except WebSocketDisconnect:
         pass  # left the queue
-    finally:
-        usage.sessions -= 1
-        server.leave(place)
 
 
-async def _seat(server: Server, socket: WebSocket, caller: Caller, usage: Usage, ticket: Ticket) -> None:
-    early = [] if ticket.began else await wait_for_place(socket, server.admission, ticket, server.changed)
+async def deny(server: Server, socket: WebSocket, denied: Denied) -> None:
+    """Refuse the handshake."""
+    server.metrics.refusal(denied.code)
+    body = error_body(denied.code, denied.message)
+    await socket.send_denial_response(JSONResponse(body, denied.status, denied.headers))
+
+
+async def _serve(server: Server, socket: WebSocket, caller: Caller) -> None:
     model = socket.query_params.get("model")
-    if reason := server.refusal(model):  # things may have changed in the queue
-        await _refuse(server, socket, reason)
-        return
-    assert server.parts is not None
-    chosen = server.parts.chosen(model)
-    assert chosen is not None
-    clock = get_running_loop().time
-    limits = server.config.limits
-    session_id = f"sess_{secrets.token_hex(8)}"
-    logs.session_id.set(session_id)
-    lifetime = Lifetime(limits, usage.session_time, clock())
-    token = new_token() if asked(socket, "resume") else None
-    terms = Terms(
-        session_id,
-        lifetime,
-        AudioAllowance(limits.audio_ahead_s, clock()),
-        usage.bytes_in,
-        server.drain,
-        SessionWatch(server.metrics, server.tracer, session_id),
-        server.shedding,
-        token,
-        cast(SessionUpdateFields | None, caller.session),
-        tuple(early),
-    )
-    try:
-        gateway = Gateway(socket, server.parts, chosen, terms)
-        with server.resumables.holding(token, caller.key, gateway):
-            await gateway.serve()
-    finally:
-        lifetime.charge(clock())
+    with place(server, caller, model, may_wait=asked(socket, "queue")) as ticket:
+        early = [] if ticket.began else await wait_for_place(socket, server.admission, ticket, server.changed)
+        vita_events = asked(socket, "vita_events")
+        pauses = vita_events and asked(socket, "pauses")  # on `vita.hold`, which comes to no other client
+        kind = ClientKind(vita_events, asked(socket, "binary_audio"), pauses)
+        connection, resumable = Connection(socket), asked(socket, "resume")
+        await converse(server, caller, model, connection, kind, early=tuple(early), resumable=resumable)
 
 
 async def _resume(server: Server, socket: WebSocket, caller: Caller, token: str) -> None:
@@ -101,9 +64,9 @@ async def _resume(server: Server, socket: WebSocket, caller: Caller, token: str)
     gateway = server.resumables.find(token, caller.key)
     last = socket.query_params.get("last_event_id", "").removeprefix("event_")
     number = int(last) if last.isascii() and last.isdigit() and len(last) < 10 else 0
-    connection = gateway.take_over(socket, number) if gateway else NOT_FOUND
-    if isinstance(connection, Refusal):
-        await _refuse(server, socket, connection, POLICY_VIOLATION)
+    connection = Connection(socket)
+    if refused := gateway.take_over(connection, number) if gateway else NOT_FOUND:
+        await _refuse(server, socket, refused, POLICY_VIOLATION)
         return
     await connection.closed.wait()
 
@@ -112,3 +75,8 @@ async def _refuse(server: Server, socket: WebSocket, reason: Refusal, close_code
     server.metrics.refusal(reason.code)
     await socket.send_text(json.dumps(refusal(reason.code, reason.message, reason.retry_after_s)))
     await socket.close(close_code, reason.code)
+
+
+def asked(socket: WebSocket, flag: str) -> bool:
+    """Whether the client's address has a flag of the protocol."""
+    return socket.query_params.get(flag) == "true"
