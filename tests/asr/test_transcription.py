@@ -71,11 +71,11 @@ def test_the_words_come_when_they_are_known_and_nothing_waits_for_them() -> None
         async with talking(ears, HEARING) as socket:
             await socket.speak()
             words = await socket.until(COMPLETED)
-            assert (words["item_id"], words["transcript"]) == ("item_user_1", "secret words")
+            assert (words["item_id"], words["transcript"]) == (socket.item("user", 1), "secret words")
             times = dict(zip(socket.kinds(), socket.times, strict=True))
             assert times[COMPLETED] - times["response.created"] > 4.9
             assert times["response.done"] < times[COMPLETED]
-            socket.put({"type": "conversation.item.retrieve", "item_id": "item_user_1"})
+            socket.put({"type": "conversation.item.retrieve", "item_id": socket.item("user", 1)})
             item = (await socket.until("conversation.item.retrieved"))["item"]
             assert item["content"] == [{"type": "input_audio", "transcript": "secret words"}]
             assert ears.heard == [(pytest.approx(1.3, abs=0.4), None)]
@@ -105,7 +105,7 @@ def test_a_failure_is_told_and_the_next_words_come() -> None:
         async with talking(ears, HEARING) as socket:
             await socket.speak()
             failed = await socket.until(FAILED)
-            assert (failed["item_id"], failed["error"]["code"]) == ("item_user_1", "asr_failed")
+            assert (failed["item_id"], failed["error"]["code"]) == (socket.item("user", 1), "asr_failed")
             await socket.until("response.done")
             ears.fails = False
             await socket.speak()
@@ -178,7 +178,10 @@ def test_ears_that_are_too_slow_are_not_waited_for() -> None:
                 await socket.speak()
                 await socket.until("response.done", number)
             assert len(ears.heard) == TRANSCRIBING_LIMIT
-            assert [event["item_id"] for event in socket.all(FAILED)] == ["item_user_5", "item_user_6"]
+            assert [event["item_id"] for event in socket.all(FAILED)] == [
+                socket.item("user", 5),
+                socket.item("user", 6),
+            ]
 
     run(script())
 

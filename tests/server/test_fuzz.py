@@ -89,14 +89,14 @@ class Attack:
         """`beats`: send heartbeats, as it may have promised in a hostile message."""
         self.fates: Counter[str] = Counter()
         self._socket = socket
-        self._hostile = hostile
+        self.hostile = hostile
         self._pauses = pauses
         self._beats = beats
         self._asked = 0
         self._responses = 0
 
     async def batch(self, count: int) -> None:
-        frames = [self._hostile.frame() for _ in range(count)]
+        frames = [self.hostile.frame() for _ in range(count)]
         self._socket.events.clear()
         self._responses = 0
         for number, frame in enumerate(frames):
@@ -159,6 +159,8 @@ async def attack(server: Server, seed: int, count: int) -> Counter[str]:
     async with connected(server) as socket, connected(server) as other:
         assault = Attack(socket, Hostile(seed), random.Random(seed), beats=True)
         bystander = Attack(other, Hostile(seed), random.Random(seed))
+        for client, one in ((socket, assault), (other, bystander)):
+            one.hostile.tail = "_" + (await client.until("session.created"))["session"]["id"][-8:]
         for _ in range(count // BATCH):
             await assault.batch(BATCH)
             await assault.ask()

@@ -17,7 +17,6 @@ from vita_duplex.cli.serve import UNREAD_LIMIT_MS, listen
 from vita_duplex.engine.instances.scripted import ScriptedReply
 from vita_duplex.server.http.app import create_app
 from vita_duplex.server.parts import Parts
-from vita_duplex.server.realtime.conversation_items import WAITING_LIMIT
 from vita_duplex.server.server import Server
 from vita_duplex.vad.detector import Detector
 from vita_duplex.vad.scripted import LevelVad
@@ -60,23 +59,6 @@ def test_long_lists_and_names_are_refused_in_one_short_error(frame: Json, told: 
             [(code, message)] = errors(client)
             assert (code, message[: len(told[1])]) == told
             assert len(json.dumps(error)) < 1000
-
-    run(script())
-
-
-def test_typed_items_that_nobody_asks_about_are_bounded() -> None:
-    async def script() -> None:
-        async with connected(scripted_server(SHORT)) as client:
-            for _ in range(WAITING_LIMIT + 3):
-                client.put(typed("and another thing"))
-            client.put({"type": "response.create"})
-            await client.until("response.done")
-            assert len(client.all("conversation.item.added")) == WAITING_LIMIT + 1  # and the reply
-            assert [code for code, _ in errors(client)] == ["too_many_items"] * 3
-            client.put(typed("after the answer there is room again"))
-            client.put({"type": "response.create"})
-            await client.until("response.done", 2)
-            assert len(errors(client)) == 3
 
     run(script())
 

@@ -14,9 +14,9 @@ import pytest
 from tests.support.sockets import connected, scripted_server
 from tests.support.virtual_time import run
 from tools import bench_sockets
-from vita_duplex.engine.dialogue import HISTORY_LIMIT
 from vita_duplex.engine.instances.scripted import ScriptedReply
 from vita_duplex.engine.ledger import Ledger
+from vita_duplex.engine.playback import LEDGERS_KEPT
 from vita_duplex.engine.session import Session
 from vita_duplex.engine.turn import Turn
 from vita_duplex.server.realtime.connection import Connection
@@ -66,7 +66,7 @@ def test_turns_that_are_over_are_freed_at_once(caplog: pytest.LogCaptureFixture)
             assert endings.keys() == {"completed", "cancelled", "failed"}
             assert endings.total() > 25
             kept = alive(*OF_TURNS)
-            assert kept.pop("Ledger") <= HISTORY_LIMIT
+            assert kept.pop("Ledger") <= LEDGERS_KEPT
             assert kept == {}
 
     with without_collector() as alive:

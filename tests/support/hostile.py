@@ -19,6 +19,7 @@ ITEMS = (
     "mine",
     "item_aside_1",
     "item_x_1",
+    "root",
 )
 RESPONSES = ("resp_1", "resp_2", "resp_aside_1", "resp_aside_x", "resp_" + "9" * 30)
 TEXTS = ("what is it?", "", " ", "\x00", "\u202e", "🎤" * 50, "x" * 21_000, "\ud800", "你好" * 100, "<1>", "'\"\\\n")
@@ -32,6 +33,8 @@ class Hostile:
     """An endless source of frames, a third of them what a decent client might send, though in no sensible order."""
 
     def __init__(self, seed: int) -> None:
+        self.tail = ""
+        """What the ids of the attacked session's items end with."""
         self._dice = random.Random(seed)
         self._numbers = 0
         self._sent: list[str] = []
@@ -113,7 +116,7 @@ class Hostile:
                 data = base64.b64encode(dice.randbytes(50)).decode()
                 return dice.choice(("http://127.0.0.1/", "file:///etc/passwd", f"data:image/png;base64,{data}", PIXEL))
             case "item_id" | "id" | "previous_item_id":
-                return dice.choice(ITEMS)
+                return dice.choice(ITEMS) + dice.choice(("", self.tail))
             case "voice":
                 return dice.choice(("hibari", "humming-low", "alloy", "nobody"))
             case "response_id":

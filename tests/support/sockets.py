@@ -116,6 +116,10 @@ class Socket:
     def all(self, kind: str) -> list[Json]:
         return [event for event in self.events if event["type"] == kind]
 
+    def item(self, kind: str, number: int) -> str:
+        """The id that the server gives to an item of this session."""
+        return f"item_{kind}_{number}_{self.all('session.created')[0]['session']['id'][-8:]}"
+
     def kinds(self) -> list[str]:
         return [event["type"] for event in self.events]
 

@@ -1,19 +1,27 @@
 """The dialogue of a session: accepted queries, and of each reply what was heard."""
 
-from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 from vita_duplex.engine.audio import INPUT_RATE
 from vita_duplex.engine.messages import AssistantMessage, Message, UserMessage, Utterance
 
-HISTORY_LIMIT = 64
+HISTORY_LIMIT = 1000
 """Messages kept. Older ones go first; an instance takes what fits its own budget."""
+
+TEXT_LIMIT = 1_000_000
+"""Characters kept, more than any model reads. Older messages go first."""
 
 AUDIO_LIMIT_S = 180
 """Seconds of speech kept where there are no words for it: 11.5 MB, and 2,250 tokens of VITA. Older turns go first."""
 
 
-@dataclass(slots=True)
+Place = tuple[Literal["message", "reply"], int]
+"""An entry: an utterance or a message by its number, a reply by its turn."""
+
+
+@dataclass(slots=True, eq=False)
 class UserEntry:
     """What the user said or typed; `waiting` until it is asked about, if that takes a request of the client."""
 
@@ -21,29 +29,40 @@ class UserEntry:
     numbers: tuple[int, ...] = ()
     waiting: bool = False
 
+    @property
+    def text(self) -> str:
+        return self.message.text or ""
 
-@dataclass(slots=True)
+
+@dataclass(slots=True, eq=False)
 class AssistantEntry:
     """A reply of an earlier conversation, which the client added."""
 
     message: AssistantMessage
     number: int
 
+    @property
+    def text(self) -> str:
+        return self.message.text
 
-@dataclass(slots=True)
+
+@dataclass(slots=True, eq=False)
 class Reply:
-    """A reply's place in the dialogue; `heard` grows until it is `cut` or complete."""
+    """A reply's place in the dialogue; `text`, what was heard of it, grows until it is `cut` or complete."""
 
     turn: int
-    heard: str = ""
+    text: str = ""
     cut: bool = True
+
+
+Entry = UserEntry | AssistantEntry | Reply
 
 
 class Dialogue:
     """What was said and heard, in the order of speaking. A `<2>` utterance never gets here."""
 
     def __init__(self) -> None:
-        self._entries: deque[UserEntry | AssistantEntry | Reply] = deque(maxlen=HISTORY_LIMIT)
+        self._entries: list[Entry] = []
 
     def accept(self, message: UserMessage, numbers: tuple[int, ...] = (), *, waiting: bool = False) -> None:
         """Enter what the user said; `numbers` are those of its utterances.
@@ -52,9 +71,20 @@ class Dialogue:
         """
         if not waiting:
             self._end_waiting()
-        self._entries.append(UserEntry(message, numbers, waiting))
-        while len(self._entries) > 1 and self._audio_s() > AUDIO_LIMIT_S:
-            self._entries.popleft()
+        self._append(UserEntry(message, numbers, waiting))
+
+    def _append(self, entry: Entry) -> None:
+        self._entries.append(entry)
+        while len(self._entries) > 1 and self._is_too_long:
+            del self._entries[0]
+
+    @property
+    def _is_too_long(self) -> bool:
+        said = [entry.message for entry in self._entries if isinstance(entry, UserEntry)]
+        sounds = (one.samples for message in said for one in message.utterances)
+        seconds = sum(len(samples) for samples in sounds if samples is not None) / INPUT_RATE
+        characters = sum(len(entry.text) for entry in self._entries)
+        return seconds > AUDIO_LIMIT_S or characters > TEXT_LIMIT or len(self._entries) > HISTORY_LIMIT
 
     def _end_waiting(self) -> None:
         for entry in self._entries:
@@ -63,12 +93,27 @@ class Dialogue:
 
     def add_assistant_message(self, number: int, message: AssistantMessage) -> None:
         """Enter a reply of an earlier conversation; `number` is one of the utterances' numbers."""
-        self._entries.append(AssistantEntry(message, number))
+        self._append(AssistantEntry(message, number))
+
+    def move(self, number: int, behind: Iterable[Place]) -> None:
+        """Move a message behind the first of these entries that there is; if there is none, to the beginning. It waits
+        for an answer no more, unless what follows it does: a client puts it among what was said before."""
+        places = {place: entry for entry in self._entries for place in _places(entry)}
+        if (entry := places.pop(("message", number), None)) is None:
+            return
+        self._entries.remove(entry)
+        before = next((places[place] for place in behind if place in places), None)
+        index = self._entries.index(before) + 1 if before else 0
+        if isinstance(entry, UserEntry):
+            follows = self._entries[index] if index < len(self._entries) else None
+            entry.waiting = isinstance(follows, UserEntry) and follows.waiting
+        self._entries.insert(index, entry)
 
     @property
-    def waiting(self) -> int:
-        """How much waits for an answer."""
-        return sum(isinstance(entry, UserEntry) and entry.waiting for entry in self._entries)
+    def waits(self) -> bool:
+        """Whether the newest message waits for an answer."""
+        newest = self._entries[-1] if self._entries else None
+        return isinstance(newest, UserEntry) and newest.waiting
 
     def take_waiting(self) -> list[UserEntry]:
         """Remove and return what was said last and waits for an answer, oldest first."""
@@ -117,23 +162,29 @@ class Dialogue:
         for entry in [entry for entry in self._entries if isinstance(entry, Reply) and entry.turn == turn]:
             self._entries.remove(entry)
 
-    def _audio_s(self) -> float:
-        kept = [one for entry in self._entries if isinstance(entry, UserEntry) for one in entry.message.utterances]
-        return sum(len(one.samples) for one in kept if one.samples is not None) / INPUT_RATE
-
     def begin_reply(self, turn: int) -> None:
-        self._entries.append(Reply(turn))
+        self._append(Reply(turn))
 
     def note_heard(self, turn: int, text: str, *, cut: bool) -> None:
         """Note what was heard so far of a reply."""
         for entry in self._entries:
             if isinstance(entry, Reply) and entry.turn == turn:
-                entry.heard, entry.cut = text, cut
+                entry.text, entry.cut = text, cut
 
     def history(self) -> tuple[Message, ...]:
         """The messages for a request begun now; a reply of which nothing was heard leaves no trace."""
-        return tuple(_message(entry) for entry in self._entries if not isinstance(entry, Reply) or entry.heard)
+        return tuple(_message(entry) for entry in self._entries if not isinstance(entry, Reply) or entry.text)
 
 
-def _message(entry: UserEntry | AssistantEntry | Reply) -> Message:
-    return AssistantMessage(entry.heard, entry.cut) if isinstance(entry, Reply) else entry.message
+def _places(entry: Entry) -> list[Place]:
+    match entry:
+        case UserEntry(numbers=numbers):
+            return [("message", number) for number in numbers]
+        case AssistantEntry(number=number):
+            return [("message", number)]
+        case Reply(turn):
+            return [("reply", turn)]
+
+
+def _message(entry: Entry) -> Message:
+    return AssistantMessage(entry.text, entry.cut) if isinstance(entry, Reply) else entry.message

@@ -2,13 +2,16 @@
 
 import re
 
-from vita_duplex.engine.dialogue import HISTORY_LIMIT, Dialogue
+from vita_duplex.engine.dialogue import Dialogue
 from vita_duplex.engine.ledger import Ledger
 from vita_duplex.engine.messages import Situation
 from vita_duplex.engine.turn import Turn
 
 LAST_WORDS = 200
 """Characters of the assistant's last sentence that a request for a verdict is told."""
+
+LEDGERS_KEPT = 64
+"""Replies of which a client may still say how much of them was heard."""
 
 
 class Playback:
@@ -41,7 +44,7 @@ class Playback:
         if completed:
             turn.ledger.acknowledge(turn.ledger.sent, clock)  # nothing stops what a slow client still has to play
         self._past[turn.number] = turn.ledger, clock
-        if len(self._past) > HISTORY_LIMIT:
+        if len(self._past) > LEDGERS_KEPT:
             del self._past[next(iter(self._past))]
         turn.heard = turn.ledger.heard(clock)
         text = self._note_heard(turn.number, turn.ledger, turn.heard, over=completed)

@@ -93,7 +93,7 @@ def test_push_to_talk_commits_on_request_and_answers_on_request() -> None:
             check_types(socket)
             assert done["response"]["status"] == "completed"
             [words] = socket.all("conversation.item.input_audio_transcription.completed")
-            assert (words["item_id"], words["transcript"]) == ("item_user_1", "secret words")
+            assert (words["item_id"], words["transcript"]) == (socket.item("user", 1), "secret words")
             assert words["usage"] == {"type": "duration", "seconds": 1.0}
             [query] = queries(server)
             assert query.utterances[0].samples is not None
@@ -451,13 +451,13 @@ def test_items_are_retrieved_and_deleted_and_the_dialogue_knows() -> None:
             for event in (item("one", id="mine-1"), respond()):
                 socket.put(event)
             await socket.until("response.done")
-            for item_id in ("mine-1", "item_reply_1"):
+            for item_id in ("mine-1", socket.item("reply", 1)):
                 socket.put({"type": "conversation.item.retrieve", "item_id": item_id})
             await socket.until("conversation.item.retrieved", 2)
             first, second = (event["item"] for event in socket.all("conversation.item.retrieved"))
             assert (first["id"], first["content"]) == ("mine-1", [{"type": "input_text", "text": "one"}])
             assert second["content"] == [{"type": "output_audio", "transcript": SHORT.text}]
-            socket.put({"type": "conversation.item.delete", "item_id": "item_reply_1"})
+            socket.put({"type": "conversation.item.delete", "item_id": socket.item("reply", 1)})
             for event in (item("two"), respond()):
                 socket.put(event)
             await socket.until("response.done", 2)
@@ -466,7 +466,10 @@ def test_items_are_retrieved_and_deleted_and_the_dialogue_knows() -> None:
             socket.put({"type": "conversation.item.delete", "item_id": "mine-1", "event_id": "again"})
             await socket.until("error")
             check_types(socket)
-            assert [event["item_id"] for event in socket.all("conversation.item.deleted")] == ["item_reply_1", "mine-1"]
+            assert [event["item_id"] for event in socket.all("conversation.item.deleted")] == [
+                socket.item("reply", 1),
+                "mine-1",
+            ]
             assert errors(socket) == ["item_not_found"]
 
     run(script())
@@ -485,18 +488,6 @@ def test_an_assistant_message_that_was_added_is_deleted_from_the_dialogue() -> N
             await socket.until("response.done")
             assert [event["item_id"] for event in socket.all("conversation.item.deleted")] == ["a"]
             assert queries(server)[-1].history == ()
-
-    run(script())
-
-
-def test_an_id_is_used_once_and_not_one_of_the_servers() -> None:
-    async def script() -> None:
-        async with connected(scripted_server(SHORT)) as socket:
-            for wanted in ("a", "a", "item_reply_7"):
-                socket.put(item("x", id=wanted))
-            socket.put({**item("y"), "previous_item_id": "root"})
-            await socket.until("error", 3)
-            assert errors(socket) == ["item_exists", "item_exists", "unsupported_value"]
 
     run(script())
 
@@ -561,7 +552,7 @@ def test_a_picture_is_shown_to_the_model_until_it_is_deleted() -> None:
             check_types(socket)
             assert [[frame.shape for frame in query.frames] for query in queries(server)] == [[(30, 40, 3)]] * 3
             assert (queries(server)[0].frames[0] == [200, 10, 10]).all()
-            socket.put({"type": "conversation.item.delete", "item_id": "item_user_1"})
+            socket.put({"type": "conversation.item.delete", "item_id": socket.item("user", 1)})
             for event in (item("and now?"), respond()):
                 socket.put(event)
             await socket.until("response.done", 4)
@@ -730,7 +721,7 @@ def test_beside_the_conversation_a_question_is_answered_in_text_and_leaves_no_tr
             check_types(socket)
             assert spoken["status"] == "completed", "it went on meanwhile"
             assert [event["item"]["id"] for event in socket.all("conversation.item.added")] == [
-                "item_user_1", "item_reply_1",
+                socket.item("user", 1), socket.item("reply", 1),
             ]  # fmt: skip
             socket.put(respond(conversation="none", input=[question], output_modalities=["audio"]))
             await socket.until("error")

@@ -539,7 +539,7 @@ def test_a_reply_that_is_over_is_truncated_in_the_dialogue() -> None:
         async with connected(server) as socket:
             await socket.speak()
             await socket.until("response.done")
-            socket.put(truncate("item_reply_1", 500))
+            socket.put(truncate(socket.item("reply", 1), 500))
             await socket.until("conversation.item.truncated")
             assert await last_answer_shown(server, socket) == AssistantMessage("It is", cut=True)
 
@@ -570,7 +570,14 @@ def test_only_replies_can_be_truncated() -> None:
         async with connected(scripted_server(SHORT)) as socket:
             await socket.speak()
             await socket.until("response.output_audio.delta")
-            for item_id in ("item_user_1", "item_reply_7", "item_reply_x", "item_reply_", "1", "item_reply_²"):
+            for item_id in (
+                socket.item("user", 1),
+                socket.item("reply", 7),
+                "item_reply_x",
+                "item_reply_",
+                "1",
+                "item_reply_²",
+            ):
                 socket.put(truncate(item_id, 100))
             done = await socket.until("response.done")
             assert errors(socket) == [("item_not_found", "mine")] * 6
@@ -585,10 +592,14 @@ def test_the_next_request_is_told_as_much_as_the_client_says_it_played() -> None
         async with connected(server) as socket:
             await socket.speak()
             await socket.until("response.output_audio.delta", 50)  # 2 s
-            socket.put({"type": "playback.ack", "response_id": "resp_1", "item_id": "item_reply_1", "played_ms": 400})
+            socket.put(
+                {"type": "playback.ack", "response_id": "resp_1", "item_id": socket.item("reply", 1), "played_ms": 400}
+            )
             assert await last_answer_shown(server, socket) == AssistantMessage("aaaaa", cut=True)
             assert errors(socket) == []
-            socket.put({"type": "playback.ack", "event_id": "mine", "item_id": "item_user_1", "played_ms": 400})
+            socket.put(
+                {"type": "playback.ack", "event_id": "mine", "item_id": socket.item("user", 1), "played_ms": 400}
+            )
             await socket.until("error")
             assert errors(socket) == [("item_not_found", "mine")]
 

@@ -138,7 +138,7 @@ def test_an_input_stands_for_the_conversation() -> None:
             given = [
                 message("system", "Be brief."),
                 {"type": "item_reference", "id": "one"},
-                {"type": "item_reference", "id": "item_reply_1"},
+                {"type": "item_reference", "id": socket.item("reply", 1)},
                 message("user", "two"),
             ]
             for number, beside in enumerate(({}, {"conversation": "none"}), 2):
@@ -168,7 +168,7 @@ def test_an_input_that_cannot_be_read_is_refused_by_name() -> None:
             socket.put(update(audio={"input": {"transcription": None}}))
             await socket.speak()
             await socket.until("response.done")
-            for reference in ("nobody", "item_user_1"):
+            for reference in ("nobody", socket.item("user", 1)):
                 socket.put(respond(input=[{"type": "item_reference", "id": reference}]))
             await asyncio.sleep(1)
             assert [(one["error"]["code"], one["error"]["event_id"]) for one in socket.all("error")] == [

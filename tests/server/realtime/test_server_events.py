@@ -153,7 +153,7 @@ def test_a_completed_reply_has_all_events_in_order() -> None:
         {"type": "completed"},
     )
     (item,) = response["output"]
-    assert (item["id"], item["role"], item["status"]) == ("item_reply_7", "assistant", "completed")
+    assert (item["id"], item["role"], item["status"]) == ("item_reply_7_1", "assistant", "completed")
     assert item["content"] == [{"type": "output_audio", "transcript": "It is ten."}]
 
 
@@ -190,7 +190,7 @@ def test_the_events_of_a_reply_carry_its_ids() -> None:
     assert len(content) == 9
     for event in content:
         place = event["response_id"], event["item_id"], event["output_index"], event["content_index"]
-        assert place == ("resp_7", "item_reply_7", 0, 0)
+        assert place == ("resp_7", "item_reply_7_1", 0, 0)
 
 
 def test_the_transcript_is_told_as_it_is_spoken() -> None:
@@ -279,7 +279,9 @@ def test_an_accepted_utterance_becomes_an_item() -> None:
         "conversation.item.input_audio_transcription.completed",
     ]
     assert (events[0]["audio_start_ms"], events[1]["audio_end_ms"]) == (1200, 2000)
-    assert {event["item_id"] for event in events if "item_id" in event} == {"item_user_3"} == {events[3]["item"]["id"]}
+    assert (
+        {event["item_id"] for event in events if "item_id" in event} == {"item_user_3_1"} == {events[3]["item"]["id"]}
+    )
     assert (events[-1]["transcript"], events[-1]["usage"]) == ("what time is it", {"type": "duration", "seconds": 0.8})
 
 
@@ -293,7 +295,7 @@ def test_an_utterance_without_words_has_no_transcription() -> None:
 
 def typed(events: ServerEvents, number: int) -> list[dict[str, Any]]:
     content = [{"type": "input_text", "text": "Hello"}]
-    return [check(event) for event in events.created(("user", number), "user", content, None)]
+    return [check(event) for event in events.created(("user", number), "user", content, None, events.items.last)]
 
 
 def test_a_typed_query_is_told_when_it_is_created_and_not_again() -> None:
@@ -314,11 +316,11 @@ def test_each_item_names_the_one_before_it() -> None:
     for kind in ("conversation.item.added", "conversation.item.done"):
         chain = [(e["item"]["id"], e["previous_item_id"]) for e in sent if e["type"] == kind]
         assert chain[:3] == [
-            ("item_user_1", None),
-            ("item_reply_7", "item_user_1"),
-            ("item_user_2", "item_reply_7"),
+            ("item_user_1_1", None),
+            ("item_reply_7_1", "item_user_1_1"),
+            ("item_user_2_1", "item_reply_7_1"),
         ]
-    assert only(sent, "input_audio_buffer.committed")["previous_item_id"] == "item_reply_7"
+    assert only(sent, "input_audio_buffer.committed")["previous_item_id"] == "item_reply_7_1"
 
 
 # ── ours ───────────────────────────────────────────────────────────────────────────────
@@ -356,7 +358,7 @@ def test_our_own_events_are_sent_only_to_who_asked_for_them() -> None:
     assert events[:3] == [{"generator": "a", "monitor": "b", "swaps": 0}, {"speaking": True}, {"speaking": False}]
     assert events[3] == {
         "utterances": [1, 2],
-        "item_ids": ["item_user_1", "item_user_2"],
+        "item_ids": ["item_user_1_1", "item_user_2_1"],
         "state": "<1>",
         "p1": 0.9,
         "p2": 0.1,
@@ -376,7 +378,7 @@ def test_our_own_events_are_sent_only_to_who_asked_for_them() -> None:
         "reason": "deadline",
         "transcript": None,
     }
-    assert events[6] == events[7] == {"response_id": "resp_7", "item_id": "item_reply_7"}
+    assert events[6] == events[7] == {"response_id": "resp_7", "item_id": "item_reply_7_1"}
     assert (events[8]["record"]["response_id"], events[8]["record"]["utterances"]) == ("resp_7", (1, 2))
 
 

@@ -77,9 +77,7 @@ class Conversation:
         self._items = ConversationItems(
             self.session, events, numbers, terms, parts.voice.rate, self._send, self._configure, sees=self._sees
         )
-        self._microphone = Microphone(
-            self.session, events, self._items, numbers, self.settings, terms.audio, self._send
-        )
+        self._microphone = Microphone(self.session, events, numbers, self.settings, terms.audio, self._send)
         self._responses = Responses(self.session, events, self._items, numbers, self._send)
 
     def leave(self) -> None:

@@ -7,6 +7,7 @@ from typing import assert_never
 import numpy as np
 
 from vita_duplex.engine.audio import INPUT_RATE, Samples
+from vita_duplex.engine.dialogue import Place
 from vita_duplex.engine.messages import Pixels, Utterance
 from vita_duplex.engine.session import Session
 from vita_duplex.server.access.shedding import shown
@@ -28,13 +29,11 @@ from vita_duplex.server.realtime.client_events import (
 )
 from vita_duplex.server.realtime.event_writer import Send
 from vita_duplex.server.realtime.images import decode_image
-from vita_duplex.server.realtime.items import Json, Key
+from vita_duplex.server.realtime.items import ITEM_LIMIT, Json, Key
 from vita_duplex.server.realtime.server_events import ServerEvents
 from vita_duplex.server.realtime.session_settings import SessionSettings
 from vita_duplex.server.realtime.terms import Terms
 
-WAITING_LIMIT = 32
-"""Items that may wait for `response.create`. When it is full further ones are refused with an error."""
 SYSTEM_LIMIT = 32
 """System messages that are kept. When it is full further ones are refused with an error."""
 IMAGE_LIMIT = 8
@@ -60,6 +59,7 @@ class ConversationItems:
         self.images: tuple[Pixels, ...] = ()
         """Those that every request is shown."""
         self._images_item: int | None = None
+        self._told_forgotten = False
         self._system: dict[int, str] = {}
         self._session = session
         self._events = events
@@ -74,22 +74,13 @@ class ConversationItems:
         """The instructions of the session or of a response, and the system messages."""
         return "\n\n".join(filter(None, [own, *self._system.values()]))
 
-    def next_waiting(self, event_id: str | None) -> int:
-        """The number of an item that will wait for its answer. Errors: `ClientError` when too many wait."""
-        if self._session.dialogue.waiting >= WAITING_LIMIT:
-            message = f"{WAITING_LIMIT} items wait for their answer already; ask for it."
-            raise ClientError("too_many_items", message, event_id=event_id)
-        return next(self._numbers)
-
     async def create(self, event: ItemCreate, settings: SessionSettings) -> None:
         """Errors, here and below: `ClientError`."""
-        items, item = self._events.items, event.item
-        if item.id is not None and items.find(item.id):
-            message = f"There is an item {item.id!r} already, or it is one of the server's own ids."
-            raise ClientError("item_exists", message, param="item.id", event_id=event.event_id)
-        if event.previous_item_id not in (None, items.last_id):
-            message = "Items can only be added at the end."
-            raise ClientError("unsupported_value", message, param="previous_item_id", event_id=event.event_id)
+        item = event.item
+        if item.id is not None and self._events.items.is_taken(item.id):
+            message = f"There is an item {item.id!r} already, or it is an id that the server will give."
+            raise ClientError("item_create_duplicate_item_id", message, param="item.id", event_id=event.event_id)
+        self._find_place(event)
         match item:
             case UserItem():
                 key = await self._create_user_item(item, settings, event.event_id)
@@ -100,7 +91,25 @@ class ConversationItems:
                 self._session.add_assistant_message(key[1], item.text)
             case _:
                 assert_never(item)
-        self._send(*self._events.created(key, item.role, _content(item), item.id))
+        before = self._find_place(event)  # more may have been said meanwhile
+        if before != self._events.items.last:
+            self._session.dialogue.move(key[1], map(_place, self._events.items.up_to(before)))
+        self._send(*self._events.created(key, item.role, _content(item), item.id, before))
+        if self._events.items.forgotten and not self._told_forgotten:
+            self._told_forgotten = True
+            message = f"The conversation keeps its newest {ITEM_LIMIT} items; the oldest are forgotten."
+            self._send(self._events.client_error(ClientError("too_many_items", message, event_id=event.event_id)))
+
+    def _find_place(self, event: ItemCreate) -> Key | None:
+        """Behind which item this one is wanted; None: before all others."""
+        wanted, items = event.previous_item_id, self._events.items
+        if wanted is None or wanted == "root":
+            return None if wanted else items.last
+        key = items.find(wanted)
+        if key is None or not items.get(key):
+            message = f"There is no item {wanted!r} behind which another could be put."
+            raise ClientError("item_not_found", message, param="previous_item_id", event_id=event.event_id)
+        return key
 
     def retrieve(self, event: ItemRetrieve) -> None:
         self._send(self._events.retrieved(self.get(event.item_id, event.event_id)))
@@ -143,7 +152,7 @@ class ConversationItems:
     async def _create_user_item(self, item: UserItem, settings: SessionSettings, event_id: str | None) -> Key:
         images = await self._decode_images(item, event_id)
         recordings = _decode_recordings(item, settings, event_id)
-        number = self.next_waiting(event_id)
+        number = next(self._numbers)
         if images:
             await self._show(images, number)
         if recordings:
@@ -201,6 +210,10 @@ class ConversationItems:
     def _samples(self, ms: int) -> int:
         """Of the voice, whatever the rate on the wire."""
         return ms * self._voice_rate // 1000
+
+
+def _place(key: Key) -> Place:
+    return ("reply" if key[0] == "reply" else "message"), key[1]
 
 
 def _no_reply(item_id: str, event_id: str | None) -> ClientError:

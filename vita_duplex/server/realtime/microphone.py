@@ -13,7 +13,6 @@ from vita_duplex.engine.session import Session
 from vita_duplex.server.access.limits import AudioAllowance
 from vita_duplex.server.audio.resample import Resampler
 from vita_duplex.server.errors import ClientError
-from vita_duplex.server.realtime.conversation_items import ConversationItems
 from vita_duplex.server.realtime.event_writer import Send
 from vita_duplex.server.realtime.positions import Positions
 from vita_duplex.server.realtime.server_events import ServerEvents
@@ -34,7 +33,6 @@ class Microphone:
         self,
         session: Session,
         events: ServerEvents,
-        items: ConversationItems,
         numbers: Iterator[int],
         settings: SessionSettings,
         allowance: AudioAllowance,
@@ -42,7 +40,6 @@ class Microphone:
     ) -> None:
         self._session = session
         self._events = events
-        self._items = items
         self._numbers = numbers
         self._settings = settings
         self._allowance = allowance
@@ -102,7 +99,7 @@ class Microphone:
         if self._recorded_samples < MIN_COMMIT_MS * INPUT_RATE // 1000:
             message = f"Less than {MIN_COMMIT_MS} ms of audio were appended since the last commit."
             raise ClientError("input_audio_buffer_commit_empty", message, event_id=event_id)
-        number = self._items.next_waiting(event_id)
+        number = next(self._numbers)
         recording = np.concatenate([*self._recorded, self._resampler.finish()])
         self._session.add_user_message(Utterance(number, recording))
         self._resampler = Resampler(self._settings.wire_in.rate, INPUT_RATE)

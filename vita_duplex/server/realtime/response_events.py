@@ -119,7 +119,6 @@ class ResponseEvents:
         item = item_fields(response.item_id, "assistant", "in_progress", [])
         yield event("response.output_item.added", response_id=response.id, output_index=0, item=item)
         if response.conversation:
-            self._items.last = response.key
             self._items.put(response.key, item)
             yield event("conversation.item.added", item=item, previous_item_id=response.previous_item)
         part = {"type": "audio", "transcript": ""} if response.spoken else {"type": "text", "text": ""}

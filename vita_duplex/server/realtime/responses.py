@@ -59,7 +59,7 @@ class Responses:
         asked = Asked(wanted.metadata, wanted.max_output_tokens or settings.max_output_tokens)
         if wanted.conversation == "none":
             self._answer_aside(wanted, reply, asked, event.event_id)
-        elif self._replying and (wanted.input is not None or not self._session.dialogue.waiting):
+        elif self._replying and (wanted.input is not None or not self._session.dialogue.waits):
             message = "A reply is under way; cancel it first, or add a message to be answered."
             raise ClientError("conversation_already_has_active_response", message, event_id=event.event_id)
         else:

@@ -35,6 +35,9 @@ from vita_duplex.server.realtime.event_writer import EventWriter, Frame, item_fi
 from vita_duplex.server.realtime.items import Items, Json, Key, response_id
 from vita_duplex.server.realtime.response_events import Asked, Response, ResponseEvents
 
+ID_TAIL = 8
+"""Characters of a session's id that the ids of its items end with: 32 random bits."""
+
 
 class ServerEvents:
     """Turns the notices of one session into events, in the order the reference gives.
@@ -44,7 +47,7 @@ class ServerEvents:
     """
 
     def __init__(self, session_id: str, *, voice_rate: int, vita_events: bool, binary_audio: bool = False) -> None:
-        self.items = Items()
+        self.items = Items("_" + session_id.removeprefix("sess_")[-ID_TAIL:])
         self.transcribes = True
         """Whether the client wants to know the words of what was said to it."""
         self._session_id = session_id
@@ -84,7 +87,7 @@ class ServerEvents:
                 yield from self.committed(utterance)
             case WordsKnown(utterance, transcript, seconds):
                 if self.transcribes:
-                    yield self._words(("user", utterance), transcript, seconds)
+                    yield from self._words(("user", utterance), transcript, seconds)
             case WordsFailed(utterance, message):
                 if self.transcribes:
                     yield self._event(
@@ -120,16 +123,19 @@ class ServerEvents:
         """A recording, or detected speech, became an item."""
         item_id = self.items.id(("user", utterance))
         yield self._event("input_audio_buffer.committed", item_id=item_id, previous_item_id=self.items.last_id)
-        yield from self._item_added(("user", utterance), "user", [{"type": "input_audio", "transcript": transcript}])
+        content = [{"type": "input_audio", "transcript": transcript}]
+        yield from self._item_added(("user", utterance), "user", content, self.items.last)
 
     def truncated(self, item_id: str, audio_end_ms: int) -> Frame:
         return self._event("conversation.item.truncated", item_id=item_id, content_index=0, audio_end_ms=audio_end_ms)
 
-    def created(self, key: Key, role: str, content: list[Json], item_id: str | None) -> Iterator[Frame]:
-        """An item of the client's entered the conversation."""
+    def created(
+        self, key: Key, role: str, content: list[Json], item_id: str | None, before: Key | None
+    ) -> Iterator[Frame]:
+        """An item of the client's entered the conversation, behind another one."""
         if item_id:
             self.items.rename(key, item_id)
-        yield from self._item_added(key, role, content)
+        yield from self._item_added(key, role, content, before)
 
     def retrieved(self, item: Json) -> Frame:
         return self._event("conversation.item.retrieved", item=item)
@@ -180,13 +186,13 @@ class ServerEvents:
         transcript = notice.transcript if self.transcribes else None
         yield from self.committed(notice.utterance, transcript)
         if transcript is not None:
-            yield self._words(("user", notice.utterance), transcript, notice.seconds)
+            yield from self._words(("user", notice.utterance), transcript, notice.seconds)
 
-    def _words(self, key: Key, transcript: str, seconds: float) -> Frame:
-        item = self.items.get(key)
-        if item is not None:
-            self.items.put(key, {**item, "content": [{"type": "input_audio", "transcript": transcript}]})
-        return self._event(
+    def _words(self, key: Key, transcript: str, seconds: float) -> Iterator[Frame]:
+        if (item := self.items.get(key)) is None:
+            return  # deleted meanwhile
+        self.items.put(key, {**item, "content": [{"type": "input_audio", "transcript": transcript}]})
+        yield self._event(
             "conversation.item.input_audio_transcription.completed",
             item_id=self.items.id(key),
             content_index=0,
@@ -194,10 +200,12 @@ class ServerEvents:
             usage={"type": "duration", "seconds": round(seconds, 3)},
         )
 
-    def _item_added(self, key: Key, role: str, content: list[Json]) -> Iterator[Frame]:
+    def _item_added(self, key: Key, role: str, content: list[Json], before: Key | None) -> Iterator[Frame]:
         item = item_fields(self.items.id(key), role, "completed", content)
-        previous, self.items.last = self.items.last_id, key
+        previous, at_end = before and self.items.id(before), before == self.items.last
         self.items.put(key, item)
+        if not at_end:
+            self.items.move(key, before)
         yield self._event("conversation.item.added", item=item, previous_item_id=previous)
         yield self._event("conversation.item.done", item=item, previous_item_id=previous)
 
