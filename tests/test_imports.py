@@ -66,6 +66,7 @@ ALLOWED = {
         "models",
         "tts.text",
         "tts.voices",
+        "vad",
     },
     "cli": {
         "server",

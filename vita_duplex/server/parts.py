@@ -67,6 +67,8 @@ class Parts:
     """Where echo is taken out of the microphones of sessions that want it. Its thread begins with the first one."""
     asr: Asr | None = None
     """ASR for clients of models that hear by themselves; None gives those no words."""
+    transcriber: Asr | None = None
+    """ASR for recordings, the text models' where there is no other."""
     tts: Standing = field(default_factory=Standing)
     """Whether the voices work."""
 
@@ -165,6 +167,7 @@ def load_parts(config: Config, progress: Progress) -> Parts:
         session_logs,
         turn_judge,
         asr=asr if config.asr.kind else None,  # else it is the text models' alone
+        transcriber=asr,
         tts=Standing(local=config.tts.kind not in CLOUD),
     )
 

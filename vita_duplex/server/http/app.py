@@ -11,7 +11,17 @@ from fastapi.security import HTTPBearer
 
 from vita_duplex import __version__
 from vita_duplex.server.access.auth import Caller, credentials
-from vita_duplex.server.http import chat, client_secrets, errors, instances, pages, speech, status, verdict
+from vita_duplex.server.http import (
+    chat,
+    client_secrets,
+    errors,
+    instances,
+    pages,
+    speech,
+    status,
+    transcription,
+    verdict,
+)
 from vita_duplex.server.http.body_limit import BodyLimit
 from vita_duplex.server.http.unserved import refuse_other_sockets
 from vita_duplex.server.realtime.visit import visit
@@ -73,6 +83,7 @@ def _add_routes(app: FastAPI, server: Server) -> None:
     app.include_router(instances.router(server, caller))
     app.include_router(chat.router(server, any_caller))
     app.include_router(speech.router(server, any_caller))
+    app.include_router(transcription.router(server, any_caller))
     app.include_router(verdict.router(server, any_caller))
     refuse_other_sockets(app, server.metrics)
     pages.add_pages(app)

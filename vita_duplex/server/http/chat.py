@@ -1,7 +1,6 @@
 """`POST /v1/chat/completions`: text, sound, pictures and films in, text out, in OpenAI's form."""
 
 import asyncio
-import json
 import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
@@ -15,6 +14,7 @@ from vita_duplex.engine.messages import Finished, Usage, Verdict
 from vita_duplex.engine.ports import PartFailed
 from vita_duplex.server.access.auth import Caller
 from vita_duplex.server.errors import ClientError, error_body
+from vita_duplex.server.http import sse
 from vita_duplex.server.http.chat_requests import ChatRequest, check, read
 from vita_duplex.server.http.lending import ask
 from vita_duplex.server.http.places import Streamed, chain, model_for, place, unless_gone
@@ -130,10 +130,10 @@ async def _events(answer: Answer, first: Verdict | str | Finished, items: Items)
     """Server-sent events; an error in mid-answer is one, too."""
     try:
         async for chunk in answer.chunks(first, items):
-            yield f"data: {json.dumps(chunk)}\n\n"
+            yield sse.event(chunk)
     except PartFailed as failure:
-        yield f"data: {json.dumps(error_body('part_failed', str(failure), kind='server_error'))}\n\n"
-    yield "data: [DONE]\n\n"
+        yield sse.event(error_body("part_failed", str(failure), kind="server_error"))
+    yield sse.DONE
 
 
 def _usage(usage: Usage) -> Json:

@@ -12,11 +12,12 @@ from collections.abc import Iterator
 import numpy as np
 import soundfile
 
-from vita_duplex.engine.audio import Samples
+from vita_duplex.engine.audio import INPUT_RATE, Samples
 from vita_duplex.engine.messages import ChatAudio, ChatImage, ChatVideo
 from vita_duplex.models import video
 from vita_duplex.models.audio_features import AudioError, AudioFeatures
 from vita_duplex.models.tiling import MAX_PIXELS, UnusableImage, open_image
+from vita_duplex.server.audio.resample import Resampler
 from vita_duplex.server.base64_text import unbase64
 from vita_duplex.server.errors import ClientError
 
@@ -24,6 +25,8 @@ MOST_MEDIA = 64
 """Images, videos and audio files in one request, those of earlier messages included."""
 LONGEST_S = 200
 """Seconds of one audio file: what VITA's encoder has positions for."""
+LONGEST_RECORDING_S = 1800
+"""Seconds of a recording that is only written down: 115 MB of samples."""
 HIGHEST_RATE = 192_000
 """Hz of an audio file; what is above bounds the memory of decoding it to 150 MB."""
 BLOCK = 65_536
@@ -98,17 +101,31 @@ def data_url(kind: str, data: bytes) -> str:
 def decode_audio(encoded: bytes) -> tuple[Samples, int]:
     """The first channel of an audio file, and its rate. Errors: `soundfile.LibsndfileError`, `AudioError`."""
     with soundfile.SoundFile(io.BytesIO(encoded)) as file:
-        rate: int = file.samplerate
-        if rate > HIGHEST_RATE:
-            raise AudioError(f"the audio has {rate} samples a second; at most {HIGHEST_RATE}")
-        return np.concatenate([np.zeros(0, np.float32), *_blocks(file, rate)]), rate
+        return np.concatenate([np.zeros(0, np.float32), *_blocks(file, LONGEST_S)]), file.samplerate
 
 
-def _blocks(file: soundfile.SoundFile, rate: int) -> Iterator[Samples]:
-    """Errors: `AudioError` when it is too long, whatever its header says."""
+def decode_recording(encoded: bytes, param: str) -> Samples:
+    """The first channel of an audio file at 16 kHz. Blocks. Errors: `ClientError`."""
+    try:
+        with soundfile.SoundFile(io.BytesIO(encoded)) as file:
+            resampler = Resampler(file.samplerate, INPUT_RATE)
+            pieces = [resampler.push(block) for block in _blocks(file, LONGEST_RECORDING_S)]
+    except soundfile.LibsndfileError as no:
+        message = f"the audio cannot be decoded: {no.error_string} Taken are WAV, FLAC, MP3, Ogg, AIFF and CAF."
+        raise ClientError("invalid_audio", message, param=param) from no
+    except AudioError as no:
+        raise ClientError("invalid_audio", str(no), param=param) from no
+    return np.concatenate([*pieces, resampler.finish()])
+
+
+def _blocks(file: soundfile.SoundFile, longest_s: int) -> Iterator[Samples]:
+    """The first channel. Errors: `AudioError` when it is too long, whatever its header says."""
+    rate: int = file.samplerate
+    if rate > HIGHEST_RATE:
+        raise AudioError(f"the audio has {rate} samples a second; at most {HIGHEST_RATE}")
     count = 0
     for block in file.blocks(BLOCK, dtype="float32", always_2d=True):
         count += len(block)
-        if max(count, file.frames) > LONGEST_S * rate:
-            raise AudioError(f"the audio is too long: at most {LONGEST_S} s")
+        if max(count, file.frames) > longest_s * rate:
+            raise AudioError(f"the audio is too long: at most {longest_s} s")
         yield np.array(block[:, 0])
