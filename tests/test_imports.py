@@ -55,7 +55,9 @@ ALLOWED = {
         "engine",
         "vad",
     },
+    "server.verdict": {"server", "server.errors", "server.realtime", "engine"},
     "server.http": {
+        "server.verdict",
         "server",
         "server.errors",
         "server.access",

@@ -24,11 +24,13 @@ from vita_duplex.server.http.app import create_app
 from vita_duplex.server.realtime.client_events import SUPPORTED
 
 DOCUMENT = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
+SPEECH = "> (a second of speech)"
 SILENCE = "> (six seconds of silence from the microphone)"
 QUERY = "vita_events=true&pauses=true&resume=true"
-EXAMPLES = re.findall(r"^```\n(.*?)^```", DOCUMENT, re.M | re.S)
-
-OVER_HTTP = re.findall(r"^```http\n(.*?)^```", DOCUMENT, re.M | re.S)
+FENCED = re.findall(r"^```(\w*)\n(.*?)^```", DOCUMENT, re.M | re.S)
+EXAMPLES, OF_VERDICTS, OVER_HTTP = (
+    [text for kind, text in FENCED if kind == wanted] for wanted in ("", "verdict", "http")
+)
 
 
 def contains(event: Any, shown: Any) -> bool:
@@ -52,12 +54,23 @@ async def answer(socket: Socket, seen: int, shown: Json) -> int:
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example[2:40])
 def test_the_examples_work(example: str) -> None:
+    execute(example, "/v1/realtime")
+
+
+@pytest.mark.parametrize("example", OF_VERDICTS, ids=lambda example: example[2:40])
+def test_the_examples_of_verdicts_work(example: str) -> None:
+    execute(example, "/v1/verdict")
+
+
+def execute(example: str, path: str) -> None:
     async def script() -> None:
-        async with connected(scripted_server(ScriptedReply(text="It is short.")), QUERY) as socket:
+        async with connected(scripted_server(ScriptedReply(text="It is short.")), QUERY, path=path) as socket:
             seen = 0
             for line in example.splitlines():
                 if line == SILENCE:
                     await socket.say(np.zeros(6 * 24_000, np.float32))
+                elif line == SPEECH:
+                    await socket.speak()
                 elif line.startswith("> "):
                     socket.put(json.loads(line[2:]))
                 else:

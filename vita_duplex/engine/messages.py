@@ -69,7 +69,7 @@ class Query:
     language: str | None = None
     """What the user speaks (ISO 639-1, for example "zh"), where the client has said it."""
     max_tokens: int | None = None
-    """The answer is cut after so many; None: after as many as the instance allows."""
+    """The answer is cut after so many; None: after as many as the instance allows. 0: only the verdict is used."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,8 @@ class Playback:
             del self._past[next(iter(self._past))]
         turn.heard = turn.ledger.heard(clock)
         text = self._note_heard(turn.number, turn.ledger, turn.heard, over=completed)
-        self._ended, self._last_words = now, last_sentence(text)
+        if text:  # a reply of which nothing was heard leaves no trace
+            self._ended, self._last_words = now, last_sentence(text)
         return text
 
     def situation(self, now: float) -> Situation:

@@ -82,6 +82,8 @@ class Request:
                             waiting.reschedule(self._patience(first))
                             self.verdict = item
                             await judge(item)
+                            if self.query.max_tokens == 0:
+                                break
                         case Usage():
                             self.usage, self.limited = item, item.cut and self.query.max_tokens is not None
                         case _ if self._deltas == self.query.max_tokens:
@@ -109,6 +111,21 @@ class Request:
             self.first_delta = self._now()
         self._deltas += 1
         self.text += delta
+
+
+class Told(Request):
+    """A reply that the client gives by itself: its words come from there as they are heard; None ends it."""
+
+    def __init__(self, words: asyncio.Queue[str | None], query: Query, slot: Slot, seat: Seat, limits: DuplexConfig):
+        super().__init__(query, slot, seat, limits)
+        self._words = words
+
+    async def run(self, judge: Callable[[Verdict], Awaitable[None]], write: Callable[[str], None]) -> PartFailed | None:
+        """Nothing is asked of an instance."""
+        while (words := await self._words.get()) is not None:
+            self._take(words)
+            write(words)
+        return None
 
 
 class WarmUp:

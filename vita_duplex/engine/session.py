@@ -18,7 +18,7 @@ from vita_duplex.engine.playback import Playback
 from vita_duplex.engine.pool import Seat
 from vita_duplex.engine.ports import Asr, Chunk, Client, Heard, Listener, PartFailed, Speech
 from vita_duplex.engine.recorder import Recorder
-from vita_duplex.engine.requests import Request, WarmUp
+from vita_duplex.engine.requests import Request, Told, WarmUp
 from vita_duplex.engine.roles import RoleTeller
 from vita_duplex.engine.settings import Configure, ReplySettings
 from vita_duplex.engine.tasks import Tasks
@@ -287,7 +287,8 @@ class Session:
         self._turns = {floor.number: floor} if floor else {}  # the request that this one replaces was aborted
         utterances = self._utterances.get(command.utterances)
         settings = self._reply_settings.pop(command.utterances[-1], self._settings.reply)
-        request = Request(self._query(utterances, settings), command.slot, self._seat, self.duplex.config)
+        asked = self._query(utterances, settings), command.slot, self._seat, self.duplex.config
+        request = Request(*asked) if settings.told is None else Told(settings.told, *asked)
         speech = self._open_speech(settings.voice) if settings.spoken else TextReply()
         turn = Turn(command.turn, utterances, request, speech, Ledger(settings.spoken))
         self._turns[command.turn] = turn

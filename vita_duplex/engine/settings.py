@@ -1,5 +1,6 @@
 """What a client sets for its session."""
 
+import asyncio
 from dataclasses import dataclass
 
 from vita_duplex.engine.events import SettingsChanged
@@ -13,11 +14,13 @@ class ReplySettings:
     instructions: str = ""
     spoken: bool = True
     max_tokens: int | None = None
-    """Text deltas, each of which is a token or a little more; None: the instance's own limit."""
+    """Text deltas, each of which is a token or a little more; None: the instance's own limit, 0: only the verdict."""
     voice: str | None = None
     """By name; None: the default."""
     history: tuple[Message, ...] | None = None
     """The dialogue to be answered; None: the session's."""
+    told: asyncio.Queue[str | None] | None = None
+    """The client gives the reply by itself: its words, and None for its end. None: an instance gives it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from vita_duplex.server.http.body_limit import BodyLimit
 from vita_duplex.server.http.unserved import refuse_other_sockets
 from vita_duplex.server.realtime.visit import visit
 from vita_duplex.server.server import Server
+from vita_duplex.server.verdict.conversation import VerdictConversation
 
 DESCRIPTION = """
 Talk with a multimodal model that listens while it speaks.
@@ -77,6 +78,10 @@ def _add_routes(app: FastAPI, server: Server) -> None:
     @app.websocket("/v1/realtime")
     async def realtime(socket: WebSocket) -> None:
         await visit(server, socket)
+
+    @app.websocket("/v1/verdict")
+    async def verdicts(socket: WebSocket) -> None:
+        await visit(server, socket, VerdictConversation)
 
     app.include_router(status.router(server, caller))
     app.include_router(client_secrets.router(server, caller))

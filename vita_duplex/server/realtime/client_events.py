@@ -4,13 +4,16 @@ Reference: the GA event schema as in the `openai` Python package, `openai/types/
 """
 
 import re
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from vita_duplex.engine.events import BargeIn
 from vita_duplex.server.base64_text import unbase64
 from vita_duplex.server.errors import ClientError
+
+Event = TypeVar("Event")
 
 TEXT_LIMIT = 20_000
 """Characters of instructions or of one item: more than any model's budget for them."""
@@ -359,13 +362,18 @@ _client_event = TypeAdapter[ClientEvent](Annotated[ClientEvent, Field(discrimina
 
 def decode(frame: str) -> ClientEvent:
     """Parse a text frame. Errors: `ClientError` with the event's own id where it can be made out."""
+    return decode_as(_client_event, SUPPORTED, frame)
+
+
+def decode_as(events: TypeAdapter[Event], known: Sequence[str], frame: str) -> Event:
+    """Parse a text frame as one of some events, whose types are `known`. Errors: `ClientError`, as `decode`."""
     try:
-        return _client_event.validate_json(frame)
+        return events.validate_json(frame)
     except ValidationError as error:
-        raise _explain(frame, error) from error
+        raise _explain(frame, error, known) from error
 
 
-def _explain(frame: str, error: ValidationError) -> ClientError:
+def _explain(frame: str, error: ValidationError, known: Sequence[str]) -> ClientError:
     first = error.errors(include_url=False, include_input=False)[0]
     if first["type"] in ("json_invalid", "string_unicode"):  # the latter: a lone surrogate, which is no text
         message = "The frame is not valid JSON, or nested too deeply; audio goes into binary frames or base64."
@@ -374,9 +382,8 @@ def _explain(frame: str, error: ValidationError) -> ClientError:
     fields = TypeAdapter(Any).validate_json(frame)
     event_id, kind = _text(fields, "event_id"), _text(fields, "type")
     if not first["loc"] or kind is None:
-        known = ", ".join(SUPPORTED)
         return ClientError(
-            "unknown_event", f"Unknown or unsupported event type {kind!r}; this server takes {known}.",
+            "unknown_event", f"Unknown or unsupported event type {kind!r}; this server takes {', '.join(known)}.",
             param="type", event_id=event_id,
         )  # fmt: skip
     location = first["loc"][1:]

@@ -3,7 +3,7 @@
 It outlives its connections: where its events go and where they come from is the gateway's business.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import count
 from typing import assert_never
@@ -30,6 +30,8 @@ from vita_duplex.server.realtime.client_events import (
     ResponseCancel,
     ResponseCreate,
     SessionUpdate,
+    SessionUpdateFields,
+    decode,
 )
 from vita_duplex.server.realtime.conversation_items import ConversationItems
 from vita_duplex.server.realtime.event_writer import Frame
@@ -58,7 +60,7 @@ class Conversation:
         self._server_settings = self.settings = SessionSettings(
             parts.config.vad.endpoint, duplex, voices, voices.default, parts.config.vad.echo.guard
         )
-        numbers = count(1)  # of utterances, spoken and typed, and of whatever else a client adds
+        self._numbers = numbers = count(1)  # of utterances, spoken and typed, and of whatever else a client adds
         self._client_pauses = client_pauses
         self._listener = parts.listener(numbers, client_pauses=client_pauses)
         logs = parts.session_logs
@@ -92,7 +94,23 @@ class Conversation:
         self._responses.note(notice)
         if self._log:
             self._log.note(notice)
-        self._send(*self.events.translate(self._microphone.place(notice)))
+        self._send(*self._events_of(self._microphone.place(notice)))
+
+    def _events_of(self, notice: Notice) -> Iterable[Frame]:
+        return self.events.translate(notice)
+
+    async def begin(self, wanted: SessionUpdateFields | None) -> ClientError | None:
+        """Begin with the settings that came with the key, if any did; return what is wrong with them."""
+        if wanted is None:
+            return None
+        try:
+            return await self.update(SessionUpdate(type="session.update", session=wanted))
+        except ClientError as error:
+            return error
+
+    def decode(self, frame: str) -> ClientEvent:
+        """Errors: `ClientError`."""
+        return decode(frame)
 
     def describe(self, kind: str, **more: object) -> Frame:
         """`session.created`, `session.updated` or `session.resumed`."""

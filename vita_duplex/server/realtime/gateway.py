@@ -7,7 +7,7 @@ from typing import assert_never
 from vita_duplex.engine.notices import Notice
 from vita_duplex.server.errors import ClientError, Refusal
 from vita_duplex.server.parts import Parts
-from vita_duplex.server.realtime.client_events import Heartbeat, PlaybackAck, SessionUpdate, decode
+from vita_duplex.server.realtime.client_events import Heartbeat, PlaybackAck
 from vita_duplex.server.realtime.conversation import Conversation
 from vita_duplex.server.realtime.event_writer import Frame
 from vita_duplex.server.realtime.items import Json
@@ -43,8 +43,10 @@ class ClientGone(Exception):
 class Gateway:
     """Serves one client until it leaves for good."""
 
-    def __init__(self, first: Transport, parts: Parts, model: str, terms: Terms, kind: ClientKind) -> None:
-        """`model`: one of `parts.pools`."""
+    def __init__(
+        self, first: Transport, parts: Parts, model: str, terms: Terms, kind: ClientKind, speaks: type[Conversation]
+    ) -> None:
+        """`model`: one of `parts.pools`; `speaks`: which events go over the transport."""
         self._terms = terms
         self._voice_rate = parts.voice.rate
         self._clock = asyncio.get_running_loop().time
@@ -61,7 +63,7 @@ class Gateway:
         self._arrived: asyncio.Queue[Transport] = asyncio.Queue()
         self._arrived.put_nowait(self._connection)
         self._throttled = False
-        self._conversation = Conversation(
+        self._conversation = speaks(
             parts, model, self._events, terms, self._send, self._note, client_pauses=kind.pauses
         )
         self._session = self._conversation.session
@@ -70,7 +72,7 @@ class Gateway:
         """Run until the client is gone. The one place where our own bugs are caught: logged, closed with 1011."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                refused = await self._grant()
+                refused = await self._conversation.begin(self._terms.wanted)
                 self._send(self._conversation.describe("session.created", **self._resume_fields()))
                 if refused:
                     self._send(self._events.client_error(refused))
@@ -87,15 +89,6 @@ class Gateway:
             self._conversation.leave()
             while not self._arrived.empty():
                 self._arrived.get_nowait().closed.set()
-
-    async def _grant(self) -> ClientError | None:
-        """Begin with the settings that came with the key; say what is wrong with them."""
-        if self._terms.wanted is None:
-            return None
-        try:
-            return await self._conversation.update(SessionUpdate(type="session.update", session=self._terms.wanted))
-        except ClientError as error:
-            return error
 
     # ── presence ───────────────────────────────────────────────────────────────────────
 
@@ -221,7 +214,7 @@ class Gateway:
             if isinstance(frame, bytes):
                 await self._conversation.hear(frame)
                 return
-            event = decode(frame)
+            event = self._conversation.decode(frame)
             if self._missed and isinstance(event, PlaybackAck):
                 self._missed.forget(event.item_id, event.played_ms)
             if isinstance(event, Heartbeat):

@@ -14,6 +14,7 @@ from vita_duplex.server.errors import Refusal
 from vita_duplex.server.observe import logs
 from vita_duplex.server.observe.watch import SessionWatch
 from vita_duplex.server.realtime.client_events import SessionUpdateFields
+from vita_duplex.server.realtime.conversation import Conversation
 from vita_duplex.server.realtime.gateway import Gateway
 from vita_duplex.server.realtime.terms import Terms
 from vita_duplex.server.realtime.transport import ClientKind, Transport
@@ -54,8 +55,10 @@ async def converse(
     *,
     early: tuple[str, ...] = (),
     resumable: bool = False,
+    speaks: type[Conversation] = Conversation,
 ) -> None:
-    """Serve a client that has a place until it is gone for good. `early`: what it sent while it waited.
+    """Serve a client that has a place until it is gone for good. `early`: what it sent while it waited;
+    `speaks`: which events go over the transport.
 
     Errors: `NoSeat`, for things may have changed in the queue.
     """
@@ -83,7 +86,7 @@ async def converse(
         early,
     )
     try:
-        gateway = Gateway(transport, server.parts, chosen, terms, kind)
+        gateway = Gateway(transport, server.parts, chosen, terms, kind, speaks)
         with server.resumables.holding(token, caller.key, gateway):
             await gateway.serve()
     finally:

@@ -148,6 +148,10 @@ class ServerEvents:
     def output_cleared(self, response: Response) -> Frame:
         return self._event("output_audio_buffer.cleared", response_id=response.id)
 
+    def own(self, kind: str, **fields: Any) -> Frame:
+        """An event that the reference does not know."""
+        return self._event(kind, **fields)
+
     def heartbeat(self, patience_s: float) -> Frame:
         """The answer to the client's own. `patience_s`: until when something must have come from it again."""
         return self._event("session.heartbeat", timeout_s=patience_s)

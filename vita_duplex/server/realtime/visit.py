@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse
 from vita_duplex.server.access.auth import Caller, Denied, credentials
 from vita_duplex.server.errors import Refusal, error_body
 from vita_duplex.server.realtime.connection import Connection
+from vita_duplex.server.realtime.conversation import Conversation
 from vita_duplex.server.realtime.event_writer import refusal
 from vita_duplex.server.realtime.presence import POLICY_VIOLATION
 from vita_duplex.server.realtime.resume import NOT_FOUND
@@ -21,8 +22,8 @@ TRY_AGAIN_LATER = 1013
 """WebSocket close code (IANA registry): come back in a while."""
 
 
-async def visit(server: Server, socket: WebSocket) -> None:
-    """Serve one connection from the handshake to its end."""
+async def visit(server: Server, socket: WebSocket, speaks: type[Conversation] = Conversation) -> None:
+    """Serve one connection from the handshake to its end; `speaks`: which events go over it."""
     offered = socket.scope.get("subprotocols", [])
     try:
         caller = server.access.admit(credentials(socket.scope["headers"], offered), time.time())
@@ -34,7 +35,7 @@ async def visit(server: Server, socket: WebSocket) -> None:
         await _resume(server, socket, caller, token)
         return
     try:
-        await _serve(server, socket, caller)
+        await _serve(server, socket, caller, speaks)
     except NoSeat as none:
         await _refuse(server, socket, none.refusal)
     except WebSocketDisconnect:
@@ -48,15 +49,15 @@ async def deny(server: Server, socket: WebSocket, denied: Denied) -> None:
     await socket.send_denial_response(JSONResponse(body, denied.status, denied.headers))
 
 
-async def _serve(server: Server, socket: WebSocket, caller: Caller) -> None:
+async def _serve(server: Server, socket: WebSocket, caller: Caller, speaks: type[Conversation]) -> None:
     model = socket.query_params.get("model")
     with place(server, caller, model, may_wait=asked(socket, "queue")) as ticket:
         early = [] if ticket.began else await wait_for_place(socket, server.admission, ticket, server.changed)
-        vita_events = asked(socket, "vita_events")
+        vita_events = asked(socket, "vita_events") or speaks is not Conversation
         pauses = vita_events and asked(socket, "pauses")  # on `vita.hold`, which comes to no other client
         kind = ClientKind(vita_events, asked(socket, "binary_audio"), pauses)
         connection, resumable = Connection(socket), asked(socket, "resume")
-        await converse(server, caller, model, connection, kind, early=tuple(early), resumable=resumable)
+        await converse(server, caller, model, connection, kind, early=tuple(early), resumable=resumable, speaks=speaks)
 
 
 async def _resume(server: Server, socket: WebSocket, caller: Caller, token: str) -> None:

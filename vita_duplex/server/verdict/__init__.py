@@ -1,0 +1,1 @@
+"""The verdict as a service, for applications whose replies are their own."""
