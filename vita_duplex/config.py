@@ -84,7 +84,9 @@ class AccessConfig(Section):
     """Names of the keys that may drain instances. Without keys, clients on this machine may."""
     origins: tuple[str, ...] = ()
     """Origins of web pages that may connect, such as https://app.example; "*" allows all. The server's own pages may
-    in any case."""
+    in any case. Without keys the names by which this server may be asked are those of these origins."""
+    proxies: tuple[str, ...] = ("127.0.0.1",)
+    """Addresses or networks of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed."""
 
 
 class LimitsConfig(Section):
@@ -103,6 +105,10 @@ class LimitsConfig(Section):
     key_bytes_per_s: float = Field(8_000_000, ge=100_000)
     """Bytes a second from all clients of one key; a session in base64 sends 64,000. A faster client is read more
     slowly."""
+    address_sockets: int | None = Field(None, ge=1)
+    """WebSockets of one network address at the same time; of IPv6 the first 64 bits count. None sets no limit."""
+    address_tries_per_minute: float | None = Field(None, ge=1)
+    """WebSocket handshakes and refused requests of one address in a minute. None sets no limit."""
 
 
 class ObserveConfig(Section):

@@ -9,6 +9,7 @@ import uvicorn
 
 from vita_duplex.cli.serve import listen
 from vita_duplex.server.http.app import create_app
+from vita_duplex.server.http.patience import PatientHttp
 from vita_duplex.server.realtime.websocket import FairWebSocket
 from vita_duplex.server.server import Server
 
@@ -20,7 +21,12 @@ async def serving(server: Server, send_buffer: int | None = None) -> AsyncIterat
     if send_buffer is not None:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
     config = uvicorn.Config(
-        create_app(server), ws=FairWebSocket, ws_per_message_deflate=False, lifespan="off", log_config=None
+        create_app(server),
+        http=PatientHttp,
+        ws=FairWebSocket,
+        ws_per_message_deflate=False,
+        lifespan="off",
+        log_config=None,
     )
     runner = uvicorn.Server(config)
     running = asyncio.create_task(runner.serve(sockets=[listening]))

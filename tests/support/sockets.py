@@ -162,6 +162,7 @@ async def connected(
     scope = {
         "type": "websocket",
         "asgi": {"version": "3.0"},
+        "client": ("127.0.0.1", 50_000),
         "path": path,
         "raw_path": path.encode(),
         "query_string": query.encode(),

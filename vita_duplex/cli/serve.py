@@ -19,6 +19,7 @@ from vita_duplex.server.access.auth import refuse_exposure
 from vita_duplex.server.access.limits import MESSAGE_LIMIT
 from vita_duplex.server.drain import CLOSE_S, DrainingServer
 from vita_duplex.server.http.app import create_app
+from vita_duplex.server.http.patience import PatientHttp
 from vita_duplex.server.observe import logs, traces
 from vita_duplex.server.realtime.websocket import FairWebSocket
 from vita_duplex.server.server import Server
@@ -67,6 +68,8 @@ def run(arguments: argparse.Namespace) -> int:
     )  # before anything is loaded: a taken port is told at once
     certificate, key = _certificate(config)
     runner = _runner(server, certificate, key)
+    if certificate and key:
+        server.renewals.append(tls.renewal(certificate, key, lambda: runner.config.ssl))
     server.on_failure = lambda: setattr(runner, "should_exit", True)
     # uvicorn raises the signal once more when all is shut down; being asked to stop is no failure.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -118,6 +121,8 @@ def _runner(server: Server, certificate: Path | None, key: Path | None) -> Drain
             log_level="warning",
             ssl_certfile=certificate,
             ssl_keyfile=key,
+            forwarded_allow_ips=list(server.config.access.proxies),
+            http=PatientHttp,
             ws=FairWebSocket,
             ws_max_size=MESSAGE_LIMIT,
             ws_per_message_deflate=False,  # audio does not shrink; trying costs a fifth of the CPU

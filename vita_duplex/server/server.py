@@ -14,8 +14,10 @@ from vita_duplex.config import Config
 from vita_duplex.engine.instances.supervisor import Supervisor
 from vita_duplex.engine.ports import PartFailed, Progress
 from vita_duplex.server.access.admission import Admission, Ticket
+from vita_duplex.server.access.arrivals import Arrivals
 from vita_duplex.server.access.auth import load_access
 from vita_duplex.server.access.limits import Usage
+from vita_duplex.server.access.renewal import Renewal
 from vita_duplex.server.access.resumables import Resumables
 from vita_duplex.server.access.shedding import Step, step
 from vita_duplex.server.drain import Drain
@@ -44,6 +46,12 @@ class Server:
         self.config = config
         self.loading = Loading()
         self.access = load_access(config.access)
+        self.renewals = [
+            Renewal([file], lambda: self.access.renew(load_access(config.access).hashes))
+            for file in (config.access.keys_file,)
+            if file is not None
+        ]
+        self.arrivals = Arrivals(config.limits)
         self.admission = Admission(config.server.max_sessions, config.server.max_waiting)
         self.drain = Drain(config.server.grace_s)
         self.metrics = Metrics(self._state)
@@ -88,6 +96,8 @@ class Server:
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(self.watch_lag(), name="lag")
                     tasks.create_task(self._readiness.run(), name="probe parts")
+                    for renewal in self.renewals:
+                        tasks.create_task(renewal.run(), name="read keys and certificates again")
                     for model, pool in self.parts.pools.items():
                         tasks.create_task(Supervisor(pool, _in_thread).run(), name=f"supervise {model}")
             except* Exception:  # as below; without it engines that die stay dead

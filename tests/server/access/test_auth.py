@@ -117,7 +117,13 @@ def test_nothing_that_is_stored_is_a_key() -> None:
 @pytest.mark.parametrize(
     ("origin", "host", "with_keys", "without"),
     [
-        (None, "server.example", True, True),  # no browser
+        (None, None, True, True),  # HTTP/1.0, no browser
+        (None, "10.0.0.7:8000", True, True),
+        (None, "app.example", True, True),  # the operator's name
+        (None, "server.example", True, False),  # a GET of a page that perhaps made its own name point here
+        (None, "127.0.0.1.evil.example:8000", True, False),
+        (None, "[", True, False),
+        ("http://[", "127.0.0.1:8000", False, False),
         ("https://app.example", "server.example", True, True),  # on the list
         ("https://evil.example", "server.example", False, False),
         ("https://evil.example", "127.0.0.1:8000", False, False),
@@ -130,13 +136,15 @@ def test_nothing_that_is_stored_is_a_key() -> None:
         ("https://app.example.evil.example", "server.example", False, False),
     ],
 )
-def test_pages_from_elsewhere_stay_out(origin: str | None, host: str, with_keys: bool, without: bool) -> None:
+def test_pages_from_elsewhere_stay_out(origin: str | None, host: str | None, with_keys: bool, without: bool) -> None:
     opened = Access({}, frozenset({"https://app.example"}))
     for access, allowed in ((guarded(), with_keys), (opened, without)):
         if allowed:
             access.admit(bearer(KEY, origin, host), 0)
         else:
-            assert denied(access, bearer(KEY, origin, host)) == (403, "origin_not_allowed")
+            elsewhere = origin is not None and origin.partition("://")[2] != host
+            code = "origin_not_allowed" if elsewhere else "host_not_allowed"
+            assert denied(access, bearer(KEY, origin, host)) == (403, code)
 
 
 def test_a_star_allows_every_origin() -> None:

@@ -11,7 +11,7 @@ import re
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import BaseModel
 
@@ -87,9 +87,7 @@ class Access:
 
     def admit(self, credentials: Credentials, now: float, *, ephemeral: bool = True) -> Caller:
         """Errors: `Denied`. `ephemeral`: whether such a key will do."""
-        if not self._origin_allowed(credentials):
-            message = f"Pages from {credentials.origin} may not use this server; the operator can add the origin."
-            raise Denied(403, "origin_not_allowed", message)
+        self._check_origin(credentials)
         key = credentials.key
         if key is not None and ephemeral and (found := self._find_ephemeral(key, now)):
             return Caller(found.owner, found.session)
@@ -101,6 +99,13 @@ class Access:
         if name is None:
             raise Denied(401, "invalid_api_key", "This API key is not known here, or has expired.")
         return Caller(name)
+
+    def renew(self, hashes: Mapping[str, str]) -> None:
+        """Other API keys from now on; ephemeral keys of those that are gone open nothing any more. Errors:
+        `ConfigError` for none at all, which would let everybody in."""
+        if self.hashes and not hashes:
+            raise ConfigError("no key is left, which would let everybody in")
+        self.hashes = hashes
 
     def issue(self, owner: str | None, session: BaseModel | None, lifetime_s: float, now: float) -> tuple[str, float]:
         """A new ephemeral key and when it expires."""
@@ -122,18 +127,32 @@ class Access:
     def _find_ephemeral(self, key: str, now: float) -> EphemeralKey | None:
         # Looked up by its hash: how long that takes tells nothing about the key.
         found = self._ephemeral.get(hashed(key))
-        return found if found and now < found.expires else None
+        if found is None or now >= found.expires or (found.owner is not None and found.owner not in self.hashes):
+            return None
+        return found
 
-    def _origin_allowed(self, credentials: Credentials) -> bool:
-        """Browsers send `Origin`; without this check every web page could talk through its visitor's browser."""
-        origin = credentials.origin
-        if origin is None or origin in self.origins or "*" in self.origins:
-            return True
-        if urlsplit(origin).netloc.lower() != (credentials.host or "").lower():
-            return False
-        # A page this server served. Without keys only if it was reached by address: a name of somebody else's
-        # may point here, too (DNS rebinding).
-        return bool(self.hashes) or _is_address(urlsplit(origin).hostname or "")
+    def _check_origin(self, credentials: Credentials) -> None:
+        """Browsers send `Origin`; without this check every web page could talk through its visitor's browser. With a
+        GET of their own page they send none, so the host counts as well: without keys it must be an address or a name
+        of the operator's, for a name of somebody else's may point here, too (DNS rebinding). Errors: `Denied`."""
+        origin, host = credentials.origin, (credentials.host or "").lower()
+        if "*" in self.origins or origin in self.origins:
+            return
+        if origin is not None and _split(origin).netloc.lower() != host:
+            message = f"Pages from {origin} may not use this server; the operator can add the origin."
+            raise Denied(403, "origin_not_allowed", message)
+        names = {_split(one).netloc.lower() for one in self.origins}
+        if not (self.hashes or not host or host in names or _is_address(_split(f"//{host}").hostname or "")):
+            message = f"Without API keys nobody is answered under the name {host}; the operator can add its origin."
+            raise Denied(403, "host_not_allowed", message)
+
+
+def _split(url: str) -> SplitResult:
+    """The parts of what a client wrote; empty if it is no URL."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return urlsplit("")
 
 
 def new_key() -> str:

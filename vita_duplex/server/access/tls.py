@@ -5,6 +5,7 @@ import ipaddress
 import os
 import socket
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -14,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from vita_duplex.config import ConfigError
+from vita_duplex.server.access.renewal import Renewal
 
 VALID = datetime.timedelta(days=365)
 RENEW_BEFORE = datetime.timedelta(days=30)
@@ -38,6 +40,17 @@ def check(certificate: Path, key: Path) -> None:
     except OSError as error:  # also what OpenSSL says about them
         message = f"{certificate} and {key} cannot be used for https: {error.strerror or error}"
         raise ConfigError(message) from error
+
+
+def renewal(certificate: Path, key: Path, context: Callable[[], ssl.SSLContext | None]) -> Renewal:
+    """A replaced certificate serves the connections that begin after it; `context` is the web server's."""
+
+    def apply() -> None:
+        check(certificate, key)
+        if (served := context()) is not None:
+            served.load_cert_chain(certificate, key)
+
+    return Renewal([certificate, key], apply)
 
 
 def _names(host: str) -> list[Name]:

@@ -11,6 +11,7 @@ from fastapi.security import HTTPBearer
 
 from vita_duplex import __version__
 from vita_duplex.server.access.auth import Caller, credentials
+from vita_duplex.server.access.gate import Gate
 from vita_duplex.server.http import (
     chat,
     client_secrets,
@@ -60,6 +61,7 @@ def create_app(server: Server) -> FastAPI:
         redoc_url=None,
     )
     app.add_middleware(BodyLimit)
+    app.add_middleware(Gate, arrivals=server.arrivals, refused=server.metrics.refusal)
     errors.answer_errors(app, server.metrics)
     _add_routes(app, server)
     return app
