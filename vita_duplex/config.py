@@ -83,8 +83,8 @@ class AccessConfig(Section):
     operators: tuple[str, ...] = ()
     """Names of the keys that may drain instances. Without keys, clients on this machine may."""
     origins: tuple[str, ...] = ()
-    """Origins of web pages that may connect, such as https://app.example; "*" allows all. The server's own pages may
-    in any case. Without keys the names by which this server may be asked are those of these origins."""
+    """Origins of web pages that may connect, besides the server's own, such as https://app.example; "*" allows all.
+    Without keys the server answers only under addresses and the names of these origins."""
     proxies: tuple[str, ...] = ("127.0.0.1",)
     """Addresses or networks of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed."""
 
