@@ -21,7 +21,7 @@ import numpy as np
 from uvicorn.loops.auto import auto_loop_factory
 
 from vita_duplex.engine.audio import INPUT_RATE, Samples
-from vita_duplex.engine.duplex import DuplexConfig
+from vita_duplex.engine.duplex_settings import DuplexConfig
 from vita_duplex.engine.events import SpeechPaused
 from vita_duplex.engine.instances.scripted import ScriptedInstance, ScriptedReply
 from vita_duplex.engine.messages import Query, Verdict

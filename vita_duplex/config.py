@@ -4,12 +4,12 @@ import os
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from vita_duplex.asr.openai import OpenAiTranscriptionConfig
 from vita_duplex.asr.whisper import WhisperConfig
-from vita_duplex.engine.duplex import DuplexConfig, DuplexSettings
+from vita_duplex.engine.duplex_settings import DuplexConfig, DuplexSettings
 from vita_duplex.engine.instances.remote import RemoteConfig
 from vita_duplex.engine.instances.scripted import ScriptedReply
 from vita_duplex.engine.instances.vita import VitaInstanceConfig
@@ -109,22 +109,6 @@ class LimitsConfig(Section):
     """WebSockets of one network address at the same time; of IPv6 the first 64 bits count. None sets no limit."""
     address_tries_per_minute: float | None = Field(None, ge=1)
     """WebSocket handshakes and refused requests of one address in a minute. None sets no limit."""
-
-
-class TelephonyConfig(Section):
-    """How calls of telephones come in; docs/telephony.md has what to set at the other end."""
-
-    public_url: str | None = Field(None, pattern="^wss?://")
-    """Address under which Twilio reaches this server, such as wss://voice.example. None takes the host it asks for."""
-    twilio_token: SecretStr = SecretStr("")
-    """Auth token of the Twilio account, better in the environment than in a file. With it every call has to be
-    signed."""
-    audiosocket: str | None = Field(None, pattern=r"^(\S+):(\d+)$")
-    """Address and port on which Asterisk's AudioSocket is served, such as 127.0.0.1:9092. None serves none."""
-
-    @property
-    def audiosocket_host(self) -> str | None:
-        return self.audiosocket and self.audiosocket.rpartition(":")[0].strip("[]")
 
 
 class ObserveConfig(Section):
@@ -260,7 +244,6 @@ class Config(BaseSettings, Section):
     server: ServerConfig = ServerConfig()
     access: AccessConfig = AccessConfig()
     limits: LimitsConfig = LimitsConfig()
-    telephony: TelephonyConfig = TelephonyConfig()
     observe: ObserveConfig = ObserveConfig()
     engine: EngineConfig = EngineConfig()
     models: dict[str, EngineConfig] = {}

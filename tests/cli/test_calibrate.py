@@ -19,7 +19,7 @@ from vita_duplex.cli.calibrate import CalibrateError, judge, read_clips, report,
 from vita_duplex.cli.roc import Roc, Share
 from vita_duplex.cli.roc_picture import draw
 from vita_duplex.config import Config, EngineConfig
-from vita_duplex.engine.duplex import DuplexConfig
+from vita_duplex.engine.duplex_settings import DuplexConfig
 from vita_duplex.engine.messages import Query, Verdict
 
 CLIPS = DATA / "clips.tsv"

@@ -2,7 +2,8 @@
 
 import pytest
 
-from vita_duplex.engine.duplex import UNDECIDED_LIMIT, Duplex, DuplexConfig
+from vita_duplex.engine.duplex import UNDECIDED_LIMIT, Duplex
+from vita_duplex.engine.duplex_settings import DuplexConfig
 from vita_duplex.engine.events import (
     Abort,
     Accept,

@@ -1,4 +1,4 @@
-"""The ten invariants of a duplex session, over random interleavings of everything that can happen to it.
+"""The eleven invariants of a duplex session, over random interleavings of everything that can happen to it.
 
 Three machines: the pure core alone; a whole session (dialogue, ledger and speech included) with scripted ears,
 engines and voice on virtual time; the pool. Each invariant is a check of its own, named for it; the machines run all
@@ -28,7 +28,8 @@ from hypothesis.stateful import (
 
 from tests.support.virtual_time import VirtualLoop
 from vita_duplex.engine.audio import INPUT_RATE, Samples
-from vita_duplex.engine.duplex import ABSTAIN_BAND, Duplex, DuplexConfig
+from vita_duplex.engine.duplex import ABSTAIN_BAND, Duplex
+from vita_duplex.engine.duplex_settings import DuplexConfig
 from vita_duplex.engine.events import (
     Abort,
     Accept,
@@ -36,10 +37,14 @@ from vita_duplex.engine.events import (
     Begin,
     CancelAsked,
     Command,
+    EndGlance,
     Event,
     Finish,
     GiveFloor,
+    Glance,
+    Glanced,
     Hold,
+    Interrupt,
     Played,
     QueryTyped,
     Reject,
@@ -48,6 +53,7 @@ from vita_duplex.engine.events import (
     Resume,
     SettingsChanged,
     SpeechEnded,
+    SpeechGrew,
     SpeechPaused,
     SpeechResumed,
     SpeechStarted,
@@ -55,6 +61,7 @@ from vita_duplex.engine.events import (
     Swap,
     VerdictReached,
 )
+from vita_duplex.engine.glances import GAP_S, LIMIT_S
 from vita_duplex.engine.instances.scripted import ScriptedInstance
 from vita_duplex.engine.messages import AssistantMessage, Message, Query, Verdict
 from vita_duplex.engine.notices import (
@@ -98,8 +105,8 @@ class Ears:
 
     NEXT: dict[str, tuple[type[SpeechEvent], ...]] = {  # noqa: RUF012
         "silence": (SpeechStarted,),
-        "speech": (SpeechSustained, SpeechPaused, SpeechEnded),
-        "long speech": (SpeechPaused, SpeechEnded),
+        "speech": (SpeechSustained, SpeechPaused, SpeechEnded, SpeechGrew),
+        "long speech": (SpeechGrew, SpeechPaused, SpeechGrew, SpeechEnded),
         "pause": (SpeechResumed, SpeechEnded),
     }
     STATE: dict[type[SpeechEvent], str] = {  # noqa: RUF012
@@ -107,6 +114,7 @@ class Ears:
         SpeechSustained: "long speech",
         SpeechPaused: "pause",
         SpeechResumed: "speech",
+        SpeechGrew: "long speech",
         SpeechEnded: "silence",
     }
 
@@ -142,6 +150,10 @@ UTTERANCES = st.sampled_from(
         (SpeechStarted, SpeechSustained, SpeechPaused, SpeechEnded),
         (SpeechStarted, SpeechPaused, SpeechResumed, SpeechSustained, SpeechPaused, SpeechEnded),
         (SpeechStarted, SpeechSustained, SpeechEnded),
+        (SpeechStarted, SpeechSustained, SpeechGrew, SpeechGrew, SpeechPaused, SpeechEnded),
+        (SpeechStarted, SpeechSustained, SpeechGrew, SpeechEnded),
+        (SpeechStarted, SpeechSustained, SpeechPaused, SpeechResumed, SpeechGrew, SpeechEnded),
+        (SpeechStarted, SpeechSustained, SpeechGrew),
     ]
 )
 
@@ -308,7 +320,33 @@ def core_9_whatever_is_held_or_judged_has_a_deadline(steps: Steps) -> None:
     assert not steps[-1].waiting, "something waits although every deadline has passed"
 
 
-TOLD = (Accept, Reject, Hold, Resume, Finish, GiveFloor)
+def core_11_a_glance_changes_what_is_heard_and_nothing_else(steps: Steps) -> None:
+    under_way: tuple[int, float] | None = None
+    latest = -GAP_S
+    for step in steps:
+        if under_way and isinstance(step.event, Glanced) and step.event.glance == under_way[0]:
+            under_way = None
+            assert not [one for one in step.commands if isinstance(one, Begin | Accept | Reject | GiveFloor | Glance)]
+        elif isinstance(step.event, Glanced):
+            assert step.commands == [], "a glance that nobody waits for"
+        for command in step.commands:
+            match command:
+                case Glance(_, glance):
+                    assert under_way is None, "two at a time"
+                    assert step.now >= latest + GAP_S - 1e-9, "too many a second"
+                    under_way, latest = (glance, step.now), step.now
+                case EndGlance(glance):
+                    assert command is step.commands[0]
+                    assert under_way is not None
+                    assert under_way[0] == glance
+                    under_way = None
+                case Interrupt():
+                    assert isinstance(step.event, Glanced)
+        assert under_way is None or step.now < under_way[1] + LIMIT_S, "it waits for ever"
+    assert under_way is None
+
+
+TOLD = (Accept, Reject, Hold, Resume, Finish, GiveFloor, Interrupt)
 OF_A_TURN = (Begin, Accept, GiveFloor, Hold, Resume, Finish)
 OF_TWO_TURNS = (Finish, Swap, GiveFloor)
 
@@ -335,6 +373,7 @@ CORE_CHECKS = [
     core_6_what_is_accepted_is_what_the_request_was_about_and_nothing_is_forgotten,
     core_7_what_is_rejected_is_never_heard_of_again_and_only_what_the_verdict_allows_is_accepted,
     core_9_whatever_is_held_or_judged_has_a_deadline,
+    core_11_a_glance_changes_what_is_heard_and_nothing_else,
 ]
 
 
@@ -354,6 +393,9 @@ def core_state_is_in_the_table(duplex: Duplex) -> None:
     assert not pending or pending.generating or pending.verdict
     assert not duplex._sustained or duplex._talking is not None
     assert not floor or not (floor.generating and floor.failed)
+    if glance := duplex._glances.under_way:
+        assert (glance.utterance, glance.turn) == (duplex._talking, floor and floor.turn)
+        assert not pending
 
 
 class CoreMachine(RuleBasedStateMachine):
@@ -368,6 +410,7 @@ class CoreMachine(RuleBasedStateMachine):
         self.past: list[Event] = []
         self.running: list[int] = []  # turns whose engine may still say something
         self.begun: list[int] = []
+        self.glances: list[int] = []
         self.the_user_types()
 
     def receive(self, event: Event | None) -> None:
@@ -384,22 +427,27 @@ class CoreMachine(RuleBasedStateMachine):
                 case Abort(_, turn):
                     if turn in self.running:
                         self.running.remove(turn)
+                case Glance(_, glance):
+                    self.glances.append(glance)
 
     def happens(self, event: Event) -> None:
         self.past.append(event)
         self.receive(event)
 
-    @rule(choice=st.integers(0, 2))
+    @rule(choice=st.integers(0, 3))
     def the_ears_notice_something(self, choice: int) -> None:
         self.happens(self.ears.notice(choice))
 
-    @rule(script=UTTERANCES, p1=st.none() | PROBABILITIES)
-    def the_user_says_something(self, script: tuple[type[SpeechEvent], ...], p1: float | None) -> None:
-        """The early request may be judged before the end."""
+    @rule(script=UTTERANCES, p1=st.none() | PROBABILITIES, again_s=st.sampled_from([0.0, 0.3]))
+    def the_user_says_something(self, script: tuple[type[SpeechEvent], ...], p1: float | None, again_s: float) -> None:
+        """The early request may be judged before the end, and glances be over in no time."""
         for event in self.ears.utter(script):
             self.happens(event)
             if isinstance(event, SpeechPaused) and p1 is not None and self.running:
                 self.an_engine_judges(-1, p1)
+            if isinstance(event, SpeechGrew) and p1 is not None and self.glances:
+                self.a_glance_tells(1, p1)
+                self.time_passes(again_s)
 
     @rule(choice=st.integers(0, 2))
     def what_the_ears_notice_is_lost(self, choice: int) -> None:
@@ -418,6 +466,12 @@ class CoreMachine(RuleBasedStateMachine):
     @rule(which=st.integers(-2, -1), p1=PROBABILITIES)
     def an_engine_judges(self, which: int, p1: float) -> None:
         self.happens(VerdictReached(self.running[max(which, -len(self.running))], p1, 1 - p1, 0.0))
+
+    @precondition(lambda self: self.glances)
+    @rule(back=st.integers(1, 3), p1=st.none() | PROBABILITIES)
+    def a_glance_tells(self, back: int, p1: float | None) -> None:
+        """In time, late, again, or that it could not tell; or never."""
+        self.happens(Glanced(self.glances[-min(back, len(self.glances))], p1))
 
     @precondition(lambda self: self.begun)
     @rule(back=st.integers(1, 3), p1=PROBABILITIES)
@@ -457,8 +511,15 @@ class CoreMachine(RuleBasedStateMachine):
 
     @rule(
         event=st.sampled_from(
-            [VerdictReached(999, 1.0, 0.0, 0.0), ReplyEnded(999), ReplyFailed(999), Played(999), CancelAsked(999)]
-            + [kind(999) for kind in (SpeechSustained, SpeechPaused, SpeechResumed, SpeechEnded)]
+            [
+                VerdictReached(999, 1.0, 0.0, 0.0),
+                Glanced(999, 1.0),
+                ReplyEnded(999),
+                ReplyFailed(999),
+                Played(999),
+                CancelAsked(999),
+            ]
+            + [kind(999) for kind in (SpeechSustained, SpeechPaused, SpeechResumed, SpeechGrew, SpeechEnded)]
         )
     )
     def something_unheard_of_comes(self, event: Event) -> None:
@@ -520,10 +581,13 @@ class Engine:
         self.name = name
         self.healthy = True
         self.requests: list[Request] = []
+        self.glances: list[asyncio.Queue[Verdict | PartFailed]] = []
         self._world = world
         self._close_s = close_s
 
     async def answer(self, query: Query) -> AsyncGenerator[Verdict | str]:
+        if query.unfinished:
+            yield await self._glance(query)
         task = asyncio.current_task()
         assert task
         request = Request(int(task.get_name().removeprefix("answer ")), query)
@@ -544,6 +608,17 @@ class Engine:
                 request.closed = True
                 self.requests.remove(request)
 
+    async def _glance(self, query: Query) -> Verdict:
+        assert query.situation.reply == "speaking"
+        answer: asyncio.Queue[Verdict | PartFailed] = asyncio.Queue()
+        self.glances.append(answer)
+        try:
+            if isinstance(item := await answer.get(), PartFailed):
+                raise item
+            return item
+        finally:
+            self.glances.remove(answer)
+
     async def warm(self, query: Query) -> None:
         await asyncio.sleep(3)
 
@@ -552,6 +627,8 @@ class Engine:
     def fail(self) -> None:
         for request in self.requests:
             request.items.put_nowait(PartFailed(self.name, "it died"))
+        for glance in self.glances:
+            glance.put_nowait(PartFailed(self.name, "it died"))
 
     def close(self) -> None: ...
 
@@ -676,7 +753,11 @@ class World:
 
     def hear(self, event: SpeechEvent) -> None:
         now = round(self.loop.time() * INPUT_RATE)
-        samples = np.full(4, event.utterance, np.float32) if isinstance(event, SpeechPaused | SpeechEnded) else None
+        samples = (
+            np.full(4, event.utterance, np.float32)
+            if isinstance(event, SpeechPaused | SpeechGrew | SpeechEnded)
+            else None
+        )
         self._heard.put_nowait(Heard(event, now, now, now, samples))
 
     def do(self, coroutine: Coroutine[None, None, None]) -> None:
@@ -684,6 +765,10 @@ class World:
 
     def requests(self) -> list[Request]:
         return sorted((r for engine in self.engines for r in engine.requests), key=lambda request: request.turn)
+
+    def glances(self) -> list[asyncio.Queue[Verdict | PartFailed]]:
+        """Those that wait for an answer."""
+        return [glance for engine in self.engines for glance in engine.glances if glance.empty()]
 
     def close(self) -> None:
         self.running.cancel()
@@ -793,7 +878,7 @@ def session_3_noise_changes_only_the_hold_and_no_sample_is_lost_or_repeated(worl
     held: set[int] = set()
     rejected: set[int] = set()
     told_of: set[int] = set()
-    floor = None
+    floor, newest = None, 0
     for _, notice in world.told:
         match notice:
             case TurnStarted(turn):
@@ -805,10 +890,13 @@ def session_3_noise_changes_only_the_hold_and_no_sample_is_lost_or_repeated(worl
                 held.add(turn)
             case TurnResumed(turn):
                 held.remove(turn)
-            case TurnEnded(turn):
+            case TurnEnded(turn, _, cause):
                 held.discard(turn)
                 floor = None
+                if cause == "turn_detected":
+                    told_of.discard(newest)  # it ended the reply, and may turn out to be for somebody else
             case UserStarted(utterance) if floor is not None:
+                newest = utterance
                 told_of.add(utterance)  # a stock client throws the reply away
             case VerdictGiven(utterances, _, False):
                 rejected |= set(utterances)
@@ -898,8 +986,8 @@ def session_7_noise_is_kept_nowhere(world: World) -> None:
     for secret in secrets:
         assert secret not in notices
         assert secret not in histories
-    kept = set(world.session._utterances._kept) | set(world.session._utterances.spans)
-    assert not rejected & kept
+    utterances = world.session._utterances
+    assert not rejected & (set(utterances._kept) | set(utterances._latest) | set(utterances.spans))
 
 
 def session_8_a_dead_instance_is_replaced_by_the_other_and_taken_back(world: World) -> None:
@@ -932,6 +1020,14 @@ def session_8_the_client_knows_who_serves_it(world: World) -> None:
         assert all(before != after for before, after in pairwise(names_in_turn))
 
 
+def session_11_what_a_glance_heard_is_kept_nowhere_and_none_is_left(world: World) -> None:
+    told = "".join(repr(notice) for _, notice in world.told if not isinstance(notice, TurnAudio))
+    assert "glimpsed" not in told + repr([begun.history for begun in world.begun])
+    assert "glimpsed" not in repr(world.session.dialogue.history())
+    assert [len(engine.glances) for engine in world.engines] == [0, 0]
+    assert world.pool.glances.total() == 0
+
+
 def session_9_nothing_waits_for_ever(world: World) -> None:
     duplex = world.session.duplex
     assert (duplex.held, duplex.pending, duplex._ended, duplex.floor) == (False, None, (), None)
@@ -949,6 +1045,7 @@ SESSION_CHECKS = [
     session_8_a_reply_that_moved_is_said_whole_and_once,
     session_8_the_client_knows_who_serves_it,
     session_9_nothing_waits_for_ever,
+    session_11_what_a_glance_heard_is_kept_nowhere_and_none_is_left,
 ]
 
 TIMES = st.sampled_from([0.0, 0.0, 0.03, 0.11, 0.26, 0.7, 1.6])
@@ -976,7 +1073,7 @@ class SessionMachine(RuleBasedStateMachine):
         self.past.append(event)
         self.world.hear(event)
 
-    @rule(choice=st.integers(0, 2), seconds=TIMES)
+    @rule(choice=st.integers(0, 3), seconds=TIMES)
     def the_ears_notice_something(self, choice: int, seconds: float) -> None:
         self.hear(self.ears.notice(choice))
         self.world.time_passes(seconds)
@@ -989,6 +1086,16 @@ class SessionMachine(RuleBasedStateMachine):
             self.world.time_passes(0.1)
             if isinstance(event, SpeechPaused) and p1 is not None and self.world.requests():
                 self.judge(self.world.requests()[-1], p1)
+            if isinstance(event, SpeechGrew) and p1 is not None and self.world.glances():
+                self.a_glance_is_answered(p1, 0.3)
+        self.world.time_passes(seconds)
+
+    @precondition(lambda self: self.world.glances())
+    @rule(p1=st.none() | PROBABILITIES, seconds=TIMES)
+    def a_glance_is_answered(self, p1: float | None, seconds: float) -> None:
+        """Or fails; or never is."""
+        verdict = None if p1 is None else Verdict(p1, 1 - p1, 0, ("glimpsed",))
+        self.world.glances()[0].put_nowait(verdict or PartFailed("engine", "scripted to fail"))
         self.world.time_passes(seconds)
 
     @precondition(lambda self: self.past)

@@ -11,7 +11,7 @@ import pytest
 from tests.support.conversations import QUERY, Conversation, conversation
 from tests.support.sockets import connected, scripted_server
 from tests.support.virtual_time import InlineExecutor, run
-from vita_duplex.engine.duplex import DuplexConfig
+from vita_duplex.engine.duplex_settings import DuplexConfig
 from vita_duplex.engine.instances.scripted import ScriptedInstance, ScriptedReply
 from vita_duplex.engine.instances.supervisor import (
     FIRST_WAIT_S,

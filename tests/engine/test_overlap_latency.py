@@ -15,6 +15,7 @@ from tests.support.conversations import NOISE, QUERY, Conversation, conversation
 from tests.support.virtual_time import run
 from vita_duplex.engine.audio import INPUT_RATE, Samples
 from vita_duplex.engine.events import SpeechPaused, SpeechResumed
+from vita_duplex.engine.glances import ROOM
 from vita_duplex.engine.instances.scripted import ScriptedReply
 from vita_duplex.engine.notices import Notice, TurnAudio, TurnEnded, TurnHeld, TurnRecorded, TurnResumed, VerdictGiven
 from vita_duplex.engine.ports import Heard, Probabilities, VadState, Windows
@@ -115,25 +116,27 @@ LONG = ScriptedReply(transcript="a story", text=" ".join(f"word{n:03}" for n in 
 
 
 def test_a_reply_falls_silent_in_time_and_goes_on_without_loss_after_noise() -> None:
-    async def script() -> None:
+    async def script(numbers: range) -> list[float]:
+        """How long the reply took to fall silent for each of a few noises, so few that the room does not count as one
+        that talks."""
         player, voice = Player(), NumberedVoice()
         async with conversation(LONG, *[NOISE] * 99, vad=ShareVad(), voice=voice) as talk:
             talker = Talker(talk, player)
             await talker.overlap(0, 16_000, 1.5)  # the question
-            onsets = [await talker.overlap(3_200 + 67 * n, 4_800, 0.7) for n in range(24)]
+            onsets = [await talker.overlap(3_200 + 67 * n, 4_800, 0.7) for n in numbers]
             await talk.silent_until(TurnEnded, limit_s=120)
             await asyncio.sleep(NETWORK_S)
-        assert [notice.accepted for notice in talk.all(VerdictGiven)] == [True] + [False] * 24
-        waits = [silent - onset for silent, onset in zip(player.fell_silent, onsets, strict=True)]
-        p50, p95 = np.percentile(waits, [50, 95])
-        assert p50 <= 0.180
-        assert p95 <= 0.250
-        assert min(waits) >= 0.128 - 0.016, "sooner than hold_after_ms could tell"
+        assert [notice.accepted for notice in talk.all(VerdictGiven)] == [True] + [False] * len(numbers)
         samples = np.concatenate(player.received)
         assert np.array_equal(samples, np.arange(voice.made))
         assert talk.endings() == [(1, "completed", None)]
+        return [silent - onset for silent, onset in zip(player.fell_silent, onsets, strict=True)]
 
-    run(script())
+    waits = [wait for first in range(0, 24, ROOM) for wait in run(script(range(first, first + ROOM)))]
+    p50, p95 = np.percentile(waits, [50, 95])
+    assert p50 <= 0.180
+    assert p95 <= 0.250
+    assert min(waits) >= 0.128 - 0.016, "sooner than hold_after_ms could tell"
 
 
 def test_a_blip_of_60_ms_never_holds_wherever_it_falls() -> None:

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.conversations import QUERY
 from vita_duplex.engine.audio import Samples
-from vita_duplex.engine.duplex import DuplexConfig
+from vita_duplex.engine.duplex_settings import DuplexConfig
 from vita_duplex.engine.events import SpeechEnded, SpeechPaused, SpeechStarted, SpeechSustained
 from vita_duplex.engine.instances.scripted import ScriptedInstance
 from vita_duplex.engine.notices import Notice, TurnEnded, TurnHeld, TurnRecorded, TurnStarted

@@ -10,7 +10,7 @@ import pytest
 from tests.support.conversations import NOISE, QUERY, Conversation, conversation
 from tests.support.virtual_time import run
 from vita_duplex.engine.audio import Samples
-from vita_duplex.engine.duplex import DuplexConfig
+from vita_duplex.engine.duplex_settings import DuplexConfig
 from vita_duplex.engine.events import SpeechSustained
 from vita_duplex.engine.instances.scripted import ScriptedInstance, ScriptedReply
 from vita_duplex.engine.messages import AssistantMessage, Query, UserMessage, Verdict

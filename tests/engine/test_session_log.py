@@ -17,7 +17,8 @@ from tests.support.sockets import connected, scripted_server
 from tests.support.virtual_time import VirtualLoop, run
 from vita_duplex.cli import replay as command
 from vita_duplex.config import Config
-from vita_duplex.engine.duplex import Duplex, DuplexConfig
+from vita_duplex.engine.duplex import Duplex
+from vita_duplex.engine.duplex_settings import DuplexConfig
 from vita_duplex.engine.events import (
     BargeIn,
     Command,

@@ -11,7 +11,7 @@ from tests.support.conversations import NOISE, QUERY, conversation
 from tests.support.virtual_time import run
 from vita_duplex.cli import timeline
 from vita_duplex.client.timeline import Span, Timeline, of_log
-from vita_duplex.engine.duplex import DuplexConfig
+from vita_duplex.engine.duplex_settings import DuplexConfig
 from vita_duplex.engine.notices import TurnAudio, TurnEnded, TurnHeld, TurnResumed
 from vita_duplex.engine.session_log import read
 from vita_duplex.server.observe.session_logs import SessionWriter

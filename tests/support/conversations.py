@@ -11,7 +11,7 @@ import numpy as np
 
 from tests.support.virtual_time import InlineExecutor
 from vita_duplex.engine.audio import INPUT_RATE, Samples
-from vita_duplex.engine.duplex import DuplexConfig
+from vita_duplex.engine.duplex_settings import DuplexConfig
 from vita_duplex.engine.instances.scripted import ScriptedInstance, ScriptedReply
 from vita_duplex.engine.notices import Notice, TurnAudio, TurnEnded
 from vita_duplex.engine.pool import Pool, Seat

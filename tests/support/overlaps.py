@@ -32,7 +32,7 @@ from vita_duplex.cli.roc import Roc, Share
 from vita_duplex.cli.roc_picture import draw
 from vita_duplex.engine.cascade.cascade import Cascade
 from vita_duplex.engine.cascade.judge import Judge
-from vita_duplex.engine.duplex import DuplexConfig
+from vita_duplex.engine.duplex_settings import DuplexConfig
 from vita_duplex.engine.instances.vllm_text import TemplateMessage
 from vita_duplex.engine.notices import TurnAudio, TurnEnded, TurnHeld, VerdictGiven, VoiceActivity
 from vita_duplex.engine.ports import AsrModel

@@ -23,7 +23,9 @@ def windows(script: str) -> list[float]:
 
 
 def play(endpoint: Endpoint, script: str) -> list[Mark]:
-    return [mark for probability in windows(script) for mark in endpoint.push(probability)]
+    """The marks, but for those that only say that speech goes on."""
+    marks = [mark for probability in windows(script) for mark in endpoint.push(probability)]
+    return [mark for mark in marks if mark.kind != "grown"]
 
 
 def moments(endpoint: Endpoint, script: str) -> list[tuple[str, int]]:
@@ -58,6 +60,28 @@ def test_each_mark_comes_with_the_window_that_decides_it() -> None:
         ("sustained", 24),
         ("paused", 36),
         ("ended", 46),
+    ]
+
+
+def grown(script: str) -> list[int]:
+    """Windows after which it was told that speech goes on."""
+    return [window for kind, window in moments(Endpoint(CONFIG), script) if kind == "grown"]
+
+
+def test_speech_that_goes_on_is_told_at_growing_distances_up_to_a_second() -> None:
+    assert grown("#*200") == [14, 20, 28, 41, 59, 85, 116, 147, 178]
+
+
+def test_behind_a_pause_it_is_told_as_from_the_beginning() -> None:
+    assert grown("#*30 .*8 #*30") == [14, 20, 28, 38 + 14, 38 + 20, 38 + 28]
+    assert grown("#*14 .*4 #*14")[:1] == [14], "what is too short for a pause is part of the speech"
+
+
+def test_what_is_told_of_speech_that_goes_on_is_all_of_it_so_far() -> None:
+    endpoint = Endpoint(CONFIG)
+    marks = [mark for probability in windows(".*20 #*20") for mark in endpoint.push(probability)]
+    assert [mark for mark in marks if mark.kind == "grown"] == [
+        at("grown", 20 * WINDOW - PRE_ROLL, 20, end, end) for end in (34, 40)
     ]
 
 
@@ -251,8 +275,8 @@ configs = st.builds(
     max_utterance_s=st.sampled_from([1.1, 2.0, 30.0]),
 )
 
-LETTERS = {"started": "s", "sustained": "u", "paused": "p", "resumed": "r", "ended": "e"}
-LEGAL = re.compile(r"(su?(pru?)*p?e)*(su?(pru?)*p?)?")
+LETTERS = {"started": "s", "sustained": "u", "paused": "p", "resumed": "r", "grown": "g", "ended": "e"}
+LEGAL = re.compile(r"(s[ug]*(pr[ug]*)*p?e)*(s[ug]*(pr[ug]*)*p?)?")
 
 
 def check_order(marks: list[Mark]) -> None:
@@ -310,7 +334,8 @@ def cut_at(loudness: list[float]) -> list[tuple[str, int, int, int]]:
     """Speech that loud in each window, cut after 38 of them; kind and the numbers of windows of each mark."""
     endpoint = Endpoint(SHORT)
     marks = [mark for level in loudness for mark in endpoint.push(0.9, level)]
-    return [(m.kind, m.begin // WINDOW, m.speech_start // WINDOW, m.speech_end // WINDOW) for m in marks]
+    told = [mark for mark in marks if mark.kind != "grown"]
+    return [(m.kind, m.begin // WINDOW, m.speech_start // WINDOW, m.speech_end // WINDOW) for m in told]
 
 
 def test_long_speech_is_cut_where_it_is_quietest_and_goes_on_at_once() -> None:

@@ -18,7 +18,7 @@ from vita_duplex.asr.moonshine import Moonshine
 from vita_duplex.engine.audio import Samples
 from vita_duplex.engine.cascade.cascade import Cascade
 from vita_duplex.engine.cascade.judge import Judge
-from vita_duplex.engine.duplex import DuplexConfig
+from vita_duplex.engine.duplex_settings import DuplexConfig
 from vita_duplex.engine.events import SpeechEnded, SpeechPaused
 from vita_duplex.engine.notices import UserStopped
 from vita_duplex.engine.ports import Heard

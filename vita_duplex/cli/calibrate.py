@@ -17,7 +17,8 @@ from vita_duplex.client.recording import read_recording
 from vita_duplex.client.talk import table
 from vita_duplex.config import Config
 from vita_duplex.engine.audio import Samples
-from vita_duplex.engine.duplex import ABSTAIN_BAND, DuplexSettings
+from vita_duplex.engine.duplex import ABSTAIN_BAND
+from vita_duplex.engine.duplex_settings import DuplexSettings
 from vita_duplex.engine.messages import Query, Situation, Utterance, Verdict
 from vita_duplex.engine.ports import Instance, PartFailed, Progress
 from vita_duplex.server.asr import load_asr

@@ -185,8 +185,10 @@ class _Picture:
         for start, end in (span for sound in self.timeline.sounds.values() for span in sound.held):
             if record.speech_start - 0.05 <= start <= record.verdict:
                 decided = "resume" if record.status == "rejected" else "cut"
-                after = f", {decided} {end - record.speech_end:.2f} s after" if end > record.speech_end else ""
-                self._arrow(record.speech_start, start, y, f"hold {start - record.speech_start:.2f} s{after}")
+                spoken = end > record.speech_end
+                after = f"{end - record.speech_end:.2f} s after" if spoken else f"{end - start:.2f} s later"
+                text = f"hold {start - record.speech_start:.2f} s, {decided} {after}"
+                self._arrow(record.speech_start, start, y, text)
 
     # --- shapes
 

@@ -7,10 +7,9 @@ from collections import deque
 from dataclasses import dataclass
 from typing import assert_never
 
-from pydantic import Field
-
 from vita_duplex.engine import events as ev
-from vita_duplex.engine.section import Section
+from vita_duplex.engine.duplex_settings import DuplexConfig
+from vita_duplex.engine.glances import Glances
 
 UNDECIDED_LIMIT = 8
 """Utterances judged together. Each puts the deadline off; when so many have no verdict they count as `<2>`: somebody
@@ -19,33 +18,6 @@ who talks on and on (a radio) must not make a request that grows faster than any
 
 ABSTAIN_BAND = 0.05
 """An early verdict decides nothing when its `p1` is this close to the threshold: most wrong verdicts are."""
-SURE = 0.15
-"""A reply goes on before the end of the speech into it only when `p1` is below the threshold by more than this: each
-change of mind is heard."""
-
-
-class DuplexSettings(Section):
-    """How a session decides."""
-
-    barge_in: ev.BargeIn = "hold"
-    """`hold`: speech pauses a reply until its verdict · `verdict`: a reply goes on until the verdict · `off`: speech
-    during a reply is ignored."""
-    verdict_threshold: float = Field(0.5, ge=0, le=1)
-    """Probability `p1` that a spoken utterance needs to be answered."""
-    verdict_deadline_ms: int = Field(6000, ge=0, le=60_000)
-    """Milliseconds from the end of an utterance to its verdict. Without a verdict by then it is ignored."""
-    first_limit_s: float = Field(10, gt=0)
-    """Seconds without a token after which an answer is asked of another instance, where there is one."""
-    stall_limit_s: float = Field(10, gt=0)
-    """The same in mid-answer, in seconds."""
-
-
-class DuplexConfig(DuplexSettings):
-    """What the core goes by."""
-
-    hold_limit_s: float = Field(45, gt=0)
-    """Seconds after which a hold or an early request ends whatever happens, such as when a client stops sending in
-    mid-speech. `Config.deciding` derives it."""
 
 
 @dataclass(slots=True)
@@ -102,6 +74,8 @@ class Duplex:
         turn      True        False   - or a time            the reply is being generated, or held
         turn      False       either  - or a time            what there is of it is being played, or held
 
+    While u is being spoken into a reply, and nothing is pending, a glance at it may be under way.
+
     `_sustained` is only True while somebody talks. A pending request that is not generating has its verdict. An
     early request may be about an utterance whose end the listener lost; it is withdrawn at its deadline.
     """
@@ -117,6 +91,7 @@ class Duplex:
         self._talking: int | None = None  # the utterance being spoken right now
         self._sustained = False  # … and it is no blip
         self._ended: tuple[int, ...] = ()  # what is over and not decided about; a request about it is under way
+        self._glances = Glances()
 
     @property
     def monitor(self) -> ev.Slot:
@@ -137,6 +112,7 @@ class Duplex:
         waiting = [
             self.pending.deadline if self.pending else None,
             self.floor.held_until if self.floor else None,
+            self._glances.under_way.deadline if self._glances.under_way else None,
         ]
         return min((moment for moment in waiting if moment is not None), default=None)
 
@@ -147,6 +123,9 @@ class Duplex:
 
     def receive(self, event: ev.Event, now: float) -> list[ev.Command]:
         """Take in one event. Late, repeated and unknown ones change nothing."""
+        return self._without_stale_glance(self._take(event, now))
+
+    def _take(self, event: ev.Event, now: float) -> list[ev.Command]:
         match event:
             case ev.SpeechStarted(utterance):
                 return self._speech_started(utterance)
@@ -159,12 +138,16 @@ class Duplex:
                 return self._speech_paused(utterance, now) if utterance == self._talking else []
             case ev.SpeechResumed(utterance):
                 return self._speech_resumed(now) if utterance == self._talking else []
+            case ev.SpeechGrew(utterance):
+                return self._look(utterance, now) if utterance == self._talking else []
             case ev.SpeechEnded(utterance):
                 return self._speech_ended(utterance, now) if utterance == self._talking else []
             case ev.QueryTyped(utterance):
                 return self._query_typed(utterance, now)
             case ev.VerdictReached():
                 return self._judged(event, now)
+            case ev.Glanced(number, p1):
+                return self._glanced(number, p1, now)
             case ev.ReplyEnded(turn) | ev.ReplyFailed(turn):
                 return self._reply_over(turn, now, failed=isinstance(event, ev.ReplyFailed))
             case ev.Played(turn):
@@ -180,12 +163,14 @@ class Duplex:
     def tick(self, now: float) -> list[ev.Command]:
         """Act on the deadlines that have passed."""
         commands: list[ev.Command] = []
+        if (glance := self._glances.under_way) and now >= glance.deadline:
+            commands += [ev.EndGlance(glance.number), *self._glanced(glance.number, None, now)]
         if self.pending and now >= self.pending.deadline:
-            commands += self._reject("deadline") if self._ended else self._abort_judging()
+            commands += self._reject("deadline", now) if self._ended else self._abort_judging()
         if self.floor and self.floor.held_until is not None and now >= self.floor.held_until:
             self._sustained = False  # speech that long without an end is no reason to hold again
             commands += self._resume()
-        return commands
+        return self._without_stale_glance(commands)
 
     def _change_settings(self, wanted: ev.SettingsChanged) -> list[ev.Command]:
         """What has begun stays: a held reply waits for its verdict, and who is being heard is judged, even with
@@ -222,7 +207,7 @@ class Duplex:
 
     def _speech_ended(self, utterance: int, now: float) -> list[ev.Command]:
         self._talking, self._sustained = None, False
-        commands = self._reject("deadline") if len(self._ended) >= UNDECIDED_LIMIT else []
+        commands = self._reject("deadline", now) if len(self._ended) >= UNDECIDED_LIMIT else []
         self._ended = (*self._ended, utterance)
         return commands + self._judge_ended(now) + self._decide(now)
 
@@ -277,17 +262,13 @@ class Duplex:
         if self.pending is None or verdict.turn != self.pending.turn or self.pending.verdict:
             return []  # too late: something newer replaced it; or repeated
         self.pending.verdict = verdict
-        return self._glance(self.pending, verdict, now) or self._decide(now)
+        return self._weigh_early(self.pending, verdict, now) or self._decide(now)
 
-    def _glance(self, judging: PendingVerdict, verdict: ev.VerdictReached, now: float) -> list[ev.Command]:
-        """A verdict on speech that may go on: a held reply need not wait for the end of speech that is surely not
-        meant for it. When more of the speech is heard and looks like a query, the reply is held again."""
+    def _weigh_early(self, judging: PendingVerdict, verdict: ev.VerdictReached, now: float) -> list[ev.Command]:
+        """A verdict on speech that has paused and may go on is as good as a glance."""
         if judging.utterances == self._ended:
             return []
-        over = verdict.p1 - self.config.verdict_threshold
-        if over < -SURE:
-            return self._resume()
-        return self._hold(now) if over >= 0 else []
+        return self._follow(judging.utterances[-1], verdict.p1, now, ends=False)
 
     def _decide(self, now: float) -> list[ev.Command]:
         """Use the verdict as soon as it is there and the speech it is about is over."""
@@ -297,9 +278,10 @@ class Duplex:
         over = judging.verdict.p1 - self.config.verdict_threshold
         if judging.early and abs(over) < ABSTAIN_BAND:
             return self._judge(self._ended, judging.deadline, abstained=True)
-        return self._take_floor(judging, now) if over >= 0 else self._reject("verdict")
+        return self._take_floor(judging, now) if over >= 0 else self._reject("verdict", now)
 
     def _take_floor(self, judging: PendingVerdict, now: float) -> list[ev.Command]:
+        self._glances.forget_room()
         commands = self._abort_floor()
         commands.append(ev.Accept(judging.turn, judging.utterances))
         commands += self._finish("cancelled", "turn_detected")
@@ -312,20 +294,69 @@ class Duplex:
         # The user may be speaking again already.
         return commands + self._hold(now)
 
-    def _reject(self, reason: ev.Reason) -> list[ev.Command]:
+    def _reject(self, reason: ev.Reason, now: float) -> list[ev.Command]:
         """Turn down what is over; what is being said is still to be judged."""
         judging, rejected = self.pending, self._ended
         assert judging is not None
+        if self.floor and reason == "verdict":
+            self._glances.turn_down(rejected[-1], now)
         commands = self._abort_judging()
         self._ended = ()
         commands.append(ev.Reject(judging.turn, rejected, reason))
         return commands if self._sustained else commands + self._resume()
 
+    # ── glances ────────────────────────────────────────────────────────────────────────
+
+    def _look(self, utterance: int, now: float) -> list[ev.Command]:
+        """Ask what the speech into a reply is so far, unless a verdict on it is coming anyway."""
+        if self.floor is None or self.pending or not self._sustained or self.config.barge_in != "hold":
+            return []
+        number = self._glances.ask(utterance, self.floor.turn, now)
+        return [] if number is None else [ev.Glance(self.monitor, number, utterance)]
+
+    def _glanced(self, number: int, p1: float | None, now: float) -> list[ev.Command]:
+        glance = self._glances.end(number)
+        if glance is None:
+            return []  # given up
+        if p1 is not None:
+            return self._follow(glance.utterance, p1, now, ends=True)
+        return [] if self._glances.told(glance.utterance) else self._hold(now, asked=True)
+
+    def _follow(self, utterance: int, p1: float, now: float, *, ends: bool) -> list[ev.Command]:
+        """A held reply need not wait for the end of speech that is surely not meant for it, and may end before that
+        when the speech surely is. When more of the speech is heard and looks like a query, the reply is held again."""
+        match self._glances.weigh(utterance, p1, self.config.verdict_threshold):
+            case "not ours":
+                if self.floor:
+                    self._glances.turn_down(utterance, now)
+                return self._resume()
+            case "surely ours" if ends:
+                return self._interrupt(utterance)
+            case "ours" | "surely ours":
+                return self._hold(now, asked=True)
+            case "open":
+                return []
+
+    def _interrupt(self, utterance: int) -> list[ev.Command]:
+        """End the reply now; the monitor, which has heard why, answers when the speech is over."""
+        commands = [*self._abort_floor(), ev.Interrupt(utterance), *self._finish("cancelled", "turn_detected")]
+        self.generator = self.monitor
+        return [*commands, ev.Swap(self.generator, self.monitor)]
+
+    def _without_stale_glance(self, commands: list[ev.Command]) -> list[ev.Command]:
+        """Give up a glance when the speech or the reply that it is about is over, or a verdict is coming."""
+        glance, turn = self._glances.under_way, self.floor.turn if self.floor else None
+        if glance is None or (not self.pending and (glance.utterance, glance.turn) == (self._talking, turn)):
+            return commands
+        self._glances.end(glance.number)
+        return [ev.EndGlance(glance.number), *commands]
+
     # ── the floor ──────────────────────────────────────────────────────────────────────
 
-    def _hold(self, now: float) -> list[ev.Command]:
+    def _hold(self, now: float, *, asked: bool = False) -> list[ev.Command]:
+        """Where the room talks, speech alone holds nothing; an instance has to be `asked`."""
         wanted = self._sustained and self.config.barge_in == "hold"
-        if not wanted or self.floor is None or self.held:
+        if not wanted or self.floor is None or self.held or (self._glances.room_talks(now) and not asked):
             return []
         self.floor.held_until = now + self.config.hold_limit_s
         return [ev.Hold(self.floor.turn)]
@@ -350,7 +381,7 @@ class Duplex:
         judging = self.pending
         assert judging is not None
         if judging.utterances == self._ended:
-            return self._reject("failed")
+            return self._reject("failed", now)
         self.pending = None  # speech is going on; its end begins a new request about it
         return self._judge_ended(now) if self._ended else []
 

@@ -35,6 +35,13 @@ class SpeechResumed:
 
 
 @dataclass(frozen=True, slots=True)
+class SpeechGrew:
+    """Speech into a reply has gone on for so long that a glance may tell more than the one before."""
+
+    utterance: int
+
+
+@dataclass(frozen=True, slots=True)
 class SpeechEnded:
     """The utterance is over and will not grow any more."""
 
@@ -59,6 +66,14 @@ class VerdictReached:
     p1: float
     p2: float
     p3: float
+
+
+@dataclass(frozen=True, slots=True)
+class Glanced:
+    """A glance is over; `p1` is that of the speech so far, None if the instance could not tell."""
+
+    glance: int
+    p1: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +120,11 @@ Event = (
     | SpeechSustained
     | SpeechPaused
     | SpeechResumed
+    | SpeechGrew
     | SpeechEnded
     | QueryTyped
     | VerdictReached
+    | Glanced
     | ReplyEnded
     | ReplyFailed
     | Played
@@ -149,6 +166,29 @@ class Abort:
 
     slot: Slot
     turn: int
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """Ask a slot's instance for a verdict, and nothing more, on what this utterance is so far."""
+
+    slot: Slot
+    glance: int
+    utterance: int
+
+
+@dataclass(frozen=True, slots=True)
+class EndGlance:
+    """Nobody waits for this glance any more."""
+
+    glance: int
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupt:
+    """An utterance that goes on is surely meant for us, and ends the reply: its start is told."""
+
+    utterance: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +246,9 @@ class Finish:
     cause: Cause | None = None
 
 
-Command = Warm | Begin | Abort | Accept | Reject | Swap | GiveFloor | Hold | Resume | Finish
+Command = (
+    Warm | Begin | Abort | Glance | EndGlance | Interrupt | Accept | Reject | Swap | GiveFloor | Hold | Resume | Finish
+)
 """The shell carries out the commands of a step in their order, and relies on it:
 
 - Abort comes before everything that the client is told (Accept, Reject, Hold, Resume, Finish, GiveFloor), so that the
@@ -214,6 +256,8 @@ Command = Warm | Begin | Abort | Accept | Reject | Swap | GiveFloor | Hold | Res
 - Of one turn: Begin, Accept, GiveFloor, Hold, Resume, Finish, as far as they are in the step.
 - Of two turns: the Finish of the old one, then Swap, then GiveFloor to the new one. So the floor is free, and the
   client knows who serves it, before the next reply begins.
+- An EndGlance comes first: what follows may ask the same instance.
+- A glance that ends a reply: Abort, Interrupt, Finish, Swap.
 - A verdict that takes the floor: Abort, Accept, Finish, Swap, GiveFloor, Hold. A typed query: Abort, Finish, Begin,
   Accept, GiveFloor, Hold.
 """

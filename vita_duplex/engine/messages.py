@@ -66,6 +66,8 @@ class Query:
     answer_so_far: str | None = None
     """The beginning of the answer, as text, from an instance that failed while it gave it. It was judged there."""
     situation: Situation = Situation()
+    unfinished: bool = False
+    """A glance: the speech goes on, and what there is of it may begin and end in the middle of a word."""
     language: str | None = None
     """What the user speaks (ISO 639-1, for example "zh"), where the client has said it."""
     max_tokens: int | None = None

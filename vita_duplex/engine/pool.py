@@ -15,6 +15,9 @@ from vita_duplex.engine.ports import Instance, PartFailed
 
 log = logging.getLogger(__name__)
 
+GLANCES = 2
+"""That an instance is asked at a time, by all sessions: more would make verdicts wait."""
+
 
 class Seat:
     """One session's two slots, each bound to an instance of a pool: two different instances where the pool has two.
@@ -64,6 +67,17 @@ class Seat:
         """Whether an instance is up and this session has no reason to avoid it."""
         return instance.healthy and not self._pool.health[instance.name].doubted_by(self._number)
 
+    @contextmanager
+    def glance(self, instance: Instance) -> Iterator[bool]:
+        """Whether an instance may be asked for one more glance, which lasts as long as this."""
+        glances = self._pool.glances
+        allowed = glances[instance.name] < GLANCES
+        glances[instance.name] += allowed
+        try:
+            yield allowed
+        finally:
+            glances[instance.name] -= allowed
+
     def stalled(self, instance: Instance, now: float) -> None:
         """An instance keeps a request of this session waiting for too long."""
         self._pool.report("slow", instance, now, self._number)
@@ -91,6 +105,8 @@ class Pool:
         self._numbers = itertools.count()  # of the sessions and requests that report
         self._draining: set[str] = set()
         self._lent: Counter[str] = Counter()
+        self.glances: Counter[str] = Counter()
+        """Under way, by instance."""
 
     # ── who sits where ─────────────────────────────────────────────────────────────────
 

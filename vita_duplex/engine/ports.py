@@ -8,7 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vita_duplex.engine.audio import Samples
-from vita_duplex.engine.events import SpeechEnded, SpeechPaused, SpeechResumed, SpeechStarted, SpeechSustained
+from vita_duplex.engine.events import (
+    SpeechEnded,
+    SpeechGrew,
+    SpeechPaused,
+    SpeechResumed,
+    SpeechStarted,
+    SpeechSustained,
+)
 from vita_duplex.engine.messages import Chat, Finished, Query, Usage, Verdict
 from vita_duplex.engine.notices import Notice
 
@@ -92,7 +99,7 @@ class Vad(Protocol):
         ...
 
 
-SpeechEvent = SpeechStarted | SpeechSustained | SpeechPaused | SpeechResumed | SpeechEnded
+SpeechEvent = SpeechStarted | SpeechSustained | SpeechPaused | SpeechResumed | SpeechGrew | SpeechEnded
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +114,7 @@ class Heard:
     now: int
     """Samples received by then."""
     samples: Samples | None = None
-    """The utterance up to here, on a pause and at the end."""
+    """The utterance up to here, on a pause and at the end; when speech grew, the latest of it."""
 
 
 class Listener(Protocol):

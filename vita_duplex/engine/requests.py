@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import aclosing, suppress
 from dataclasses import replace
 
-from vita_duplex.engine.duplex import DuplexConfig
-from vita_duplex.engine.events import Slot
+from vita_duplex.engine.duplex_settings import DuplexConfig
+from vita_duplex.engine.events import Glanced, Slot
 from vita_duplex.engine.messages import Query, Usage, Verdict
 from vita_duplex.engine.pool import Seat
 from vita_duplex.engine.ports import Instance, PartFailed
@@ -150,3 +150,29 @@ class WarmUp:
     def stop(self) -> None:
         if self._running:
             self._running.cancel()
+
+
+class Glancing:
+    """Asks for a verdict on speech that goes on, one at a time. The words that it is given from are not kept."""
+
+    def __init__(self, tasks: asyncio.TaskGroup, seat: Seat, tell: Callable[[Glanced], Awaitable[None]]) -> None:
+        self._tasks, self._seat, self._tell = tasks, seat, tell
+        self._running: asyncio.Task[None] | None = None
+
+    def begin(self, number: int, instance: Instance, query: Query) -> None:
+        self.stop()
+        self._running = self._tasks.create_task(self._ask(number, instance, query), name=f"glance {number}")
+
+    def stop(self) -> None:
+        if self._running:
+            self._running.cancel()
+
+    async def _ask(self, number: int, instance: Instance, query: Query) -> None:
+        """An instance that has enough to do, or fails at this, is not asked again; the verdict will tell."""
+        p1 = None
+        with self._seat.glance(instance) as allowed, suppress(PartFailed):
+            if allowed:
+                async with aclosing(instance.answer(query)) as items:
+                    verdict = await anext(items, None)
+                    p1 = verdict.p1 if isinstance(verdict, Verdict) else None
+        await self._tell(Glanced(number, p1))

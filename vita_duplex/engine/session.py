@@ -11,14 +11,15 @@ from vita_duplex.engine import notices
 from vita_duplex.engine.asides import Asides
 from vita_duplex.engine.audio import Samples
 from vita_duplex.engine.dialogue import Dialogue
-from vita_duplex.engine.duplex import Duplex, DuplexConfig
+from vita_duplex.engine.duplex import Duplex
+from vita_duplex.engine.duplex_settings import DuplexConfig
 from vita_duplex.engine.ledger import Ledger
 from vita_duplex.engine.messages import AssistantMessage, Query, UserMessage, Utterance, Verdict
 from vita_duplex.engine.playback import Playback
 from vita_duplex.engine.pool import Seat
 from vita_duplex.engine.ports import Asr, Chunk, Client, Heard, Listener, PartFailed, Speech
 from vita_duplex.engine.recorder import Recorder
-from vita_duplex.engine.requests import Request, Told, WarmUp
+from vita_duplex.engine.requests import Glancing, Request, Told, WarmUp
 from vita_duplex.engine.roles import RoleTeller
 from vita_duplex.engine.settings import Configure, ReplySettings
 from vita_duplex.engine.tasks import Tasks
@@ -75,6 +76,7 @@ class Session:
         self._turns: dict[int, Turn] = {}
         self._playback = Playback(self.dialogue)
         self._warm_up = WarmUp(self._tasks)
+        self._glancing = Glancing(self._tasks, seat, self._events.put)
         self._roles = RoleTeller(self.duplex, seat, self._tell)
 
     async def run(self) -> None:
@@ -249,6 +251,12 @@ class Session:
                 self._begin(command)
             case ev.Abort(_, number):
                 await self._abort(self._turns[number])
+            case ev.Glance(slot, number, utterance):
+                self._glancing.begin(number, self._seat.serving(slot), self._glance_query(utterance, now))
+            case ev.EndGlance():
+                self._glancing.stop()
+            case ev.Interrupt(utterance):
+                self._utterances.tell(utterance)
             case ev.Accept(number, numbers):
                 self._accept(self._turns[number], numbers)
             case ev.Reject():
@@ -279,7 +287,12 @@ class Session:
         history = self.dialogue.history() if reply.history is None else reply.history
         said, limit = tuple(one for one in utterances if one.text != ""), reply.max_tokens
         situation = self._utterances.situation([one.number for one in said])
-        return Query(history, said, reply.instructions, frames, None, situation, language, limit)
+        return Query(history, said, reply.instructions, frames, None, situation, False, language, limit)
+
+    def _glance_query(self, utterance: int, now: float) -> Query:
+        """A look at speech into the reply that is being heard now, whatever was when the speech began."""
+        query = self._query((self._utterances.latest(utterance),), self._settings.reply)
+        return replace(query, situation=self._playback.situation(now), unfinished=True)
 
     def _begin(self, command: ev.Begin) -> None:
         self._warm_up.stop()

@@ -20,7 +20,8 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from vita_duplex.engine.duplex import Duplex, DuplexConfig
+from vita_duplex.engine.duplex import Duplex
+from vita_duplex.engine.duplex_settings import DuplexConfig
 from vita_duplex.engine.events import Command, Event
 from vita_duplex.engine.notices import Roles
 from vita_duplex.engine.turn_record import TurnRecord

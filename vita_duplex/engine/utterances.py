@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from vita_duplex.engine.audio import INPUT_RATE
-from vita_duplex.engine.events import SpeechEnded, SpeechPaused, SpeechStarted
+from vita_duplex.engine.events import SpeechEnded, SpeechGrew, SpeechPaused, SpeechStarted
 from vita_duplex.engine.messages import Situation, Utterance
 from vita_duplex.engine.notices import Notice, UserStarted, UserStopped, VoiceActivity
 from vita_duplex.engine.ports import Heard
@@ -36,6 +36,7 @@ class Utterances:
         """Of those that were spoken."""
         self._tell = tell
         self._kept: dict[int, Utterance] = {}
+        self._latest: dict[int, Utterance] = {}  # what a glance is shown of the one that is being spoken
         self._newest_speech = 0
         self._unjudged: int | None = None  # speech that the core is not told of
 
@@ -51,12 +52,16 @@ class Utterances:
     def get(self, numbers: Collection[int]) -> tuple[Utterance, ...]:
         return tuple(self._kept[number] for number in numbers)
 
+    def latest(self, number: int) -> Utterance:
+        """The latest of an utterance that is being spoken."""
+        return self._latest[number]
+
     def keep(self, utterance: Utterance) -> None:
         self._kept[utterance.number] = utterance
 
     def forget_all_but(self, wanted: Collection[int]) -> None:
         """Drop the audio of utterances that nobody will ask about any more."""
-        for kept in (self._kept, self.spans):
+        for kept in (self._kept, self._latest, self.spans):
             for number in [number for number in kept if number not in wanted]:
                 del kept[number]
 
@@ -72,6 +77,8 @@ class Utterances:
                 self._tell(VoiceActivity(True))
                 if situation.reply != "speaking":
                     self.tell(number)
+            case SpeechGrew():
+                self._latest = {number: Utterance(number, heard.samples)}
             case SpeechPaused() | SpeechEnded():
                 ended = isinstance(heard.event, SpeechEnded)
                 if ended:

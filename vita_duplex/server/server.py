@@ -56,7 +56,6 @@ class Server:
         self.drain = Drain(config.server.grace_s)
         self.metrics = Metrics(self._state)
         self.resumables: Resumables[Any] = Resumables()
-        self.calls: Resumables[Any] = Resumables()
         self.tracer: Tracer | None = None
         self.on_failure: Callable[[], None] = lambda: None
         self.on_progress: Progress = lambda share, phase: None
@@ -114,13 +113,12 @@ class Server:
             self.progress(1.0, "ready")
         except PartFailed as failure:
             log.error("%s", failure)
-            self.fail(str(failure))
+            self._fail(str(failure))
         except Exception:  # nobody awaits this task while the server runs: a bug here must not look like slowness
             log.exception("loading ended by a bug")
-            self.fail("internal error while loading")
+            self._fail("internal error while loading")
 
-    def fail(self, reason: str) -> None:
-        """The server cannot do its work, and ends."""
+    def _fail(self, reason: str) -> None:
         self.loading.error = reason
         self.on_failure()
 

@@ -26,6 +26,11 @@ CUT_BACK_S = 4
 """How far before its limit speech may be cut, at most half of it: people pause for breath every few seconds."""
 
 
+GLANCE_MS, GLANCE_GROWTH, GLANCE_STEP_MS = 420, 1.45, 1000
+"""Speech goes on: told first after so many milliseconds, or so many behind a pause; about a word is heard by then. Each
+further time when there is so many times as much of it, at most a step more: the words of a second are few."""
+
+
 class EndpointConfig(Section):
     """When speech counts as begun and as over. Times are rounded up to whole windows of 32 ms, `early_ms` down."""
 
@@ -53,7 +58,7 @@ class EndpointConfig(Section):
     """Seconds after which speech is cut into utterances, at its quietest point of late. Nothing is dropped."""
 
 
-Kind = Literal["started", "sustained", "paused", "resumed", "ended"]
+Kind = Literal["started", "sustained", "paused", "resumed", "grown", "ended"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +80,8 @@ class Endpoint:
     """Hysteresis, minimum speech, pause and end.
 
     Marks come in the order `started`, (`paused`, `resumed`)*, `paused`?, `ended`; once an utterance's speech is
-    long enough `sustained` follows `started` or `resumed`. Speech cut at `max_utterance_s` goes on in the next
-    utterance at once, or with its next window if it was cut at its end.
+    long enough `sustained` follows `started` or `resumed`; while it goes on there is a `grown` now and then. Speech
+    cut at `max_utterance_s` goes on in the next utterance at once, or with its next window if it was cut at its end.
     """
 
     def __init__(self, config: EndpointConfig) -> None:
@@ -109,6 +114,8 @@ class Endpoint:
         self._start = self._end = self.sample
         self._sustained = False
         self._paused = False
+        self._unbroken = self.sample  # where speech without a pause began
+        self._next_glance: float = GLANCE_MS  # at so much of it
         self._resume()
 
     def _resume(self) -> None:
@@ -142,11 +149,12 @@ class Endpoint:
 
     def _speech_window(self, start: int) -> list[Mark]:
         if not self._speech:
-            self._start = start
+            self._start = self._unbroken = start
         marks: list[Mark] = []
         self._resume()
         if self._paused:
             self._paused = False
+            self._unbroken, self._next_glance = start, GLANCE_MS
             marks.append(self._mark("resumed"))
         self._speech, self._quiet, self._end = self._speech + 1, 0, self.sample
         if not self._talking and self._speech >= self._min_speech:
@@ -155,6 +163,9 @@ class Endpoint:
         if self._talking and not self._sustained and self._speech >= self._hold_after:
             self._sustained = True
             marks.append(self._mark("sustained"))
+        if self._talking and self.sample - self._unbroken >= self._next_glance * INPUT_RATE // 1000:
+            self._next_glance = min(self._next_glance * GLANCE_GROWTH, self._next_glance + GLANCE_STEP_MS)
+            marks.append(Mark("grown", self._begin, self._start, self._end, self.sample))
         if self._talking and self.sample - self._start >= self._max * WINDOW:
             marks += self._cut()
         return marks
@@ -167,6 +178,7 @@ class Endpoint:
         self._earliest = self._end
         self._rest()
         self._start -= left * WINDOW
+        self._unbroken = self._start
         self._speech = max(left, self._min_speech - 1, 1)  # it is speech already: the next window starts an utterance
         if not left:
             return [ended]

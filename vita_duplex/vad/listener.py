@@ -6,12 +6,14 @@ import math
 from collections import deque
 from collections.abc import AsyncGenerator, Iterator
 from functools import partial
+from itertools import islice
 
 import numpy as np
 
 from vita_duplex.engine.audio import INPUT_RATE, Samples
 from vita_duplex.engine.events import (
     SpeechEnded,
+    SpeechGrew,
     SpeechPaused,
     SpeechResumed,
     SpeechStarted,
@@ -34,6 +36,10 @@ and one long gap is better than a syllable here and there."""
 BATCH = 32
 """Windows (1 s) per run of the detector, so that a long backlog does not keep others waiting."""
 
+GLANCE_LIMIT = 4 * INPUT_RATE
+"""Samples that a glance is shown, the latest: a question that is said while a radio runs is most of what is heard in
+them, and to hear them costs the default ASR 160 ms."""
+
 CLOCK_SLACK_S = 0.25
 """A microphone that is later than this by its own count has paused; less is the network's jitter."""
 
@@ -42,6 +48,7 @@ _EVENTS: dict[Kind, type[SpeechEvent]] = {
     "sustained": SpeechSustained,
     "paused": SpeechPaused,
     "resumed": SpeechResumed,
+    "grown": SpeechGrew,
     "ended": SpeechEnded,
 }
 
@@ -195,6 +202,8 @@ class MicrophoneListener:
     def _marks(self, probability: float, loudness: float) -> list[Mark]:
         """What the next window means."""
         marks = self._endpoint.push(probability, loudness)
+        if not self._replying:
+            marks = [mark for mark in marks if mark.kind != "grown"]
         for mark in marks:
             self._talking = mark.kind != "ended"
             if mark.kind == "started":
@@ -208,8 +217,9 @@ class MicrophoneListener:
             self._level_gate.ended(self._utterance)
         samples = self._paused = None
         if mark.kind in ("paused", "ended"):
-            audio = np.concatenate(self._kept)
-            samples = audio[max(0, mark.begin - self._kept_from) : mark.keep_until - self._kept_from]
+            samples = self._audio(mark.begin, mark.keep_until)
+        elif mark.kind == "grown":
+            samples = self._audio(max(mark.begin, mark.keep_until - GLANCE_LIMIT), mark.keep_until)
         if mark.kind == "paused" and self.config.hint:
             assert samples is not None
             self._paused = samples, mark.speech_end
@@ -217,6 +227,13 @@ class MicrophoneListener:
                 answer.add_done_callback(partial(self._answered, mark.speech_end))
         event = _EVENTS[mark.kind](self._utterance)
         return Heard(event, mark.speech_start, mark.speech_end, self._endpoint.sample, samples)
+
+    def _audio(self, begin: int, end: int) -> Samples:
+        """What is kept of the samples between two positions."""
+        skipped = max(0, begin - self._kept_from) // WINDOW
+        audio = np.concatenate(list(islice(self._kept, skipped, None)))
+        start = self._kept_from + skipped * WINDOW
+        return audio[max(0, begin - start) : end - start]
 
     def _answered(self, speech_end: int, answer: "asyncio.Future[float]") -> None:
         if answer.cancelled():

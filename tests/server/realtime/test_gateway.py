@@ -548,7 +548,8 @@ def test_a_reply_that_is_over_is_truncated_in_the_dialogue() -> None:
 
 def test_a_client_that_plays_on_during_a_hold_has_heard_all_that_it_was_sent() -> None:
     async def heard(query: str) -> str:
-        async with connected(scripted_server(LONG, NOISE, tts={"lead_ms": 2000}), query) as socket:
+        doubtful = NOISE.model_copy(update={"glances": (0.6,)})
+        async with connected(scripted_server(LONG, doubtful, tts={"lead_ms": 2000}), query) as socket:
             await socket.speak()
             await socket.until("response.output_audio.delta", 60)
             speaking = asyncio.create_task(socket.speak(3.0))

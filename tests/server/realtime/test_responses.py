@@ -188,13 +188,32 @@ def test_a_cancel_that_echoes_an_interruption_leaves_the_new_answer_alone(after_
     """LiveKit and many tutorials send it when they hear of `speech_started`."""
 
     async def script() -> None:
-        async with connected(scripted_server(LONG, SHORT), "") as socket:
+        told_at_its_end = SHORT.model_copy(update={"glances": (0.6,)})
+        async with connected(scripted_server(LONG, told_at_its_end), "") as socket:
             await socket.speak()
             await socket.until("response.output_audio.delta")
             await socket.speak(0.6)
             await socket.until("response.created", 2)
             await asyncio.sleep(after_s)
             socket.put(CANCEL)
+            await socket.until("response.done", 2)
+            first, second = socket.all("response.done")
+            assert first["response"]["status_details"]["reason"] == "turn_detected"
+            assert second["response"]["status"] == "completed"
+            assert errors(socket) == []
+
+    run(script())
+
+
+def test_a_cancel_that_echoes_an_interruption_by_a_glance_is_no_error_and_leaves_the_answer_alone() -> None:
+    async def script() -> None:
+        async with connected(scripted_server(LONG, SHORT), "") as socket:
+            await socket.speak()
+            await socket.until("response.output_audio.delta")
+            speaking = asyncio.create_task(socket.speak(2.0))
+            await socket.until("input_audio_buffer.speech_started", 2)
+            socket.put(CANCEL)
+            await speaking
             await socket.until("response.done", 2)
             first, second = socket.all("response.done")
             assert first["response"]["status_details"]["reason"] == "turn_detected"

@@ -19,7 +19,7 @@ from vita_duplex.engine.pool import Pool
 from vita_duplex.server.access.auth import hashed, new_key
 from vita_duplex.server.server import Server
 
-QUERY = ScriptedReply(p1=0.95, transcript="stop")
+QUERY = ScriptedReply(p1=0.95, transcript="stop", glances=(0.6,))
 NOISE = ScriptedReply(p1=0.05, transcript="secret words")
 
 
@@ -61,9 +61,15 @@ def test_what_is_not_meant_holds_the_reply_and_lets_it_go_on() -> None:
     run(script())
 
 
-def test_what_is_meant_stops_the_reply_and_nothing_is_answered() -> None:
+@pytest.mark.parametrize(
+    ("glance", "order"),
+    [(0.6, ["vita.hold", "vita.verdict", "vita.stop"]), (0.95, ["vita.hold", "vita.stop", "vita.verdict"])],
+)
+def test_what_is_meant_stops_the_reply_and_nothing_is_answered(glance: float, order: list[str]) -> None:
+    """A glance that is sure stops the reply before the speech is over."""
+
     async def script() -> None:
-        server = scripted_server(QUERY, instances=1)
+        server = scripted_server(QUERY.model_copy(update={"glances": (glance,)}), instances=1)
         async with judging(server) as socket:
             socket.put(started())
             await socket.speak()
@@ -71,7 +77,7 @@ def test_what_is_meant_stops_the_reply_and_nothing_is_answered() -> None:
             assert (verdict["accepted"], verdict["transcript"], verdict["state"]) == (True, "stop", "<1>")
             assert (await socket.until("vita.stop"))["reply_id"] == "r1"
             await socket.say(np.zeros(24_000, np.float32))
-            assert told(socket) == ["vita.hold", "vita.verdict", "vita.stop"]
+            assert told(socket) == order
             assert asked(server).running == 0
             assert not [kind for kind in socket.kinds() if kind.startswith("response.")]
 

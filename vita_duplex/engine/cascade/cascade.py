@@ -55,7 +55,7 @@ class Cascade:
         asked = now()
         transcripts = [await self._transcribe(utterance, query.language) for utterance in query.utterances]
         if query.answer_so_far is None:
-            yield self._verdict(query.utterances, transcripts, now() - asked, query.situation)
+            yield self._verdict(query.utterances, transcripts, now() - asked, query.situation, query.unfinished)
         question = joined(transcript.text for transcript in transcripts) if query.utterances else None
         begun, most = query.answer_so_far or "", self._text.config.max_tokens
         most = min(most, query.max_tokens or most)
@@ -88,13 +88,19 @@ class Cascade:
         return await self._asr.transcribe(utterance.samples, language)
 
     def _verdict(
-        self, utterances: Sequence[Utterance], transcripts: Sequence[Transcript], asr_s: float, situation: Situation
+        self,
+        utterances: Sequence[Utterance],
+        transcripts: Sequence[Transcript],
+        asr_s: float,
+        situation: Situation,
+        unfinished: bool = False,
     ) -> Verdict:
         texts = tuple(transcript.text for transcript in transcripts)
         if not utterances or any(utterance.text is not None for utterance in utterances):
             return Verdict(0.0, 0.0, 1.0, texts, asr_s)
         seconds = sum(len(utterance.samples) for utterance in utterances if utterance.samples is not None) / INPUT_RATE
-        p1 = self._judge.judge(_merge(transcripts), seconds, situation)
+        said = _merge(transcripts)
+        p1 = self._judge.glance(said, seconds) if unfinished else self._judge.judge(said, seconds, situation)
         return Verdict(p1, 1 - p1, 0.0, texts, asr_s, completeness(texts[-1]))
 
 

@@ -40,6 +40,11 @@ NOT_SPEECH, BACKCHANNEL, ELSEWHERE, SHORT_QUERY, ANSWER = 0.02, 0.05, 0.15, 0.95
 """Probabilities where one rule decides; only their order counts, no set is large enough to measure them."""
 ASKS, TELLS = 0.9, 0.25
 """Probability that a question or command, and anything else, was meant for the assistant, said into a reply."""
+OPEN, MOST = 0.45, 0.9
+"""Of speech that goes on: when what it will be is not to be heard yet, and at most when it is not one of the words that
+stop a reply."""
+FEW_S = 1.5
+"""Seconds of it, silence before it included, in which few words mean nothing."""
 ANSWER_S = 12.0
 """Seconds for which a question of the assistant stays open."""
 ANSWER_WORDS = 8
@@ -64,6 +69,17 @@ class Judge:
         if situation.reply == "speaking":
             return self._into_reply(transcript, spoken)
         return self._in_silence(transcript, spoken, open_question=open_question)
+
+    def glance(self, transcript: Transcript, seconds: float) -> float:
+        """The same of speech into a reply that goes on. A word or two may become anything."""
+        spoken = wording.words(transcript.text)
+        if wording.STOPS.match(" ".join(spoken)):
+            return SHORT_QUERY
+        few = len(spoken) < SHORT or wording.is_invention(spoken)
+        known = wording.is_backchannel(spoken) or wording.is_to_somebody_else(transcript.text)
+        if few and seconds < FEW_S and not (spoken and known) and not wording.asks(transcript.text):
+            return OPEN
+        return min(MOST, self.judge(transcript, seconds))
 
     def _is_no_speech(self, transcript: Transcript, spoken: list[str], seconds: float, *, patient: bool) -> bool:
         """Whether nobody spoke. Behind a question (`patient`) digits with pauses and a soft "so" are speech."""

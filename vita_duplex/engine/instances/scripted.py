@@ -17,6 +17,9 @@ class ScriptedReply(Section):
 
     p1: float = Field(1.0, ge=0, le=1)
     """Probability of `<1>`; the rest is `<2>`."""
+    glances: tuple[float, ...] = ()
+    """The same for glances at the utterance while it is being spoken, one after the other; then the last one for all
+    others. Without any it is `p1`."""
     transcript: str | None = "a question"
     """Words that are heard. None has no words for it, as VITA."""
     text: str = "This is a scripted answer, spoken by a voice that hums. It has two sentences."
@@ -45,10 +48,15 @@ class ScriptedInstance:
         self.queries: deque[Query] = deque(maxlen=8)
         """The latest."""
         self._replies = replies
+        self._glanced = (0, 0)  # the latest utterance that was glanced at, and how often
 
     async def answer(self, query: Query) -> AsyncGenerator[Verdict | str | Usage]:
         number = query.utterances[-1].number if query.utterances else 1
         reply = self._replies[(number - 1) % len(self._replies)]
+        if query.unfinished and reply.glances:
+            count = self._glanced[1] if self._glanced[0] == number else 0
+            self._glanced = number, count + 1
+            reply = reply.model_copy(update={"p1": reply.glances[min(count, len(reply.glances) - 1)]})
         self.queries.append(query)
         self.running += 1
         so_far = query.answer_so_far

@@ -27,7 +27,6 @@ from vita_duplex.server.http.body_limit import BodyLimit
 from vita_duplex.server.http.unserved import refuse_other_sockets
 from vita_duplex.server.realtime.visit import visit
 from vita_duplex.server.server import Server
-from vita_duplex.server.telephony import audiosocket, calls
 from vita_duplex.server.verdict.conversation import VerdictConversation
 
 DESCRIPTION = """
@@ -46,8 +45,7 @@ def create_app(server: Server) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         loading = asyncio.create_task(server.run(), name="load")
-        async with audiosocket.listening(server):
-            yield
+        yield
         loading.cancel()
         with suppress(asyncio.CancelledError):
             await loading
@@ -87,7 +85,6 @@ def _add_routes(app: FastAPI, server: Server) -> None:
     async def verdicts(socket: WebSocket) -> None:
         await visit(server, socket, VerdictConversation)
 
-    app.include_router(calls.router(server))
     app.include_router(status.router(server, caller))
     app.include_router(client_secrets.router(server, caller))
     app.include_router(instances.router(server, caller))

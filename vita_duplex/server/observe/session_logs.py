@@ -10,7 +10,7 @@ from queue import Full, Queue
 from threading import Thread
 
 from vita_duplex import __version__
-from vita_duplex.engine.duplex import DuplexConfig
+from vita_duplex.engine.duplex_settings import DuplexConfig
 from vita_duplex.engine.events import Command, Event
 from vita_duplex.engine.notices import Notice, Roles, TurnRecorded
 from vita_duplex.engine.ports import PartFailed

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from typing import Self
 
 from vita_duplex.engine.audio import Samples
-from vita_duplex.engine.duplex import DuplexConfig
+from vita_duplex.engine.duplex_settings import DuplexConfig
 from vita_duplex.engine.events import BargeIn
 from vita_duplex.engine.settings import ReplySettings
 from vita_duplex.server.audio.formats import DEFAULT, PCM_RATES, PCMA, PCMU, AudioFormat, pcm

@@ -1,0 +1,30 @@
+"""By what a session decides."""
+
+from pydantic import Field
+
+from vita_duplex.engine.events import BargeIn
+from vita_duplex.engine.section import Section
+
+
+class DuplexSettings(Section):
+    """How a session decides."""
+
+    barge_in: BargeIn = "hold"
+    """`hold`: speech pauses a reply until its verdict · `verdict`: a reply goes on until the verdict · `off`: speech
+    during a reply is ignored."""
+    verdict_threshold: float = Field(0.5, ge=0, le=1)
+    """Probability `p1` that a spoken utterance needs to be answered."""
+    verdict_deadline_ms: int = Field(6000, ge=0, le=60_000)
+    """Milliseconds from the end of an utterance to its verdict. Without a verdict by then it is ignored."""
+    first_limit_s: float = Field(10, gt=0)
+    """Seconds without a token after which an answer is asked of another instance, where there is one."""
+    stall_limit_s: float = Field(10, gt=0)
+    """The same in mid-answer, in seconds."""
+
+
+class DuplexConfig(DuplexSettings):
+    """What the core goes by."""
+
+    hold_limit_s: float = Field(45, gt=0)
+    """Seconds after which a hold or an early request ends whatever happens, such as when a client stops sending in
+    mid-speech. `Config.deciding` derives it."""

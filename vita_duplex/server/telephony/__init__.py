@@ -1,1 +1,0 @@
-"""The telephone: calls over media streams of cloud providers, and over AudioSocket."""
