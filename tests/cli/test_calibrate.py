@@ -19,8 +19,8 @@ from vita_duplex.cli.calibrate import CalibrateError, judge, read_clips, report,
 from vita_duplex.cli.roc import Roc, Share
 from vita_duplex.cli.roc_picture import draw
 from vita_duplex.config import Config, EngineConfig
-from vita_duplex.engine.duplex_settings import DuplexConfig
-from vita_duplex.engine.messages import Query, Verdict
+from vita_duplex.engine.duplex_settings import DuplexConfig, Thresholds
+from vita_duplex.engine.messages import Query, Situation, Verdict
 
 CLIPS = DATA / "clips.tsv"
 
@@ -76,6 +76,26 @@ def test_clips_are_judged_reported_and_drawn(tmp_path: Path) -> None:
     assert f">AUC {roc.auc:.3f} (" in picture
 
 
+def test_each_situation_has_a_threshold_of_its_own(tmp_path: Path) -> None:
+    """A voice that is loud enough for silence is not loud enough for a reply."""
+    make_clips(tmp_path, [0.9, 0.8, 0.4, 0.3], [0.6, 0.5, 0.1, 0.05])
+    rows = (tmp_path / "clips.tsv").read_text().splitlines()
+    into = ["speaking", "speaking", "after 2\tShall I go on?", "after 10.5"] * 2
+    with_situations = [rows[0], *(f"{row}\t{one}" for row, one in zip(rows[1:], into, strict=True)), f"{rows[1]}\tidle"]
+    (tmp_path / "clips.tsv").write_text("\n".join(with_situations) + "\n")
+    clips = read_clips(tmp_path / "clips.tsv")
+    assert clips[2].situation == Situation("after", 2.0, "Shall I go on?")
+    config = DuplexConfig(threshold=Thresholds(after=0.35))
+    text = report(asyncio.run(judge(LoudnessInstance(), clips)), config, 0.95)
+    speaking, after, idle = text.split("said into ")[1:]
+    assert speaking.startswith("speaking: 4 clips → duplex.threshold.speaking")
+    assert "best threshold 0.700" in speaking
+    assert "configured 0.500: recall 2/2 = 100.0% (34%–100%), false takes 2/2" in speaking
+    assert "best threshold 0.200" in after
+    assert "configured 0.350: recall 1/2" in after
+    assert "clips of one kind only" in idle
+
+
 def test_the_best_threshold_has_the_fewest_false_takes_at_the_recall_wanted() -> None:
     roc = Roc([0.2, 0.6, 0.7, 0.8], [0.1, 0.3, 0.65, 0.65])
     assert roc.best(1.0).threshold == pytest.approx(0.15)
@@ -118,6 +138,9 @@ def test_what_cannot_be_calibrated_is_refused_in_one_line(tmp_path: Path) -> Non
         ("a.wav\tquery\n", "both kinds"),
         ("a.wav\tquery\nb.wav\tcough\n", "line 2: wants a path, a tab, and query or noise"),
         ("a.wav query\n", "line 1"),
+        ("a.wav\tquery\tlater\n", r"line 1: was it said into a reply \(speaking\), after N seconds, or idle"),
+        ("a.wav\tquery\tafter soon\n", "line 1: was it said"),
+        ("a.wav\tquery\tidle\twords\tmore\n", "line 1: wants"),
     ):
         (tmp_path / "clips.tsv").write_text(text)
         with pytest.raises(CalibrateError, match=reason):

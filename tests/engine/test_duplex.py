@@ -3,7 +3,7 @@
 import pytest
 
 from vita_duplex.engine.duplex import UNDECIDED_LIMIT, Duplex
-from vita_duplex.engine.duplex_settings import DuplexConfig
+from vita_duplex.engine.duplex_settings import DuplexConfig, Thresholds
 from vita_duplex.engine.events import (
     Abort,
     Accept,
@@ -349,6 +349,35 @@ def test_speech_behind_a_nod_holds_the_reply_like_any_other() -> None:
 def test_no_verdict_during_the_reply_resumes_it_at_the_deadline() -> None:
     duplex = overlapping()
     assert play(duplex, (3 + DEADLINE, None)) == [Abort(1, 2), Reject(2, (2,), "deadline"), Resume(1)]
+
+
+def test_each_situation_has_a_threshold_of_its_own() -> None:
+    duplex = Duplex(DuplexConfig(threshold=Thresholds(speaking=0.8, after=0.4, idle=0.3)))
+
+    def said(number: int, p1: float) -> list[Command]:
+        at = 10.0 * number
+        play(duplex, (at, SpeechStarted(number)), (at + 1, SpeechEnded(number)))
+        return play(duplex, (at + 1.1, VerdictReached(duplex.turns, p1, 1 - p1, 0.0)))
+
+    assert Reject(1, (1,), "verdict") in said(1, 0.2)
+    assert Accept(2, (2,)) in said(2, 0.35)
+    assert Reject(3, (3,), "verdict") in said(3, 0.7)
+    assert Accept(4, (4,)) in said(4, 0.85)
+    play(duplex, (49, ReplyEnded(4)), (49.5, Played(4)))
+    assert Reject(5, (5,), "verdict") in said(5, 0.35)
+    assert Accept(6, (6,)) in said(6, 0.45)
+
+
+def test_speech_that_began_in_silence_is_judged_as_such_also_when_a_reply_began_meanwhile() -> None:
+    duplex = Duplex(DuplexConfig(threshold=Thresholds(speaking=0.8, idle=0.3)))
+    play(duplex, (0, SpeechStarted(1)), (0.5, QueryTyped(2)), (1, SpeechEnded(1)))
+    assert Accept(2, (1,)) in play(duplex, (1.1, VerdictReached(2, 0.5, 0.5, 0.0)))
+
+
+def test_the_client_may_change_the_threshold_of_one_situation() -> None:
+    duplex = overlapping()
+    play(duplex, (3.1, SettingsChanged("hold", 0.5, speaking=0.95)))
+    assert Reject(2, (2,), "verdict") in play(duplex, (3.2, yes(2)))
 
 
 def test_a_third_query_swaps_the_roles_back() -> None:

@@ -29,7 +29,7 @@ from hypothesis.stateful import (
 from tests.support.virtual_time import VirtualLoop
 from vita_duplex.engine.audio import INPUT_RATE, Samples
 from vita_duplex.engine.duplex import ABSTAIN_BAND, Duplex
-from vita_duplex.engine.duplex_settings import DuplexConfig
+from vita_duplex.engine.duplex_settings import DuplexConfig, Thresholds
 from vita_duplex.engine.events import (
     Abort,
     Accept,
@@ -51,6 +51,7 @@ from vita_duplex.engine.events import (
     ReplyEnded,
     ReplyFailed,
     Resume,
+    SaidInto,
     SettingsChanged,
     SpeechEnded,
     SpeechGrew,
@@ -89,10 +90,12 @@ HOLD_LIMIT_S = 12.0
 PROBABILITIES = st.sampled_from([0.02, 0.3, 0.47, 0.49, 0.5, 0.53, 0.7, 0.98])
 BARGE_INS = st.sampled_from(["hold", "hold", "verdict", "off"])
 THRESHOLDS = st.sampled_from([0.5, 0.5, 0.6])
+OWN_THRESHOLDS = st.sampled_from([None, None, 0.48, 0.6])
 CONFIGS = st.builds(
     DuplexConfig,
     barge_in=BARGE_INS,
     verdict_threshold=THRESHOLDS,
+    threshold=st.builds(Thresholds, speaking=OWN_THRESHOLDS, after=OWN_THRESHOLDS, idle=OWN_THRESHOLDS),
     verdict_deadline_ms=st.just(1500),
     hold_limit_s=st.just(HOLD_LIMIT_S),
     first_limit_s=st.sampled_from([0.8, 20.0]),
@@ -282,8 +285,13 @@ def core_7_what_is_rejected_is_never_heard_of_again_and_only_what_the_verdict_al
     typed: set[int] = set()
     over: set[int] = set()
     early: set[int] = set()
+    said_into: dict[int, SaidInto] = {}
+    asked: dict[int, int] = {}  # the first of a turn's utterances
+    floor, replied = False, False
     for step in steps:
         match step.event:
+            case SpeechStarted(utterance):
+                said_into.setdefault(utterance, "speaking" if floor else "after" if replied else "idle")
             case VerdictReached(turn, p1):
                 verdicts.setdefault(turn, p1)
             case QueryTyped(utterance):
@@ -292,7 +300,12 @@ def core_7_what_is_rejected_is_never_heard_of_again_and_only_what_the_verdict_al
                 over.add(utterance)
         for command in step.commands:
             match command:
+                case GiveFloor():
+                    floor = True
+                case Finish():
+                    floor, replied = False, True
                 case Begin(_, turn, utterances):
+                    asked[turn] = utterances[0]
                     assert not decided & set(utterances), "judged again"
                     if not set(utterances) <= over | typed:
                         early.add(turn)
@@ -301,13 +314,13 @@ def core_7_what_is_rejected_is_never_heard_of_again_and_only_what_the_verdict_al
                     decided |= set(utterances)
                     if not set(utterances) <= typed:
                         assert not typed & set(utterances), "a typed query made a query of what was said"
-                        over_by = verdicts[turn] - step.config.verdict_threshold
+                        over_by = verdicts[turn] - step.config.threshold_in(said_into[asked[turn]])
                         assert over_by >= (ABSTAIN_BAND if turn in early else 0), "doubtful"
                 case Reject(turn, utterances, reason):
                     assert not (decided | typed) & set(utterances), "decided twice"
                     decided |= set(utterances)
                     if reason == "verdict":
-                        under_by = step.config.verdict_threshold - verdicts[turn]
+                        under_by = step.config.threshold_in(said_into[asked[turn]]) - verdicts[turn]
                         assert under_by > 0
                         assert turn not in early or under_by >= ABSTAIN_BAND, "doubtful"
 
@@ -490,9 +503,11 @@ class CoreMachine(RuleBasedStateMachine):
     def the_user_types(self) -> None:
         self.happens(QueryTyped(self.ears.next_number()))
 
-    @rule(barge_in=BARGE_INS, threshold=THRESHOLDS)
-    def the_client_wants_it_decided_otherwise(self, barge_in: BargeIn, threshold: float) -> None:
-        self.happens(SettingsChanged(barge_in, threshold))
+    @rule(barge_in=BARGE_INS, threshold=THRESHOLDS, speaking=OWN_THRESHOLDS)
+    def the_client_wants_it_decided_otherwise(
+        self, barge_in: BargeIn, threshold: float, speaking: float | None
+    ) -> None:
+        self.happens(SettingsChanged(barge_in, threshold, speaking))
 
     @precondition(lambda self: self.duplex.floor)
     @rule(played=st.booleans())

@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace, config: Config, progress: Progress) -> in
         asr = load_asr(config.asr, needed=True) if engine.kind == "text" else None
         [instance] = instances(engine, ["a"], asr, progress, engines=1)
         try:
-            asyncio.run(ask(instance, query, config.duplex.verdict_threshold))
+            asyncio.run(ask(instance, query, config.duplex.threshold_in("idle")))
         finally:
             instance.close()
     except PartFailed as failure:

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import csv
+import re
 from collections.abc import Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ class Clip:
 
     path: Path
     is_query: bool
+    situation: Situation
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +56,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "is the one with the fewest false takes among those with the wanted recall."
     )
     parser.epilog = (
-        "CLIPS.tsv has two columns, a path (from the folder of the file) and query or noise; noise is all that was "
-        "not meant for the assistant · exit status: 0 printed; 2 the clips, the picture or the model are wrong"
+        "CLIPS.tsv has two to four columns: a path (from the folder of the file); query or noise, all that was not "
+        "meant for the assistant; what it was said into, speaking (a reply was heard, the default), after N (so many "
+        "seconds behind one) or idle; the assistant's last words · exit status: 0 printed; 2 the clips, the picture or "
+        "the model are wrong"
     )
     parser.add_argument("clips", type=Path, metavar="CLIPS.tsv", help="labelled recordings, each one utterance")
     parser.add_argument("-o", "--out", type=Path, metavar="ROC.svg", help="draw the ROC curve")
@@ -116,10 +120,11 @@ def read_clips(path: Path) -> list[Clip]:
     clips = []
     for number, row in enumerate(csv.reader(text.splitlines(), delimiter="\t"), start=1):
         match row:
-            case [] | ["path", "label"]:
+            case [] | ["path", "label", *_]:
                 continue
-            case [name, ("query" | "noise") as label]:
-                clips.append(Clip(path.parent / name, label == "query"))
+            case [name, ("query" | "noise") as label, *said_into] if len(said_into) <= 2:
+                situation = _situation(said_into, f"{path}, line {number}")
+                clips.append(Clip(path.parent / name, label == "query", situation))
             case _:
                 raise CalibrateError(f"{path}, line {number}: wants a path, a tab, and {' or '.join(LABELS)}")
     if len({clip.is_query for clip in clips}) < 2:
@@ -127,17 +132,29 @@ def read_clips(path: Path) -> list[Clip]:
     return clips
 
 
+def _situation(columns: list[str], place: str) -> Situation:
+    """What a clip was said into, of the third and fourth column what is there. Errors: `CalibrateError`."""
+    said_into, last_words = [*columns, *["speaking", ""][len(columns) :]]
+    match said_into.split():
+        case ["speaking" | "idle" as reply]:
+            return Situation(reply, last_words=last_words)
+        case ["after", seconds] if re.fullmatch(r"\d+(\.\d+)?", seconds):
+            return Situation("after", float(seconds), last_words)
+        case _:
+            raise CalibrateError(f"{place}: was it said into a reply (speaking), after N seconds, or idle?")
+
+
 async def judge(instance: Instance, clips: Iterable[Clip]) -> list[ClipVerdict]:
     """The verdict on each clip, by itself. Errors: `CalibrateError`, `PartFailed`."""
     return [
-        ClipVerdict(clip, await verdict(instance, Utterance(number, _samples(clip.path))))
+        ClipVerdict(clip, await verdict(instance, Utterance(number, _samples(clip.path)), clip.situation))
         for number, clip in enumerate(clips, start=1)
     ]
 
 
-async def verdict(instance: Instance, utterance: Utterance) -> float:
+async def verdict(instance: Instance, utterance: Utterance, situation: Situation) -> float:
     """`p1`; the answer behind it is not waited for. Errors: `PartFailed`."""
-    async with aclosing(instance.answer(Query((), (utterance,), situation=Situation("speaking")))) as items:
+    async with aclosing(instance.answer(Query((), (utterance,), situation=situation))) as items:
         async for item in items:
             if isinstance(item, Verdict):
                 return item.p1
@@ -162,24 +179,35 @@ def roc_of(verdicts: Iterable[ClipVerdict]) -> Roc:
 
 
 def report(verdicts: Sequence[ClipVerdict], duplex: DuplexSettings, least_recall: float) -> str:
+    """Each situation that there are clips of, by itself."""
+    parts = []
+    for reply in dict.fromkeys(one.clip.situation.reply for one in verdicts):
+        some = [one for one in verdicts if one.clip.situation.reply == reply]
+        parts.append(f"said into {reply}: {len(some)} clips → duplex.threshold.{reply}")
+        both = len({one.clip.is_query for one in some}) == 2
+        parts.append(_report(some, duplex.threshold_in(reply), least_recall) if both else "clips of one kind only\n")
+    return "\n".join([*parts, "Intervals are 95 %: of chance in these clips, not of how well they stand for others."])
+
+
+def _report(verdicts: Sequence[ClipVerdict], configured: float, least_recall: float) -> str:
     roc = roc_of(verdicts)
     best, points = roc.best(least_recall), roc.points
     shown = [points[round(n)] for n in np.linspace(0, len(points) - 1, min(ROWS, len(points)))]
     rows = [["threshold", "recall", "false takes"]]
     rows += [[f"{one.threshold:.3f}", f"{one.recall.value:.1%}", f"{one.false_takes.value:.1%}"] for one in shown]
     low, high = roc.auc_interval
-    now = roc.at(duplex.verdict_threshold)
-    doubtful = sum(abs(one.p1 - duplex.verdict_threshold) < ABSTAIN_BAND for one in verdicts)
+    now = roc.at(configured)
+    doubtful = sum(abs(one.p1 - configured) < ABSTAIN_BAND for one in verdicts)
     lines = [
         table(rows, left=0),
         "",
         f"AUC {roc.auc:.3f} ({low:.3f}–{high:.3f})",
         f"best threshold {best.threshold:.3f}: the fewest false takes with a recall of at least {least_recall:.0%}",
         f"  recall {best.recall}, false takes {best.false_takes}",
-        f"configured {duplex.verdict_threshold:.3f}: recall {now.recall}, false takes {now.false_takes}",
+        f"configured {configured:.3f}: recall {now.recall}, false takes {now.false_takes}",
         f"  {doubtful} of {len(verdicts)} within {ABSTAIN_BAND:g} of it",
     ]
     wrong = [one for one in verdicts if (one.p1 >= best.threshold) != one.clip.is_query]
     lines += ["wrong at the best threshold:"] if wrong else []
     lines += [f"  p1 {one.p1:.3f}  {LABELS[not one.clip.is_query]:<5}  {one.clip.path.name}" for one in wrong]
-    return "\n".join([*lines, "Intervals are 95 %: of chance in these clips, not of how well they stand for others."])
+    return "\n".join([*lines, ""])

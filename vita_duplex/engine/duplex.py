@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from vita_duplex.engine import events as ev
-from vita_duplex.engine.duplex_settings import DuplexConfig
+from vita_duplex.engine.duplex_settings import DuplexConfig, Thresholds
 from vita_duplex.engine.glances import Glances
 
 UNDECIDED_LIMIT = 8
@@ -91,6 +91,8 @@ class Duplex:
         self._talking: int | None = None  # the utterance being spoken right now
         self._sustained = False  # … and it is no blip
         self._ended: tuple[int, ...] = ()  # what is over and not decided about; a request about it is under way
+        self._said_into: dict[int, ev.SaidInto] = {}  # of the undecided utterances
+        self._replied = False  # a reply has ended
         self._glances = Glances()
 
     @property
@@ -175,7 +177,8 @@ class Duplex:
     def _change_settings(self, wanted: ev.SettingsChanged) -> list[ev.Command]:
         """What has begun stays: a held reply waits for its verdict, and who is being heard is judged, even with
         `off`. A verdict is compared with the threshold once, when it is used."""
-        changes = {"barge_in": wanted.barge_in, "verdict_threshold": wanted.verdict_threshold}
+        own = Thresholds(speaking=wanted.speaking, after=wanted.after, idle=wanted.idle)
+        changes = {"barge_in": wanted.barge_in, "verdict_threshold": wanted.verdict_threshold, "threshold": own}
         self.config = self.config.model_copy(update=changes)
         return []
 
@@ -187,6 +190,8 @@ class Duplex:
         self._newest_spoken = utterance
         ignored = self.config.barge_in == "off" and self.floor is not None
         self._talking, self._sustained = None if ignored else utterance, False
+        into: ev.SaidInto = "speaking" if self.floor else "after" if self._replied else "idle"
+        self._said_into = {one: self._said_into.get(one, into) for one in self.undecided}
         if ignored or self.pending:
             return []  # a request that is under way has computed the dialogue already
         return [ev.Warm(self._judge_slot)]
@@ -268,14 +273,18 @@ class Duplex:
         """A verdict on speech that has paused and may go on is as good as a glance."""
         if judging.utterances == self._ended:
             return []
-        return self._follow(judging.utterances[-1], verdict.p1, now, ends=False)
+        return self._follow(judging.utterances[-1], verdict.p1, self._threshold(judging.utterances), now, ends=False)
+
+    def _threshold(self, utterances: tuple[int, ...]) -> float:
+        """What was begun together is judged by what the first of it was said into."""
+        return self.config.threshold_in(self._said_into[utterances[0]])
 
     def _decide(self, now: float) -> list[ev.Command]:
         """Use the verdict as soon as it is there and the speech it is about is over."""
         judging = self.pending
         if judging is None or judging.verdict is None or judging.utterances != self._ended:
             return []
-        over = judging.verdict.p1 - self.config.verdict_threshold
+        over = judging.verdict.p1 - self._threshold(judging.utterances)
         if judging.early and abs(over) < ABSTAIN_BAND:
             return self._judge(self._ended, judging.deadline, abstained=True)
         return self._take_floor(judging, now) if over >= 0 else self._reject("verdict", now)
@@ -319,13 +328,13 @@ class Duplex:
         if glance is None:
             return []  # given up
         if p1 is not None:
-            return self._follow(glance.utterance, p1, now, ends=True)
+            return self._follow(glance.utterance, p1, self.config.threshold_in("speaking"), now, ends=True)
         return [] if self._glances.told(glance.utterance) else self._hold(now, asked=True)
 
-    def _follow(self, utterance: int, p1: float, now: float, *, ends: bool) -> list[ev.Command]:
+    def _follow(self, utterance: int, p1: float, threshold: float, now: float, *, ends: bool) -> list[ev.Command]:
         """A held reply need not wait for the end of speech that is surely not meant for it, and may end before that
         when the speech surely is. When more of the speech is heard and looks like a query, the reply is held again."""
-        match self._glances.weigh(utterance, p1, self.config.verdict_threshold):
+        match self._glances.weigh(utterance, p1, threshold):
             case "not ours":
                 if self.floor:
                     self._glances.turn_down(utterance, now)
@@ -395,6 +404,7 @@ class Duplex:
     def _finish(self, status: ev.Status, cause: ev.Cause | None = None) -> list[ev.Command]:
         commands = self._abort_floor()
         floor, self.floor = self.floor, None
+        self._replied |= floor is not None
         return [*commands, ev.Finish(floor.turn, status, cause)] if floor else []
 
     def _abort_floor(self) -> list[ev.Command]:

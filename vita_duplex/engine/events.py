@@ -107,12 +107,20 @@ class CancelAsked:
 BargeIn = Literal["hold", "verdict", "off"]
 
 
+SaidInto = Literal["speaking", "after", "idle"]
+"""Where an utterance began: into a reply that was heard · after one had ended · before there was any."""
+
+
 @dataclass(frozen=True, slots=True)
 class SettingsChanged:
     """The client wants what is not decided yet to be decided like this (fields of `DuplexConfig`)."""
 
     barge_in: BargeIn
     verdict_threshold: float
+    speaking: float | None = None
+    """Of its `threshold`, like the next two."""
+    after: float | None = None
+    idle: float | None = None
 
 
 Event = (

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vita_duplex.engine.audio import Samples
+from vita_duplex.engine.events import SaidInto
 
 Pixels = NDArray[np.uint8]
 """A picture as the camera saw it (not mirrored), RGB, shape [height, width, 3]."""
@@ -44,8 +45,7 @@ Message = UserMessage | AssistantMessage
 class Situation:
     """What an utterance is said into; the same words are a nod in one situation and an answer in another."""
 
-    reply: Literal["speaking", "after", "idle"] = "idle"
-    """A reply is being heard · one has ended · nothing was said yet."""
+    reply: SaidInto = "idle"
     seconds: float = 0.0
     """Since the reply ended."""
     last_words: str = ""

@@ -227,8 +227,7 @@ class Session:
         match item:
             case Configure(decisions=decisions):
                 self._settings = item
-                decided = ev.SettingsChanged(self.duplex.config.barge_in, self.duplex.config.verdict_threshold)
-                return decisions if decisions != decided else None
+                return decisions if decisions != self.duplex.config.decisions else None
             case Heard() if self._utterances.is_unjudged(item, judging=self._settings.answers_speech):
                 if utterance := self._utterances.commit(item):
                     self.add_user_message(utterance)

@@ -236,13 +236,32 @@ def test_own_settings_are_shown_to_those_who_ask_for_them_and_to_nobody_else() -
         server = scripted_server(SHORT, duplex={"verdict_threshold": 0.4}, vad={"echo": {"guard": True}})
         async with connected(server) as socket, connected(server, "") as stock:
             await socket.until("session.created")
-            assert own(socket) == {"barge_in": "hold", "verdict_threshold": 0.4, "echo_guard": True}
+            all_of = {"speaking": 0.4, "after": 0.4, "idle": 0.4}
+            shown = {"verdict_threshold": 0.4, "threshold": all_of}
+            assert own(socket) == {"barge_in": "hold", **shown, "echo_guard": True}
             for each in (socket, stock):
                 each.put(update(vita={"barge_in": "verdict", "echo_guard": False}))
                 await each.until("session.updated")
-            assert own(socket) == {"barge_in": "verdict", "verdict_threshold": 0.4, "echo_guard": False}
+            assert own(socket) == {"barge_in": "verdict", **shown, "echo_guard": False}
             assert own(stock) is None
             check_types(stock)
+
+    run(script())
+
+
+def test_the_old_threshold_is_that_of_all_situations_and_each_may_have_its_own() -> None:
+    async def script() -> None:
+        server = scripted_server(SHORT, duplex={"verdict_threshold": 0.4, "threshold": {"after": 0.3}})
+        async with connected(server) as socket:
+            await socket.until("session.created")
+            told = []
+            for vita in ({"threshold": {"speaking": 0.7}}, {"verdict_threshold": 0.6, "threshold": {"idle": 0.2}}):
+                socket.put(update(vita=vita))
+                await socket.until("session.updated", len(told) + 1)
+                shown = own(socket)
+                assert shown
+                told.append(shown["threshold"])
+        assert told == [{"speaking": 0.7, "after": 0.3, "idle": 0.4}, {"speaking": 0.6, "after": 0.6, "idle": 0.2}]
 
     run(script())
 

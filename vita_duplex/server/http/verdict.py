@@ -93,7 +93,7 @@ async def _answer(server: Server, caller: Caller, wanted: VerdictRequest, model:
         query = await asyncio.to_thread(read, wanted)
         limit_s = server.config.duplex.first_limit_s
         verdict, heard = await _ask(server.parts.pools[model], query, limit_s, server.parts.asr)
-    threshold = server.config.duplex.verdict_threshold
+    threshold = server.config.duplex.threshold_in(query.situation.reply)
     return VerdictAnswer(
         model=model,
         state=verdict.state,

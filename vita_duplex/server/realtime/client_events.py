@@ -119,13 +119,27 @@ class Audio(_Part):
     output: AudioOutput | None = None
 
 
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class OwnThresholds(BaseModel):
+    """By what an utterance is said into, as `Thresholds`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    speaking: Probability | None = None
+    after: Probability | None = None
+    idle: Probability | None = None
+
+
 class OwnSettings(BaseModel):
     """Of a session; not OpenAI's, so nobody sends them by habit, and what is misspelt is refused."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     barge_in: BargeIn | None = None
-    verdict_threshold: float | None = Field(None, ge=0, le=1)
+    verdict_threshold: Probability | None = None
+    threshold: OwnThresholds | None = None
     echo_guard: bool | None = None
 
 

@@ -8,7 +8,6 @@ from dataclasses import replace
 from itertools import count
 from typing import assert_never
 
-from vita_duplex.engine.events import SettingsChanged
 from vita_duplex.engine.notices import Notice
 from vita_duplex.engine.ports import PartFailed
 from vita_duplex.engine.session import Session
@@ -190,7 +189,7 @@ class Conversation:
                 settings.answers_speech,
                 settings.transcription is not None,
                 settings.language,
-                SettingsChanged(settings.barge_in, settings.duplex.verdict_threshold),
+                replace(settings.duplex.decisions, barge_in=settings.barge_in),
             )
         )
 

@@ -1,11 +1,11 @@
 """What a client has set for its session: checked, kept, and shown as the reference shows it. Pure."""
 
 from dataclasses import dataclass, field, replace
-from typing import Self
+from typing import Self, get_args
 
 from vita_duplex.engine.audio import Samples
-from vita_duplex.engine.duplex_settings import DuplexConfig
-from vita_duplex.engine.events import BargeIn
+from vita_duplex.engine.duplex_settings import DuplexConfig, Thresholds
+from vita_duplex.engine.events import BargeIn, SaidInto
 from vita_duplex.engine.settings import ReplySettings
 from vita_duplex.server.audio.formats import DEFAULT, PCM_RATES, PCMA, PCMU, AudioFormat, pcm
 from vita_duplex.server.errors import ClientError
@@ -78,6 +78,9 @@ class SessionSettings:
 
     def _with_own(self, wanted: OwnSettings) -> Self:
         changes = wanted.model_dump(include={"barge_in", "verdict_threshold"}, exclude_none=True)
+        old = Thresholds() if "verdict_threshold" in changes else self.duplex.threshold  # which is for all situations
+        own = wanted.threshold.model_dump(exclude_none=True) if wanted.threshold else {}
+        changes["threshold"] = old.model_copy(update=own)
         echo_guard = self.echo_guard if wanted.echo_guard is None else wanted.echo_guard
         return replace(self, duplex=self.duplex.model_copy(update=changes), echo_guard=echo_guard)
 
@@ -147,6 +150,7 @@ class SessionSettings:
         return {
             "barge_in": self.barge_in,
             "verdict_threshold": self.duplex.verdict_threshold,
+            "threshold": {reply: self.duplex.threshold_in(reply) for reply in get_args(SaidInto)},
             "echo_guard": self.echo_guard,
         }
 
