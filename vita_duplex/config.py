@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from vita_duplex.asr.openai import OpenAiTranscriptionConfig
@@ -109,6 +109,18 @@ class LimitsConfig(Section):
     """WebSockets of one network address at the same time; of IPv6 the first 64 bits count. None sets no limit."""
     address_tries_per_minute: float | None = Field(None, ge=1)
     """WebSocket handshakes and refused requests of one address in a minute. None sets no limit."""
+
+
+class TelephonyConfig(Section):
+    """How calls of telephones come in; docs/telephony.md has what to set at the other end."""
+
+    public_url: str | None = Field(None, pattern="^wss?://")
+    """Address under which Twilio reaches this server, such as wss://voice.example. None takes the host it asks for."""
+    twilio_token: SecretStr = SecretStr("")
+    """Auth token of the Twilio account. With it every call has to be signed. Better in the environment than in a
+    file."""
+    audiosocket: str | None = Field(None, pattern=r"^(\S+):(\d+)$")
+    """Address and port on which Asterisk's AudioSocket is served, such as 127.0.0.1:9092. None serves none."""
 
 
 class ObserveConfig(Section):
@@ -244,6 +256,7 @@ class Config(BaseSettings, Section):
     server: ServerConfig = ServerConfig()
     access: AccessConfig = AccessConfig()
     limits: LimitsConfig = LimitsConfig()
+    telephony: TelephonyConfig = TelephonyConfig()
     observe: ObserveConfig = ObserveConfig()
     engine: EngineConfig = EngineConfig()
     models: dict[str, EngineConfig] = {}

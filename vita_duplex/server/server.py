@@ -56,6 +56,7 @@ class Server:
         self.drain = Drain(config.server.grace_s)
         self.metrics = Metrics(self._state)
         self.resumables: Resumables[Any] = Resumables()
+        self.calls: Resumables[Any] = Resumables()
         self.tracer: Tracer | None = None
         self.on_failure: Callable[[], None] = lambda: None
         self.on_progress: Progress = lambda share, phase: None

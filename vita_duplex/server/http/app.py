@@ -28,6 +28,7 @@ from vita_duplex.server.http.unserved import refuse_other_sockets
 from vita_duplex.server.realtime.visit import visit
 from vita_duplex.server.server import Server
 from vita_duplex.server.verdict.conversation import VerdictConversation
+from vita_duplex.server.telephony import calls
 
 DESCRIPTION = """
 Talk with a multimodal model that listens while it speaks.
@@ -85,6 +86,7 @@ def _add_routes(app: FastAPI, server: Server) -> None:
     async def verdicts(socket: WebSocket) -> None:
         await visit(server, socket, VerdictConversation)
 
+    app.include_router(calls.router(server))
     app.include_router(status.router(server, caller))
     app.include_router(client_secrets.router(server, caller))
     app.include_router(instances.router(server, caller))

@@ -12,8 +12,8 @@ CLOSE_S = 2.0
 """Closing takes no longer: the other side may be the reason for it."""
 
 
-class _Ended(Exception):
-    """Raised in the connection's task group to end its other tasks."""
+class Ended(Exception):
+    """Raised in the connection's task group, or by `take`, to end its other tasks."""
 
     def __init__(self, left: bool) -> None:
         self.left = left
@@ -61,22 +61,22 @@ class Connection:
                 tasks.create_task(self._wait(), name="cut")
                 tasks.create_task(self._write(), name="write")
                 tasks.create_task(self._read(take), name="read")
-        except* _Ended as ended:
-            left = any(isinstance(one, _Ended) and one.left for one in ended.exceptions)
+        except* Ended as ended:
+            left = any(isinstance(one, Ended) and one.left for one in ended.exceptions)
         except* WebSocketDisconnect:
             pass
         return left
 
     async def _wait(self) -> None:
         await self._cut.wait()
-        raise _Ended(left=False)
+        raise Ended(left=False)
 
     async def _write(self) -> None:
         while True:
             waiting = await self._outgoing.get()
             if isinstance(waiting, Farewell):
                 await self.close(waiting)
-                raise _Ended(left=True)
+                raise Ended(left=True)
             data, size = waiting
             try:
                 if isinstance(data, bytes):
@@ -84,7 +84,7 @@ class Connection:
                 else:
                     await self._socket.send_text(data)
             except RuntimeError as closed:  # by the web server itself: no pong came, or a broken frame
-                raise _Ended(left=False) from closed
+                raise Ended(left=False) from closed
             self.unread -= size
 
     async def _read(self, take: Take) -> None:
@@ -92,7 +92,7 @@ class Connection:
             message = await self._socket.receive()
             await asyncio.sleep(0)  # when frames come in a flood, `receive` never waits: let others have their turn
             if message["type"] == "websocket.disconnect":
-                raise _Ended(left=message.get("code") == NORMAL)
+                raise Ended(left=message.get("code") == NORMAL)
             await take(message["bytes"] if message.get("bytes") is not None else message.get("text") or "")
 
     async def close(self, farewell: Farewell) -> None:

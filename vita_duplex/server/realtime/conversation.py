@@ -40,6 +40,7 @@ from vita_duplex.server.realtime.responses import Responses
 from vita_duplex.server.realtime.server_events import ServerEvents
 from vita_duplex.server.realtime.session_settings import SessionSettings, find_unsupported
 from vita_duplex.server.realtime.terms import Terms
+from vita_duplex.server.realtime.transport import ClientKind
 from vita_duplex.vad.echo import EchoGuard
 
 
@@ -47,21 +48,22 @@ class Conversation:
     """Understands the events of a client; `send` takes the events for it, and `note` each notice before its events."""
 
     def __init__(self, parts: Parts, model: str, events: ServerEvents, terms: Terms, send: Callable[[Frame], None],
-                 note: Callable[[Notice], None], *, client_pauses: bool) -> None:  # fmt: skip
+                 note: Callable[[Notice], None], kind: ClientKind) -> None:  # fmt: skip
         self.events = events
         self._parts = parts
         self._model = model
         self._terms = terms
         self._send_one = send
+        self._kind = kind
         self._note = note
         duplex = parts.config.deciding
         voices = parts.voice_names
-        self._server_settings = self.settings = SessionSettings(
-            parts.config.vad.endpoint, duplex, voices, voices.default, parts.config.vad.echo.guard
+        self._server_settings = self.settings = self._carried(
+            SessionSettings(parts.config.vad.endpoint, duplex, voices, voices.default, parts.config.vad.echo.guard)
         )
+        self._send(*events.use(self.settings.wire_out))
         self._numbers = numbers = count(1)  # of utterances, spoken and typed, and of whatever else a client adds
-        self._client_pauses = client_pauses
-        self._listener = parts.listener(numbers, client_pauses=client_pauses)
+        self._listener = parts.listener(numbers, client_pauses=kind.pauses)
         logs = parts.session_logs
         self._log = logs.open(terms.session_id, duplex, parts.voice.rate) if logs else None
         self._pool = parts.pools[model]
@@ -70,7 +72,7 @@ class Conversation:
             duplex,
             self._seat,
             self._listener,
-            lambda voice: parts.speech(voice, client_pauses=client_pauses),
+            lambda voice: parts.speech(voice, client_pauses=kind.pauses),
             self,
             self._log.step if self._log else None,
             parts.asr,
@@ -159,7 +161,8 @@ class Conversation:
 
         Errors: `ClientError`.
         """
-        old, new = self.settings, self.settings.updated(event.session, self._server_settings, event.event_id)
+        old = self.settings
+        new = self._carried(old.updated(event.session, self._server_settings, event.event_id))
         if new.echo_guard != old.echo_guard:
             self._listener.guard(self._open_echo_guard(event.event_id) if new.echo_guard else None)
         self.settings = new
@@ -172,9 +175,14 @@ class Conversation:
         await self._configure()
         return find_unsupported(event.session, "session", event.event_id)
 
+    def _carried(self, settings: SessionSettings) -> SessionSettings:
+        """With the formats that the transport carries, whatever the client wants."""
+        kind = self._kind
+        return replace(settings, wire_in=kind.wire_in or settings.wire_in, wire_out=kind.wire_out or settings.wire_out)
+
     def _open_echo_guard(self, event_id: str | None) -> EchoGuard:
         try:
-            return self._parts.echo_guard(client_pauses=self._client_pauses)
+            return self._parts.echo_guard(client_pauses=self._kind.pauses)
         except PartFailed as failure:
             param = "session.vita.echo_guard"
             raise ClientError("unsupported_value", failure.message, param=param, event_id=event_id) from failure

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from typing import assert_never
 
 from vita_duplex.engine.notices import Notice
@@ -12,7 +13,11 @@ from vita_duplex.server.realtime.conversation import Conversation
 from vita_duplex.server.realtime.event_writer import Frame
 from vita_duplex.server.realtime.items import Json
 from vita_duplex.server.realtime.presence import (
+    NORMAL,
+    POLICY_VIOLATION,
     RESUME_S,
+    TOO_SLOW,
+    UNREAD_LIMIT,
     Back,
     Beat,
     Broken,
@@ -31,7 +36,15 @@ from vita_duplex.server.realtime.presence import (
 from vita_duplex.server.realtime.resume import GAP, NOT_FOUND, Missed
 from vita_duplex.server.realtime.server_events import ServerEvents
 from vita_duplex.server.realtime.terms import Terms
-from vita_duplex.server.realtime.transport import INTERNAL_ERROR, ClientKind, Farewell, FromClient, Played, Transport
+from vita_duplex.server.realtime.transport import (
+    INTERNAL_ERROR,
+    ClientKind,
+    Farewell,
+    FromClient,
+    KeyPressed,
+    Played,
+    Transport,
+)
 
 log = logging.getLogger(__name__)
 
@@ -62,10 +75,9 @@ class Gateway:
         self._connection = first
         self._arrived: asyncio.Queue[Transport] = asyncio.Queue()
         self._arrived.put_nowait(self._connection)
+        self._joined: set[Transport] = set()
         self._throttled = False
-        self._conversation = speaks(
-            parts, model, self._events, terms, self._send, self._note, client_pauses=kind.pauses
-        )
+        self._conversation = speaks(parts, model, self._events, terms, self._send, self._note, kind)
         self._session = self._conversation.session
 
     async def serve(self) -> None:
@@ -87,6 +99,8 @@ class Gateway:
             await self._connection.close(Farewell(INTERNAL_ERROR, "internal error"))
         finally:
             self._conversation.leave()
+            for joined in self._joined:
+                joined.end(Farewell(NORMAL, "the session is over"), flushed=True)
             while not self._arrived.empty():
                 self._arrived.get_nowait().closed.set()
 
@@ -163,6 +177,15 @@ class Gateway:
         self._arrived.put_nowait(new)
         return None
 
+    async def join(self, other: Transport) -> None:
+        """Let another connection see the session's events and send its own, until it or the session is gone."""
+        self._joined.add(other)
+        other.send(self._conversation.describe("session.created").encode(), 0)
+        try:
+            await other.run(self._receive)
+        finally:
+            self._joined.discard(other)
+
     def _resume_fields(self) -> Json:
         return {"resume_token": self._terms.resume_token, "resume_s": RESUME_S} if self._missed else {}
 
@@ -181,6 +204,11 @@ class Gateway:
             self._missed.note(frame, data, size)
         if self._presence.state is not State.AWAY:
             self._connection.send(data, size)
+        for joined in self._joined:
+            if isinstance(data, str):
+                joined.send(data, size)
+                if joined.unread > UNREAD_LIMIT:
+                    joined.end(Farewell(POLICY_VIOLATION, TOO_SLOW), flushed=False)
 
     def _note(self, notice: Notice) -> None:
         self._connection.tell(notice)
@@ -190,11 +218,16 @@ class Gateway:
     async def _receive(self, frame: FromClient) -> None:
         if self._presence.state is not State.LIVE:
             return
-        if isinstance(frame, Played):
-            self._session.acknowledge(frame.turn, round(frame.ms * self._voice_rate / 1000))
-            return
-        await self._throttle(len(frame))
-        await self._take(frame)
+        match frame:
+            case Played(turn, ms):
+                self._session.acknowledge(turn, round(ms * self._voice_rate / 1000))
+            case KeyPressed(digit):
+                self._send(self._events.key_pressed(digit, time.time()))
+            case ClientError():
+                self._refuse(frame, 0)
+            case _:
+                await self._throttle(len(frame))
+                await self._take(frame)
 
     async def _throttle(self, size: int) -> None:
         """Who sends more than its key may is read more slowly, so that its own network connection fills up."""
@@ -221,5 +254,8 @@ class Gateway:
                 self._perform(self._presence.receive(Beat(), self._clock()))
             await self._conversation.take(event)
         except ClientError as error:
-            self._send(self._events.client_error(error))
-            self._perform(self._presence.receive(Erred(len(frame)), self._clock()))
+            self._refuse(error, len(frame))
+
+    def _refuse(self, error: ClientError, size: int) -> None:
+        self._send(self._events.client_error(error))
+        self._perform(self._presence.receive(Erred(size), self._clock()))

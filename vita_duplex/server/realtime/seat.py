@@ -55,10 +55,11 @@ async def converse(
     *,
     early: tuple[str, ...] = (),
     resumable: bool = False,
+    call: str | None = None,
     speaks: type[Conversation] = Conversation,
 ) -> None:
-    """Serve a client that has a place until it is gone for good. `early`: what it sent while it waited;
-    `speaks`: which events go over the transport.
+    """Serve a client that has a place until it is gone for good. `early`: what it sent while it waited; `call`: the
+    name under which other connections of its key may join; `speaks`: which events go over the transport.
 
     Errors: `NoSeat`, for things may have changed in the queue.
     """
@@ -87,7 +88,7 @@ async def converse(
     )
     try:
         gateway = Gateway(transport, server.parts, chosen, terms, kind, speaks)
-        with server.resumables.holding(token, caller.key, gateway):
+        with server.resumables.holding(token, caller.key, gateway), server.calls.holding(call, caller.key, gateway):
             await gateway.serve()
     finally:
         lifetime.charge(clock())

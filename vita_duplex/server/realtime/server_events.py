@@ -152,6 +152,10 @@ class ServerEvents:
         """An event that the reference does not know."""
         return self._event(kind, **fields)
 
+    def key_pressed(self, digit: str, at: float) -> Frame:
+        """`at`: seconds since 1970."""
+        return self._event("input_audio_buffer.dtmf_event_received", event=digit, received_at=int(at))
+
     def heartbeat(self, patience_s: float) -> Frame:
         """The answer to the client's own. `patience_s`: until when something must have come from it again."""
         return self._event("session.heartbeat", timeout_s=patience_s)

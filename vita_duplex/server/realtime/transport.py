@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from vita_duplex.engine.notices import Notice
+from vita_duplex.server.audio.formats import AudioFormat
+from vita_duplex.server.errors import ClientError
 
 INTERNAL_ERROR = 1011
 """WebSocket close code, RFC 6455 section 7.4.1. Other transports have no codes and tell the reason, or nothing."""
@@ -21,6 +23,9 @@ class ClientKind:
     """Audio as bytes (`AUDIO_HEADER`, then samples) instead of JSON."""
     pauses: bool = False
     """On a hold the client falls silent at once, and keeps what it has not played."""
+    wire_in: AudioFormat | None = None
+    wire_out: AudioFormat | None = None
+    """How the transport carries audio, if that is not the client's choice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +44,16 @@ class Played:
     ms: float
 
 
-FromClient = str | bytes | Played
-"""An event of the client as JSON, or audio in the session's input format, or what only the transport knows."""
+@dataclass(frozen=True, slots=True)
+class KeyPressed:
+    """A key of the caller's telephone: 0-9, *, # or A-D."""
+
+    digit: str
+
+
+FromClient = str | bytes | Played | KeyPressed | ClientError
+"""An event of the client as JSON, or audio in the session's input format, or what only the transport knows. The last
+is what it could not read."""
 
 Take = Callable[[FromClient], Awaitable[None]]
 

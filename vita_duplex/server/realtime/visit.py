@@ -34,6 +34,9 @@ async def visit(server: Server, socket: WebSocket, speaks: type[Conversation] = 
     if token := socket.query_params.get("resume_token"):
         await _resume(server, socket, caller, token)
         return
+    if call := socket.query_params.get("call_id"):
+        await _join(server, socket, caller, call)
+        return
     try:
         await _serve(server, socket, caller, speaks)
     except NoSeat as none:
@@ -70,6 +73,14 @@ async def _resume(server: Server, socket: WebSocket, caller: Caller, token: str)
         await _refuse(server, socket, refused, POLICY_VIOLATION)
         return
     await connection.closed.wait()
+
+
+async def _join(server: Server, socket: WebSocket, caller: Caller, call: str) -> None:
+    """Let an application hear of a call that came over another transport, and steer it."""
+    if gateway := server.calls.find(call, caller.key):
+        await gateway.join(Connection(socket))
+    else:
+        await _refuse(server, socket, NOT_FOUND, POLICY_VIOLATION)
 
 
 async def _refuse(server: Server, socket: WebSocket, reason: Refusal, close_code: int = TRY_AGAIN_LATER) -> None:

@@ -1,0 +1,1 @@
+"""The telephone: calls over media streams of cloud providers, and over AudioSocket."""
