@@ -114,12 +114,13 @@ class Server:
             self.progress(1.0, "ready")
         except PartFailed as failure:
             log.error("%s", failure)
-            self._fail(str(failure))
+            self.fail(str(failure))
         except Exception:  # nobody awaits this task while the server runs: a bug here must not look like slowness
             log.exception("loading ended by a bug")
-            self._fail("internal error while loading")
+            self.fail("internal error while loading")
 
-    def _fail(self, reason: str) -> None:
+    def fail(self, reason: str) -> None:
+        """The server cannot do its work, and ends."""
         self.loading.error = reason
         self.on_failure()
 

@@ -21,11 +21,12 @@ class Resumables(Generic[Session]):
         if token is None:
             yield
             return
-        self._sessions[_digest(token)] = key, session
+        self._sessions[_digest(token)] = mine = key, session
         try:
             yield
         finally:
-            del self._sessions[_digest(token)]
+            if self._sessions.get(_digest(token)) is mine:  # not another one's of the same name
+                del self._sessions[_digest(token)]
 
     def find(self, token: str, key: str | None) -> Session | None:
         """The session, if it is that key's."""

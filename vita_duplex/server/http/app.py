@@ -28,7 +28,7 @@ from vita_duplex.server.http.unserved import refuse_other_sockets
 from vita_duplex.server.realtime.visit import visit
 from vita_duplex.server.server import Server
 from vita_duplex.server.verdict.conversation import VerdictConversation
-from vita_duplex.server.telephony import calls
+from vita_duplex.server.telephony import audiosocket, calls
 
 DESCRIPTION = """
 Talk with a multimodal model that listens while it speaks.
@@ -46,7 +46,8 @@ def create_app(server: Server) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         loading = asyncio.create_task(server.run(), name="load")
-        yield
+        async with audiosocket.listening(server):
+            yield
         loading.cancel()
         with suppress(asyncio.CancelledError):
             await loading

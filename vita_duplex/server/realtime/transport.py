@@ -65,8 +65,11 @@ class Transport(Protocol):
     """Which of the session's connections it is, from 1."""
     closed: asyncio.Event
     """Its session is done with it."""
-    unread: int
-    """Bytes that wait for the client, without those it is sent again."""
+
+    @property
+    def unread(self) -> int:
+        """Bytes that wait for the client, without those it is sent again."""
+        ...
 
     def tell(self, notice: Notice) -> None:
         """Know of a notice before its events are sent: a transport that plays the audio itself is silent from

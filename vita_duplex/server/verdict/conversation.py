@@ -27,6 +27,7 @@ from vita_duplex.server.realtime.conversation import Conversation
 from vita_duplex.server.realtime.event_writer import Frame
 from vita_duplex.server.realtime.server_events import ServerEvents
 from vita_duplex.server.realtime.terms import Terms
+from vita_duplex.server.realtime.transport import ClientKind
 from vita_duplex.server.verdict.client_events import ReplyEnded, ReplyStarted, ReplyText, VerdictClientEvent, decode
 from vita_duplex.server.verdict.replies import TheirReplies
 
@@ -38,8 +39,8 @@ class VerdictConversation(Conversation):
     """Understands the events of an application, and tells it what to do with its replies."""
 
     def __init__(self, parts: Parts, model: str, events: ServerEvents, terms: Terms, send: Callable[[Frame], None],
-                 note: Callable[[Notice], None], *, client_pauses: bool) -> None:  # fmt: skip
-        super().__init__(parts, model, events, terms, send, note, client_pauses=client_pauses)
+                 note: Callable[[Notice], None], kind: ClientKind) -> None:  # fmt: skip
+        super().__init__(parts, model, events, terms, send, note, kind)
         self._replies = TheirReplies()
         self.settings = replace(self.settings, spoken=False, max_output_tokens=0, echo_guard=False)
         self._listener.guard(None)  # what the application plays is not known here
