@@ -122,6 +122,10 @@ class TelephonyConfig(Section):
     audiosocket: str | None = Field(None, pattern=r"^(\S+):(\d+)$")
     """Address and port on which Asterisk's AudioSocket is served, such as 127.0.0.1:9092. None serves none."""
 
+    @property
+    def audiosocket_host(self) -> str | None:
+        return self.audiosocket and self.audiosocket.rpartition(":")[0].strip("[]")
+
 
 class ObserveConfig(Section):
     """What the operator sees."""

@@ -16,6 +16,7 @@ from openai.types.realtime import RealtimeClientEvent, RealtimeServerEvent
 
 from tests.support.paths import ROOT
 from tests.support.sockets import Json, Socket, connected, scripted_server
+from tests.support.telephone import CALL, calling
 from tests.support.virtual_time import run
 from vita_duplex.engine.audio import Samples
 from vita_duplex.engine.instances.scripted import ScriptedReply
@@ -204,6 +205,17 @@ async def a_full_server_that_stops() -> list[Json]:
             return [*first.events, *second.events, *back.events]
 
 
+async def a_key_of_a_telephone() -> list[Json]:
+    server = scripted_server(QUERY_ONLY)
+    async with calling(server) as phone:
+        await asyncio.sleep(0.1)
+        async with connected(server, f"call_id={CALL}") as application:
+            await application.until("session.created")
+            phone.put("dtmf", dtmf={"digit": "5"})
+            await application.until("input_audio_buffer.dtmf_event_received")
+            return application.events
+
+
 def test_what_the_server_sends_is_listed_as_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     async def inline(work: Any, *arguments: Any) -> Any:
         return work(*arguments)
@@ -214,6 +226,7 @@ def test_what_the_server_sends_is_listed_as_sent(monkeypatch: pytest.MonkeyPatch
         a_typed_one_that_is_stopped,
         silence_and_a_deaf_asr,
         a_full_server_that_stops,
+        a_key_of_a_telephone,
     )
     sent = {event["type"] for talk in talks for event in run(talk())}
     assert sent == {name for name, how in listed("Server events").items() if how in ("sent", "added")}

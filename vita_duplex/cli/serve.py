@@ -60,7 +60,8 @@ def run(arguments: argparse.Namespace) -> int:
     if names := of_kubernetes(os.environ):
         log.info("ignored, as they come from a Kubernetes Service called vita-duplex: %s", ", ".join(names))
     server = Server(config)
-    refuse_exposure(config.server.host, config.access, server.access)
+    for address in (config.server.host, *filter(None, [config.telephony.audiosocket_host])):
+        refuse_exposure(address, config.access, server.access)
     if config.observe.traces:
         server.tracer = traces.open_tracer()
     listening = _bound(

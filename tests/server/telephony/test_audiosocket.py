@@ -13,6 +13,7 @@ import pytest
 from tests.support.served import free_port
 from tests.support.sockets import connected, scripted_server
 from tests.support.virtual_time import run
+from vita_duplex.cli.main import main
 from vita_duplex.engine.audio import Samples
 from vita_duplex.engine.instances.scripted import ScriptedReply
 from vita_duplex.server.access.auth import hashed
@@ -167,6 +168,16 @@ def test_the_uuid_is_the_key(given: UUID | bytes, comes_in: bool, caplog: pytest
         run(script(), patience_s=KERNEL_S)
     assert len(caplog.records) == (not comes_in)
     assert str(KEY) not in caplog.text
+
+
+def test_the_command_line_makes_such_a_key(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["vita-duplex", "key", "pbx", "--uuid"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code
+    key, *_, line = capsys.readouterr().out.splitlines()
+    assert str(UUID(key)) == key
+    assert line == f"pbx: {hashed(key)}"
 
 
 @pytest.mark.parametrize(

@@ -27,8 +27,8 @@ from vita_duplex.server.http.body_limit import BodyLimit
 from vita_duplex.server.http.unserved import refuse_other_sockets
 from vita_duplex.server.realtime.visit import visit
 from vita_duplex.server.server import Server
-from vita_duplex.server.verdict.conversation import VerdictConversation
 from vita_duplex.server.telephony import audiosocket, calls
+from vita_duplex.server.verdict.conversation import VerdictConversation
 
 DESCRIPTION = """
 Talk with a multimodal model that listens while it speaks.

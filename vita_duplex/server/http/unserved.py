@@ -18,7 +18,7 @@ def served(app: FastAPI) -> str:
     """All that is in the description of the API, and the WebSocket, which cannot be there."""
     paths = app.openapi()["paths"]
     described = [f"{method.upper()} {path}" for path, methods in paths.items() for method in methods]
-    return ", ".join(["WebSocket /v1/realtime", *described])
+    return ", ".join(["WebSocket /v1/realtime", "WebSocket /v1/telephony/twilio", *described])
 
 
 def not_served(app: FastAPI, what: str) -> str:

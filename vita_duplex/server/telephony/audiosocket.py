@@ -43,13 +43,13 @@ async def listening(server: Server) -> AsyncIterator[None]:
     if address is None:
         yield
         return
-    host, _, port = address.rpartition(":")
+    host, port = server.config.telephony.audiosocket_host, address.rpartition(":")[2]
 
     async def answer_one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await answer(server, reader, writer)
 
     try:
-        listener = await asyncio.start_server(answer_one, host.strip("[]"), int(port))
+        listener = await asyncio.start_server(answer_one, host, int(port))
     except OSError as error:
         server.fail(f"telephony.audiosocket: cannot listen on {address}: {error.strerror}")
         yield
