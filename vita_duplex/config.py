@@ -117,8 +117,8 @@ class TelephonyConfig(Section):
     public_url: str | None = Field(None, pattern="^wss?://")
     """Address under which Twilio reaches this server, such as wss://voice.example. None takes the host it asks for."""
     twilio_token: SecretStr = SecretStr("")
-    """Auth token of the Twilio account. With it every call has to be signed. Better in the environment than in a
-    file."""
+    """Auth token of the Twilio account, better in the environment than in a file. With it every call has to be
+    signed."""
     audiosocket: str | None = Field(None, pattern=r"^(\S+):(\d+)$")
     """Address and port on which Asterisk's AudioSocket is served, such as 127.0.0.1:9092. None serves none."""
 
