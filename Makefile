@@ -71,8 +71,8 @@ bench-vita: install     ## the first half of it: VITA's parts on a stand-in chec
 settings-doc: install   ## make docs/settings.md from the sections of the settings
 	@$(BIN)/vita-duplex settings --markdown >docs/settings.md
 
-overlaps: install       ## what ends a reply: hold and verdict against the detector alone; draws docs/barge-in.svg (2 minutes)
-	@PYTHONPATH=. $(BIN)/python tests/support/overlaps.py
+overlaps: install       ## what becomes of a reply that is spoken into: hold and verdict, detector alone, pause on a timer; draws docs/barge-in.svg (3 minutes)
+	@$(BIN)/python -m tests.support.overlap_report
 
 eval: overlaps          ## that, and the ears: ends of turns, echo, level, noise; draws docs/vad.svg (3 minutes more, idle)
 	@PYTHONPATH=. $(BIN)/python tools/eval_hearing.py $(ARGS)

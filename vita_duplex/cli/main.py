@@ -7,7 +7,8 @@ from uuid import uuid4
 from threadpoolctl import ThreadpoolController
 
 from vita_duplex import __version__
-from vita_duplex.cli import ask, bench, calibrate, check, replay, serve, settings, timeline
+from vita_duplex.cli import ask, bench, calibrate, check, eval, replay, serve, settings, timeline
+from vita_duplex.cli.eval_layouts import EvalError
 from vita_duplex.cli.options import add_settings, config_of
 from vita_duplex.cli.progress import progress_bar
 from vita_duplex.client import talk
@@ -25,7 +26,7 @@ def main() -> None:
     ThreadpoolController().select(internal_api="openblas").limit(limits=1)
     try:
         sys.exit(arguments.run(arguments))
-    except (ConfigError, ask.AskError, calibrate.CalibrateError, PartFailed) as error:
+    except (ConfigError, ask.AskError, calibrate.CalibrateError, EvalError, PartFailed) as error:
         print(f"vita-duplex: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
@@ -93,6 +94,8 @@ def _add_measuring(commands: _Commands) -> None:
     calibrating = commands.add("calibrate", "find the verdict threshold that suits labelled recordings", _calibrate)
     calibrate.add_arguments(calibrating)
     add_settings(calibrating)
+    about = "Play a public set of speech into replies to a running server, and count what it does."
+    eval.add_arguments(commands.add("eval", "measure a running server on a public set", eval.run, about=about))
     timeline.add_arguments(commands.add("timeline", "draw a session log", timeline.run))
     about = "check that a session log leads to the same decisions again"
     replay.add_arguments(commands.add("replay", about, replay.run))

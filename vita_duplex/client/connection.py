@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -49,10 +49,12 @@ class Address:
 
     url: str
     key: str | None = None
+    abilities: Mapping[str, str] = field(default_factory=lambda: ABILITIES)
+    """What the client can do."""
 
     async def connect(self, query: Mapping[str, str]) -> ClientConnection:
         parts = urlsplit(self.url)
-        asked = dict(parse_qsl(parts.query)) | ABILITIES | dict(query)
+        asked = dict(parse_qsl(parts.query)) | dict(self.abilities) | dict(query)
         headers = {} if self.key is None else {"Authorization": f"Bearer {self.key}"}
         # a proxy of the environment cannot reach a server on this machine
         proxy: Literal[True] | None = None if parts.hostname in LOOPBACK else True

@@ -68,6 +68,14 @@ class Player:
         self.resume(response_id, now)
         self._queue = [(queued, count) for queued, count in self._queue if queued != response_id]
 
+    def stop(self, now: float) -> list[str]:
+        """The listener falls silent by itself; return the replies of which nothing more is heard."""
+        self.advance(now)
+        stopped = list(dict.fromkeys(response_id for response_id, _ in self._queue))
+        for response_id in stopped:
+            self.flush(response_id, now)
+        return stopped
+
     def advance(self, now: float) -> None:
         """Play up to `now`; a time that has passed already changes nothing."""
         end = round(now * OUTPUT_RATE)
