@@ -14,7 +14,7 @@ from vita_duplex.config import Config
 from vita_duplex.engine.ports import PartFailed
 from vita_duplex.models import layouts, smollm2
 from vita_duplex.server.asr import load_asr
-from vita_duplex.server.parts import BUNDLED, settings_of
+from vita_duplex.server.parts import settings_of
 from vita_duplex.server.voices import load_voices
 from vita_duplex.vad.silero import Silero
 from vita_duplex.vad.smart_turn import SmartTurn
@@ -107,7 +107,7 @@ def _model(config: Config) -> Finding:
     if config.engine.kind != "text":
         return True, "scripted, no model"
     model = config.engine.text.model
-    if model != BUNDLED:
+    if model != smollm2.BUNDLED:
         return True, f"{model} ({'a local folder' if Path(model).is_dir() else 'from the Hugging Face hub'})"
     prepared = config.engine.cache / smollm2.NAME
     if smollm2.is_complete(prepared):

@@ -101,7 +101,9 @@ class Usage:
     input_tokens: int
     output_tokens: int
     cut: bool = field(default=False, compare=False)
-    """The answer ended because no more tokens were allowed."""
+    """The answer ended because no more of it was allowed."""
+    thought_tokens: int = 0
+    """Of the output, what the model thought and nobody is told."""
 
 
 @dataclass(frozen=True, slots=True)

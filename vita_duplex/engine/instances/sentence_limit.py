@@ -1,5 +1,6 @@
 """Where a spoken answer is long enough: cut a text stream at the end of its n-th sentence."""
 
+import math
 import re
 
 from vita_duplex.engine.full_stops import ends_no_sentence
@@ -15,8 +16,9 @@ class SentenceLimit:
     the first thing that is not passed on.
     """
 
-    def __init__(self, n: int) -> None:
-        self.left = n
+    def __init__(self, n: int | None) -> None:
+        """None: there is no limit."""
+        self.left = math.inf if n is None else n
         self._sentence = ""
 
     def push(self, delta: str) -> str:

@@ -7,184 +7,218 @@ from typing import Any, Literal
 from pydantic import Field
 
 from vita_duplex.engine.instances.sentence_limit import SentenceLimit
-from vita_duplex.engine.instances.vllm_engine import TokenCount, VllmConfig, VllmEngine, sampling_fields
+from vita_duplex.engine.instances.template import Template
+from vita_duplex.engine.instances.text_model import PART, TemplateMessage
+from vita_duplex.engine.instances.thoughts import Thoughts
+from vita_duplex.engine.instances.vllm_engine import TokenCount, VllmConfig, VllmEngine, on_cpu, sampling_fields
 from vita_duplex.engine.messages import Finished, Sampling, Usage
 from vita_duplex.engine.ports import Progress, Unanswerable
+from vita_duplex.models import smollm2
 
-Role = Literal["system", "user", "assistant"]
-TemplateMessage = tuple[Role, str]
-
-PART = "language model"
-HISTORY_MESSAGES = 4
-"""Earlier messages shown to the model; small models lose the question among more."""
+BUNDLED_MESSAGES = 4
+"""Earlier messages shown to the bundled model, which loses the question among more."""
+BUNDLED_LIMITS = {"max_tokens": 120, "max_sentences": 3, "max_model_len": 2048, "kv_cache_mib": 256}
+"""What the bundled model gets where the settings say nothing: its longer answers repeat themselves."""
+ANSWER_SHARE = 4
+"""A dialogue leaves at least one part in so many of the context to its answer."""
 
 
 class VllmTextConfig(VllmConfig):
     """Which model answers and how long it may talk."""
 
-    model: str = "smollm2"
+    model: str = smollm2.BUNDLED
     """A folder, the name of a model on the Hugging Face hub, or `smollm2`: the one that comes in a package."""
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
-    """Type of the weights in memory; `auto` is the checkpoint's own. On most CPUs float32 is the fastest."""
-    kv_cache_mib: int | None = Field(256, ge=16)
-    """Memory for the tokens of all dialogues, in MiB. None takes what a GPU has, and half a GiB on a CPU."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Type of the weights in memory; `auto` is the checkpoint's own on a GPU, and float32 on a CPU, where it is
+    mostly the fastest."""
+    max_model_len: int = Field(-1, ge=-1)
+    """Tokens of dialogue and answer together. -1 is what the model was made for, as far as `kv_cache_mib` goes; for
+    the bundled model 2048."""
+    kv_cache_mib: int | None = Field(None, ge=16)
+    """Memory for the tokens of all dialogues, in MiB. None takes what a GPU has, and half a GiB on a CPU; for the
+    bundled model 256."""
     temperature: float | None = Field(None, ge=0)
     """Sampling temperature. None is the model's own."""
     top_p: float | None = Field(None, gt=0, le=1)
     """Share of the probability that tokens are sampled from. None is the model's own."""
-    max_tokens: int = Field(120, ge=1)
-    """Longest answer, in tokens."""
-    max_sentences: int = Field(3, ge=1)
-    """Longest answer, in sentences."""
+    max_tokens: int | None = Field(None, ge=1)
+    """Longest answer, in tokens, thoughts not counted. None is what the model says of itself, or what its context
+    leaves; for the bundled model 120."""
+    max_sentences: int | None = Field(None, ge=1)
+    """Longest spoken answer, in sentences. None sets no limit; for the bundled model 3."""
 
 
 class VllmText:
     """One language model: dialogue in, text out."""
 
     def __init__(self, config: VllmTextConfig, engine: VllmEngine) -> None:
+        """`config` as `settled` gives it."""
         self.config = config
         self.engine = engine
+        self.context = int(engine.model_config.max_model_len)
+        """Tokens of a dialogue and its answer."""
         self._tokenizer = engine.tokenizer
-        self._sampling = sampling_defaults(config, engine.model_config.get_diff_sampling_param())
+        self._template = Template(engine.tokenizer)
+        own = engine.model_config.get_diff_sampling_param()
+        self._sampling = sampling_defaults(config, own)
+        self._most: int | None = config.max_tokens or own.get("max_tokens")
+        self._earlier = BUNDLED_MESSAGES if smollm2.is_bundled(config.model) else None
 
     @classmethod
     def load(cls, config: VllmTextConfig, progress: Progress) -> "VllmText":
         """Start the engine, as `VllmEngine.load`. Errors: `PartFailed`."""
+        config = settled(config)
         return cls(config, VllmEngine.load(PART, config, {}, progress))
+
+    @property
+    def healthy(self) -> bool:
+        return self.engine.healthy
+
+    def restart(self) -> None:
+        self.engine.restart()
+
+    def close(self) -> None:
+        self.engine.shutdown()
 
     async def reply(
         self, messages: Sequence[TemplateMessage], begun: str = "", max_tokens: int | None = None
     ) -> AsyncGenerator[str | Usage, None]:
-        """Yield the assistant's next message, or what follows its beginning, in pieces, then what it cost; closing
-        the iterator aborts the request.
-
-        Errors: `PartFailed` when the engine has died or cannot take the request.
-        """
+        """As `TextModel.reply`. Errors: `PartFailed` when the engine has died or cannot take the request."""
         limit = SentenceLimit(self.config.max_sentences)
         limit.push(begun)
-        opening = list(self._tokenizer.encode(begun, add_special_tokens=False)) if begun else []
-        left = (max_tokens or self.config.max_tokens) - len(opening)
-        if limit.left == 0 or left <= 0:
+        opening = self._opening(begun)
+        most = min(max_tokens or self.context, self._most or self.context) - len(opening)
+        if limit.left == 0 or most <= 0:
             return
-        count = TokenCount(opening)
-        async with aclosing(
-            self._generate([*self._prompt(messages, self.config.max_tokens), *opening], left)
-        ) as outputs:
+        prompt = [*self._prompt(messages), *opening]
+        answer = Answer(Thoughts(self._template.opens_thought and not begun), TokenCount(opening), most)
+        async with aclosing(self._generate(prompt, self._allowed(prompt, most))) as outputs:
             async for output in outputs:
-                count.push(output)
-                if text := limit.push(output.outputs[0].text):
-                    yield text
-                if limit.left == 0:
+                text = answer.push(output)
+                said = limit.push(text)
+                if said or answer.thoughts.inside:
+                    yield said
+                answer.over = answer.over or (limit.left == 0 and said != text and bool(text[len(said) :].strip()))
+                if answer.over:
                     break
-        yield count.usage
+        if rest := limit.push(answer.thoughts.finish()):
+            yield rest
+        yield answer.usage
 
     async def chat(
         self, messages: Sequence[TemplateMessage], sampling: Sampling
     ) -> AsyncGenerator[str | Finished, None]:
-        """Yield the answer to a chat of which nothing is left out, in pieces, then its end.
-
-        Errors: as `reply`; `Unanswerable` when it is too long.
-        """
-        prompt = self._render(messages, open_turn=True)
-        left = self.config.max_model_len - len(prompt)
+        """As `TextModel.chat`. Errors: as `reply`; `Unanswerable` when it is too long."""
+        prompt = self._template.tokens(messages)
+        left = self.context - len(prompt)
         if left < 1:
-            raise Unanswerable(f"the messages have {len(prompt)} tokens; the model reads {self.config.max_model_len}")
-        budget, count = min(sampling.max_tokens or self.config.max_tokens, left), TokenCount()
-        async with aclosing(self._generate(prompt, budget, **sampling_fields(sampling))) as outputs:
+            raise Unanswerable(f"the messages have {len(prompt)} tokens; the model reads {self.context}")
+        most = min(sampling.max_tokens or self._most or left, left)
+        answer = Answer(Thoughts(self._template.opens_thought), TokenCount(), most)
+        async with aclosing(
+            self._generate(prompt, self._allowed(prompt, most), **sampling_fields(sampling))
+        ) as outputs:
             async for output in outputs:
-                count.push(output)
-                if text := output.outputs[0].text:
+                if text := answer.push(output):
                     yield text
-        yield Finished(output.outputs[0].finish_reason, count.usage)
+                if answer.over:
+                    break
+        if text := answer.thoughts.finish():
+            yield text
+        yield Finished("length" if answer.usage.cut else "stop", answer.usage)
 
     async def warm(self, messages: Sequence[TemplateMessage]) -> None:
-        """Compute what a reply to `messages` plus one more would start with, so that it starts sooner.
-
-        Errors: as `reply`.
-        """
-        prompt = self._prompt(messages, self.config.max_tokens, open_turn=False)
+        """As `TextModel.warm`. Errors: as `reply`."""
+        prompt = self._prompt(messages, open_turn=False)
         async with aclosing(self._generate(prompt, 1)) as outputs:
             async for _ in outputs:
                 pass
+
+    def _opening(self, begun: str) -> list[int]:
+        """The tokens of an answer's beginning; a thought that the template opens is closed before it."""
+        if begun and self._template.opens_thought:
+            begun = f"</think>\n\n{begun}"
+        return list(self._tokenizer.encode(begun, add_special_tokens=False)) if begun else []
+
+    def _allowed(self, prompt: Sequence[int], most: int) -> int:
+        """Tokens that the engine may write, thoughts included."""
+        left = max(1, self.context - len(prompt))
+        return left if self._template.thinks else min(most, left)
 
     async def _generate(self, prompt: list[int], max_tokens: int, **wished: Any) -> AsyncGenerator[Any, None]:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
-        own_stop = ["\nUser:"] if self._tokenizer.chat_template is None else []
         params = SamplingParams(
-            **{**self._sampling, **wished, "stop": [*own_stop, *wished.get("stop", ())]},
+            **{**self._sampling, **wished, "stop": [*self._template.stops, *wished.get("stop", ())]},
             max_tokens=max_tokens,
+            skip_special_tokens=not self._template.marks_are_special,
             output_kind=RequestOutputKind.DELTA,
         )
         async with aclosing(self.engine.generate({"prompt_token_ids": prompt}, params)) as outputs:
             async for output in outputs:
                 yield output
 
-    def _prompt(self, messages: Sequence[TemplateMessage], max_tokens: int, open_turn: bool = True) -> list[int]:
+    def _prompt(self, messages: Sequence[TemplateMessage], open_turn: bool = True) -> list[int]:
         """Token ids of the newest messages that leave room for an answer."""
-        room = self.config.max_model_len - max_tokens
+        room = self.context - min(self._most or self.context, self.context // ANSWER_SHARE)
         instructions = [m for m in messages if m[0] == "system"]
-        dialogue = [m for m in messages if m[0] != "system"]
-        newest = dialogue[-(HISTORY_MESSAGES + 1) :]
+        newest = [m for m in messages if m[0] != "system"]
+        if self._earlier is not None:
+            newest = newest[-(self._earlier + 1) :]
         while True:
-            ids = self._render([*instructions, *newest], open_turn)
+            ids = self._template.tokens([*instructions, *newest], open_turn)
             if len(ids) <= room:
                 return ids
             if len(newest) <= 1:
                 break
             newest = newest[1:]
         shorter = [(role, self._shorten(text, len(ids) - room)) for role, text in newest]
-        return self._render([*instructions, *shorter], open_turn)[-room:]
+        return self._template.tokens([*instructions, *shorter], open_turn)[-room:]
 
     def _shorten(self, text: str, n_tokens: int) -> str:
         """The end of `text`, where the question is, without its first `n_tokens` and a few for the seam."""
         ids = self._tokenizer.encode(text, add_special_tokens=False)
         return str(self._tokenizer.decode(ids[n_tokens + 8 :]))
 
-    def _render(self, messages: Sequence[TemplateMessage], open_turn: bool) -> list[int]:
-        from jinja2 import TemplateError  # comes with vLLM
 
-        merged = merge_roles(messages)
-        if self._tokenizer.chat_template is None:
-            text = plain_dialogue(merged, open_turn)
-            return list(self._tokenizer.encode(text))
-        try:
-            text = self._apply_template(merged, open_turn)
-        except TemplateError:  # some templates (Gemma's) refuse system messages
-            text = self._apply_template(system_as_user(merged), open_turn)
-        return list(self._tokenizer.encode(text, add_special_tokens=False))
+class Answer:
+    """An answer as it comes: what of it is to be said, what it costs, and when it is long enough."""
 
-    def _apply_template(self, messages: Sequence[TemplateMessage], open_turn: bool) -> str:
-        return str(
-            self._tokenizer.apply_chat_template(
-                [{"role": role, "content": text} for role, text in messages],
-                tokenize=False,
-                add_generation_prompt=open_turn,
-                enable_thinking=False,  # Qwen3's: thoughts are not for the ear; other templates ignore it
-            )
-        )
+    def __init__(self, thoughts: Thoughts, count: TokenCount, most: int) -> None:
+        """`most`: tokens that it may have besides its thoughts."""
+        self.thoughts = thoughts
+        self.over = False
+        """More would come and is not wanted."""
+        self._count = count
+        self._most = most
+        self._thought = 0
 
+    def push(self, output: Any) -> str:
+        """Take in one of vLLM's outputs; return the text that it adds to the answer."""
+        self._count.push(output)
+        thinking = self.thoughts.inside
+        text = self.thoughts.push(output.outputs[0].text)
+        if thinking or self.thoughts.inside:
+            self._thought += len(output.outputs[0].token_ids)
+        else:
+            self._most -= len(output.outputs[0].token_ids)
+        self.over = self._most <= 0 and output.outputs[0].finish_reason is None
+        return text
 
-def merge_roles(messages: Sequence[TemplateMessage]) -> list[TemplateMessage]:
-    """Neighbours of one role as one message, and a user first, as most templates insist."""
-    merged: list[TemplateMessage] = []
-    for role, text in messages:
-        if merged and merged[-1][0] == role:
-            merged[-1] = (role, f"{merged[-1][1]}\n{text}")
-        elif role != "assistant" or any(earlier == "user" for earlier, _ in merged):
-            merged.append((role, text))
-    return merged
+    @property
+    def usage(self) -> Usage:
+        told = self._count.usage
+        return Usage(told.input_tokens, told.output_tokens, told.cut or self.over, self._thought)
 
 
-def system_as_user(messages: Sequence[TemplateMessage]) -> list[TemplateMessage]:
-    return merge_roles([("user" if role == "system" else role, text) for role, text in messages])
-
-
-def plain_dialogue(messages: Sequence[TemplateMessage], open_turn: bool) -> str:
-    """For models without a chat template."""
-    lines = [text if role == "system" else f"{role.title()}: {text}" for role, text in messages]
-    return "\n".join([*lines, "Assistant:"] if open_turn else lines)
+def settled(config: VllmTextConfig) -> VllmTextConfig:
+    """The settings of a model with what they leave to it, as far as that is known before it is loaded."""
+    chosen: dict[str, Any] = {"dtype": "float32"} if config.dtype == "auto" and on_cpu() else {}
+    if smollm2.is_bundled(config.model):
+        unsaid = {name for name in BUNDLED_LIMITS if getattr(config, name) in (None, -1)}
+        chosen |= {name: BUNDLED_LIMITS[name] for name in unsaid}
+    return config.model_copy(update=chosen)
 
 
 def sampling_defaults(config: VllmTextConfig, models_own: dict[str, Any]) -> dict[str, Any]:
