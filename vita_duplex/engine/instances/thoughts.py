@@ -36,6 +36,11 @@ class Thoughts:
     _held: str = ""
     _after: bool = False
 
+    @property
+    def quiet(self) -> bool:
+        """Whether the latest text was of a thought, of its marks or of the empty lines behind it."""
+        return self.inside or self._after or bool(self._held)
+
     def push(self, delta: str) -> str:
         """The part of the text so far that is certain to be answer and was not given out yet."""
         text, answer = self._held + delta, ""

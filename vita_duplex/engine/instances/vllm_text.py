@@ -197,12 +197,12 @@ class Answer:
     def push(self, output: Any) -> str:
         """Take in one of vLLM's outputs; return the text that it adds to the answer."""
         self._count.push(output)
-        thinking = self.thoughts.inside
         text = self.thoughts.push(output.outputs[0].text)
-        if thinking or self.thoughts.inside:
-            self._thought += len(output.outputs[0].token_ids)
+        tokens = len(output.outputs[0].token_ids)
+        if self.thoughts.quiet and not text:
+            self._thought += tokens
         else:
-            self._most -= len(output.outputs[0].token_ids)
+            self._most -= tokens
         self.over = self._most <= 0 and output.outputs[0].finish_reason is None
         return text
 
