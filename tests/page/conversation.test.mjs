@@ -8,7 +8,7 @@ const { Conversation } = await load("conversation.js");
 const created = (id) => ({ type: "response.created", response: { id } });
 const audio = (response_id) => ({ type: "response.output_audio.delta", response_id, pcm: Int16Array.of(1, -2) });
 const itemOf = (response_id, id) => ({ type: "response.output_item.added", response_id, item: { id } });
-const heard = (response_id, transcript) => ({ type: "response.output_audio_transcript.done", response_id, transcript });
+const heard = (response_id, transcript) => ({ type: "vita.heard", response_id, transcript });
 const words = (response_id, delta) => ({ type: "response.output_audio_transcript.delta", response_id, delta });
 const done = (id, status) => ({ type: "response.done", response: { id, status } });
 const hold = (response_id) => ({ type: "vita.hold", response_id });

@@ -171,6 +171,11 @@ class Dialogue:
             if isinstance(entry, Reply) and entry.turn == turn:
                 entry.text, entry.cut = text, cut
 
+    def heard(self, turn: int) -> str | None:
+        """What was heard of a reply; None: it is not here."""
+        replies = (entry for entry in self._entries if isinstance(entry, Reply) and entry.turn == turn)
+        return next((reply.text for reply in replies), None)
+
     def history(self) -> tuple[Message, ...]:
         """The messages for a request begun now; a reply of which nothing was heard leaves no trace."""
         return tuple(_message(entry) for entry in self._entries if not isinstance(entry, Reply) or entry.text)

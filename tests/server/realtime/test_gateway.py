@@ -97,7 +97,7 @@ def test_our_own_events_come_only_to_those_who_ask_for_them() -> None:
 
     assert run(kinds("")) == set()
     assert run(kinds("vita_events=true")) == {
-        "vita.roles", "vita.speech", "vita.hold", "vita.verdict", "vita.timeline",
+        "vita.roles", "vita.speech", "vita.hold", "vita.heard", "vita.verdict", "vita.timeline",
     }  # fmt: skip
 
 
@@ -527,7 +527,13 @@ def test_truncating_the_reply_that_is_being_spoken_stops_it_where_the_client_say
             assert (truncated["item_id"], truncated["audio_end_ms"]) == (item_id, 1000)
             assert done["response"]["status_details"] == {"type": "cancelled", "reason": "client_cancelled"}
             # A second at 15 characters.
-            assert done["response"]["output"][0]["content"][0]["transcript"] == "aaaaa bbbbb ccccc"
+            assert socket.all("vita.heard")[0]["transcript"] == "aaaaa bbbbb ccccc"
+            deltas = [event["delta"] for event in socket.all("response.output_audio_transcript.delta")]
+            told = socket.all("response.output_audio_transcript.done")[0]["transcript"]
+            assert told == done["response"]["output"][0]["content"][0]["transcript"] == "".join(deltas)
+            socket.put({"type": "conversation.item.retrieve", "item_id": item_id})
+            kept = (await socket.until("conversation.item.retrieved"))["item"]["content"]
+            assert kept == [{"type": "output_audio", "transcript": "aaaaa bbbbb ccccc"}]
             assert await last_answer_shown(server, socket) == AssistantMessage("aaaaa bbbbb ccccc", cut=True)
 
     run(script())
@@ -541,6 +547,9 @@ def test_a_reply_that_is_over_is_truncated_in_the_dialogue() -> None:
             await socket.until("response.done")
             socket.put(truncate(socket.item("reply", 1), 500))
             await socket.until("conversation.item.truncated")
+            socket.put({"type": "conversation.item.retrieve", "item_id": socket.item("reply", 1)})
+            kept = (await socket.until("conversation.item.retrieved"))["item"]["content"]
+            assert kept == [{"type": "output_audio", "transcript": "It is"}]
             assert await last_answer_shown(server, socket) == AssistantMessage("It is", cut=True)
 
     run(script())

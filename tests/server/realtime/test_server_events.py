@@ -164,7 +164,22 @@ def test_a_cancelled_reply_says_why() -> None:
         response = events[-1]["response"]
         assert (response["status"], response["status_details"]) == ("cancelled", {"type": "cancelled", "reason": cause})
         assert [item["status"] for item in response["output"]] == ["incomplete"]
-        assert only(events, "response.output_audio_transcript.done")["transcript"] == HEARD, "not what was never heard"
+
+
+@pytest.mark.parametrize("status", ["cancelled", "failed"])
+def test_of_a_cut_reply_deltas_and_ends_say_the_same_and_what_was_heard_is_said_apart(status: Status) -> None:
+    events = told(open_events(vita=True), *REPLY, TurnEnded(7, status, None, HEARD))
+    deltas = [event["delta"] for event in events if event["type"] == "response.output_audio_transcript.delta"]
+    ends = [
+        only(events, "response.output_audio_transcript.done")["transcript"],
+        only(events, "response.content_part.done")["part"]["transcript"],
+        only(events, "response.output_item.done")["item"]["content"][0]["transcript"],
+        only(events, "conversation.item.done")["item"]["content"][0]["transcript"],
+        events[-1]["response"]["output"][0]["content"][0]["transcript"],
+    ]
+    assert ends == ["".join(deltas)] * 5 == [TEXT] * 5
+    assert only(events, "vita.heard")["transcript"] == HEARD
+    assert types(events).index("vita.heard") < types(events).index("response.output_audio.done")
 
 
 def test_a_failed_reply_says_what_failed() -> None:
@@ -282,6 +297,7 @@ def test_an_accepted_utterance_becomes_an_item() -> None:
     assert (
         {event["item_id"] for event in events if "item_id" in event} == {"item_user_3_1"} == {events[3]["item"]["id"]}
     )
+    assert events[3]["item"]["content"] == [{"type": "input_audio", "transcript": None}], "words come once"
     assert (events[-1]["transcript"], events[-1]["usage"]) == ("what time is it", {"type": "duration", "seconds": 0.8})
 
 

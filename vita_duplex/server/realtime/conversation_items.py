@@ -115,8 +115,13 @@ class ConversationItems:
         self._send(self._events.retrieved(self.get(event.item_id, event.event_id)))
 
     def get(self, item_id: str, event_id: str | None) -> Json:
-        """The item of an id."""
-        return self._find(item_id, event_id)[1]
+        """The item of an id. Of a reply that is over it says what was heard, as the dialogue does."""
+        (kind, number), item = self._find(item_id, event_id)
+        heard = self._session.dialogue.heard(number) if kind == "reply" else None
+        if heard is None or not item["content"]:
+            return item
+        [part] = item["content"]
+        return {**item, "content": [{**part, "transcript" if "transcript" in part else "text": heard}]}
 
     async def delete(self, event: ItemDelete) -> None:
         key, _ = self._find(event.item_id, event.event_id)

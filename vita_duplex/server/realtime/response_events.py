@@ -144,11 +144,9 @@ class ResponseEvents:
             yield replace(event, item_id=response.item_id, audio_ms=ms)
 
     def _ended(self, response: Response, notice: TurnEnded | AsideEnded) -> Iterator[Frame]:
-        completed = notice.status in ("completed", "incomplete")
         if notice.status != "cancelled":
             yield from self._audio_delta(response, response.resampler.finish())
-        # Of a reply that was cut, only what was heard: the client shows what the dialogue holds.
-        text = response.text if completed or isinstance(notice, AsideEnded) else notice.heard
+        text = response.text  # also of a reply that was cut: clients that find anything else there have text twice
         if response.spoken:
             yield self._content("response.output_audio.done", response)
             yield self._content("response.output_audio_transcript.done", response, transcript=text)

@@ -96,6 +96,9 @@ class ServerEvents:
                         content_index=0,
                         error={"type": "server_error", "code": "asr_failed", "message": message, "param": None},
                     )
+            case TurnEnded(turn, "cancelled" | "failed", _, heard) if self._vita_events:
+                yield self._of_reply("vita.heard", turn, transcript=heard)
+                yield from self._responses.translate(notice)
             case TurnStarted() | TurnAudio() | TurnEnded() | AsideStarted() | AsideText() | AsideEnded():
                 yield from self._responses.translate(notice)
             case PartTrouble(part, message):
@@ -119,11 +122,11 @@ class ServerEvents:
     def cleared(self) -> Frame:
         return self._event("input_audio_buffer.cleared")
 
-    def committed(self, utterance: int, transcript: str | None = None) -> Iterator[Frame]:
-        """A recording, or detected speech, became an item."""
+    def committed(self, utterance: int) -> Iterator[Frame]:
+        """A recording, or detected speech, became an item. Its words come later, for clients take both as said."""
         item_id = self.items.id(("user", utterance))
         yield self._event("input_audio_buffer.committed", item_id=item_id, previous_item_id=self.items.last_id)
-        content = [{"type": "input_audio", "transcript": transcript}]
+        content = [{"type": "input_audio", "transcript": None}]
         yield from self._item_added(("user", utterance), "user", content, self.items.last)
 
     def truncated(self, item_id: str, audio_end_ms: int) -> Frame:
@@ -191,10 +194,9 @@ class ServerEvents:
     def _accepted(self, notice: UtteranceAccepted) -> Iterator[Frame]:
         if notice.seconds is None:
             return  # typed or committed: its item was added when it came in
-        transcript = notice.transcript if self.transcribes else None
-        yield from self.committed(notice.utterance, transcript)
-        if transcript is not None:
-            yield from self._words(("user", notice.utterance), transcript, notice.seconds)
+        yield from self.committed(notice.utterance)
+        if self.transcribes and notice.transcript is not None:
+            yield from self._words(("user", notice.utterance), notice.transcript, notice.seconds)
 
     def _words(self, key: Key, transcript: str, seconds: float) -> Iterator[Frame]:
         if (item := self.items.get(key)) is None:
@@ -239,9 +241,9 @@ class ServerEvents:
             case _:
                 assert_never(notice)
 
-    def _of_reply(self, kind: str, turn: int) -> Frame:
+    def _of_reply(self, kind: str, turn: int, **more: Any) -> Frame:
         key: Key = ("reply", turn)
-        return self._event(kind, response_id=response_id(key), item_id=self.items.id(key))
+        return self._event(kind, response_id=response_id(key), item_id=self.items.id(key), **more)
 
     def _verdict(self, notice: VerdictGiven) -> Frame:
         verdict, accepted = notice.verdict, notice.accepted

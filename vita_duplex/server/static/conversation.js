@@ -72,7 +72,7 @@ export class Conversation {
       case "response.output_audio_transcript.delta":
       case "response.output_text.delta":
         return this.replyText(event.response_id, event.delta);
-      case "response.output_audio_transcript.done":
+      case "vita.heard":
         return this.replyTextIs(event.response_id, event.transcript);
       case "response.output_audio.delta":
         return this.replyAudio(event.response_id, event.pcm);
@@ -151,7 +151,7 @@ export class Conversation {
     return [];
   }
 
-  /** The server's last word on it; of a reply that was cut: what was heard, and the rest was not. */
+  /** A reply was cut: this was heard of it, and the rest was not. */
   replyTextIs(response, transcript) {
     const reply = this.replies.get(response);
     if (reply?.status !== "in_progress") return [];
