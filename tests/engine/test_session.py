@@ -62,7 +62,7 @@ def test_a_spoken_question_is_answered_in_order() -> None:
             kinds = [type(notice) for _, notice in talk.told]
             first_audio = kinds.index(TurnAudio)
             assert kinds[: first_audio + 1] == [
-                Roles, VoiceActivity, UserStarted, VoiceActivity, UserStopped, VerdictGiven, UtteranceAccepted,
+                Roles, VoiceActivity, VoiceActivity, VerdictGiven, UserStarted, UserStopped, UtteranceAccepted,
                 TurnStarted, TurnAudio,
             ]  # fmt: skip
             assert set(kinds[first_audio:-2]) == {TurnAudio}

@@ -13,8 +13,7 @@ const words = (response_id, delta) => ({ type: "response.output_audio_transcript
 const done = (id, status) => ({ type: "response.done", response: { id, status } });
 const hold = (response_id) => ({ type: "vita.hold", response_id });
 const resume = (response_id) => ({ type: "vita.resume", response_id });
-const started = (item_id) => ({ type: "input_audio_buffer.speech_started", item_id });
-const stopped = (item_id) => ({ type: "input_audio_buffer.speech_stopped", item_id });
+const speech = (speaking) => ({ type: "vita.speech", speaking });
 const spoken = (id, transcript) => added(id, { type: "input_audio", transcript });
 const typed = (id, text) => added(id, { type: "input_text", text });
 const added = (id, part) => ({ type: "conversation.item.added", item: { id, role: "user", content: [part] } });
@@ -40,8 +39,8 @@ test("a turn goes from listening through thinking and speaking back to listening
   const conversation = new Conversation();
   const seen = moods(
     conversation,
-    started("u1"),
-    stopped("u1"),
+    speech(true),
+    speech(false),
     query("<1>", 0.9),
     created("r1"),
     audio("r1"),

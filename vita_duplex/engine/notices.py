@@ -27,7 +27,7 @@ class VoiceActivity:
 
 @dataclass(frozen=True, slots=True)
 class UserStarted:
-    """Speech that is (or, during a reply, has turned out to be) for us; makes stock clients go silent."""
+    """Speech that has turned out to be for us, or that nobody judges; makes stock clients go silent."""
 
     utterance: int
     at_ms: int

@@ -318,7 +318,7 @@ class Session:
         verdict, words = turn.verdict, turn.words
         self._tell(notices.VerdictGiven(numbers, verdict, True, "verdict"))
         for utterance, text in zip(turn.utterances, words, strict=True):
-            self._utterances.tell(utterance.number, ended=True)
+            self._utterances.tell(utterance.number)
             seconds = self._utterances.seconds(utterance.number)
             self._tell(notices.UtteranceAccepted(utterance.number, text, seconds))
         known = [text for text in words if text is not None]

@@ -1,4 +1,4 @@
-"""The utterances of a session: their audio, where they lie, and what the client was told of them."""
+"""The utterances of a session: their audio, where they lie, and what the client is told of them."""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from vita_duplex.engine.ports import Heard
 
 @dataclass(slots=True)
 class Span:
-    """Where an utterance lies, and whether the client was told of its start and end."""
+    """Where an utterance lies."""
 
     start_ms: int
     """In received audio, like `end_ms`."""
@@ -24,8 +24,6 @@ class Span:
     """What the utterance was said into."""
     endpoint: float | None = None
     """When the listener declared it over."""
-    told_start: bool = False
-    told_end: bool = False
 
 
 class Utterances:
@@ -68,15 +66,13 @@ class Utterances:
     # ── speech that is judged ──────────────────────────────────────────────────────────
 
     def note(self, heard: Heard, now: float, situation: Situation) -> None:
-        """Take in speech. Its start is told at once, but not into a reply: there it may be noise."""
+        """Take in speech. The client is told of it when it is accepted: whoever hears of its start waits for more."""
         number = heard.event.utterance
         match heard.event:
             case SpeechStarted():
                 started = now - (heard.now - heard.start) / INPUT_RATE
                 self.spans[number] = Span(_ms(heard.start), _ms(heard.end), started, now, situation)
                 self._tell(VoiceActivity(True))
-                if situation.reply != "speaking":
-                    self.tell(number)
             case SpeechGrew():
                 self._latest = {number: Utterance(number, heard.samples)}
             case SpeechPaused() | SpeechEnded():
@@ -95,19 +91,11 @@ class Utterances:
         self.keep(Utterance(number, heard.samples))
         if ended:
             span.endpoint = now
-            if span.told_start:
-                self.tell(number, ended=True)
 
-    def tell(self, number: int, *, ended: bool = False) -> None:
-        """Tell the client of an utterance's start and end, each once."""
-        span = self.spans.get(number)
-        if span is None:
-            return  # typed
-        if not span.told_start:
-            span.told_start = True
+    def tell(self, number: int) -> None:
+        """Tell the client of an utterance's start and end."""
+        if span := self.spans.get(number):  # else typed
             self._tell(UserStarted(number, span.start_ms))
-        if ended and not span.told_end:
-            span.told_end = True
             self._tell(UserStopped(number, span.end_ms))
 
     def situation(self, numbers: Collection[int]) -> Situation:

@@ -137,7 +137,7 @@ def test_switching_to_push_to_talk_in_mid_speech_ends_that_utterance() -> None:
     async def script() -> None:
         async with connected(scripted_server(SHORT)) as socket:
             await socket.say(np.sin(np.arange(24_000) / 20).astype(np.float32))
-            await socket.until("input_audio_buffer.speech_started")
+            await socket.until("vita.speech")
             socket.put(update(**MANUAL))
             await socket.until("response.done")
             assert socket.all("session.updated")[0]["session"]["audio"]["input"]["turn_detection"] is None

@@ -18,6 +18,7 @@ from vita_duplex.engine.instances.scripted import ScriptedInstance, ScriptedRepl
 from vita_duplex.engine.messages import AssistantMessage, Query
 from vita_duplex.engine.pool import Pool
 from vita_duplex.server.realtime.presence import TOO_MANY_ERRORS
+from vita_duplex.server.realtime.responses import ECHO_S
 from vita_duplex.server.server import Server
 
 SHORT = ScriptedReply(transcript="what is it", text="It is short, and this is its end.")
@@ -216,6 +217,7 @@ def test_a_reply_can_be_cancelled_and_cancelling_nothing_is_a_harmless_error() -
             assert errors(socket) == [("response_cancel_not_active", "early")]
             await socket.speak()
             await socket.until("response.output_audio.delta")
+            await asyncio.sleep(ECHO_S)
             socket.put({"type": "response.cancel"})
             done = await socket.until("response.done")
             assert done["response"]["status_details"] == {"type": "cancelled", "reason": "client_cancelled"}
@@ -564,10 +566,11 @@ def test_a_client_that_plays_on_during_a_hold_has_heard_all_that_it_was_sent() -
             speaking = asyncio.create_task(socket.speak(3.0))
             await asyncio.sleep(2.9)  # it is held for 2.6 s
             socket.put({"type": "response.cancel"})
-            done = await socket.until("response.done")
+            await socket.until("response.done")
             await speaking
-            transcript: str = done["response"]["output"][0]["content"][0]["transcript"]
-            return transcript
+            socket.put({"type": "conversation.item.retrieve", "item_id": socket.item("reply", 1)})
+            kept: str = (await socket.until("conversation.item.retrieved"))["item"]["content"][0]["transcript"]
+            return kept
 
     plays_on, pauses = run(heard("vita_events=true")), run(heard("vita_events=true&pauses=true"))
     assert plays_on.startswith(pauses)

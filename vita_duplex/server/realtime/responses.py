@@ -6,7 +6,7 @@ from dataclasses import replace
 from math import inf
 
 from vita_duplex.engine.messages import AssistantMessage, Message, Query, UserMessage
-from vita_duplex.engine.notices import Notice, TurnEnded
+from vita_duplex.engine.notices import Notice, TurnEnded, UtteranceAccepted
 from vita_duplex.engine.session import Session
 from vita_duplex.engine.settings import ReplySettings
 from vita_duplex.server.errors import ClientError
@@ -25,8 +25,8 @@ from vita_duplex.server.realtime.server_events import ServerEvents
 from vita_duplex.server.realtime.session_settings import SessionSettings, refuse_unsupported
 
 ECHO_S = 1.0
-"""A `response.cancel` without an id that comes so soon after a reply was interrupted means that reply: stock clients
-send it when they hear of `speech_started`, and cannot know yet that another reply has begun."""
+"""A `response.cancel` without an id that comes so soon after speech was accepted, or a reply interrupted, does not mean
+the reply to that: stock clients send it when they hear of `speech_started`, and cannot know yet of another reply."""
 LATE_S = 3.0
 """A cancel that comes so soon after the last reply ended, while there is no other, is no error: both met on the way."""
 
@@ -43,13 +43,15 @@ class Responses:
         self._numbers = numbers
         self._send = send
         self._now = asyncio.get_running_loop().time
-        self._ended = self._interrupted = -inf  # when a reply was over last; when by what the user said
+        self._ended = self._interrupted = -inf  # when a reply was over last; when speech was accepted
 
     def note(self, notice: Notice) -> None:
         if isinstance(notice, TurnEnded):
             self._ended = self._now()
             if notice.cause == "turn_detected":
                 self._interrupted = self._ended
+        elif isinstance(notice, UtteranceAccepted) and notice.seconds is not None:
+            self._interrupted = self._now()
 
     async def create(self, event: ResponseCreate, settings: SessionSettings) -> None:
         """Errors, here and below: `ClientError`."""

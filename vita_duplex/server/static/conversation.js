@@ -23,7 +23,6 @@ export class Conversation {
     this.roles = null;
     this.bargeIn = null; // what becomes of speech during a reply: "hold", "verdict" or "off"
     this.voice = false; // somebody speaks right now
-    this.utterance = false; // between speech_started and speech_stopped
     this.judging = false; // an utterance has ended and has no verdict yet
     this.accepted = null; // the verdict whose utterances are arriving
     this.reply = null; // the one that is being made or still being heard
@@ -34,7 +33,7 @@ export class Conversation {
     for (const reply of this.replies.values()) {
       if (reply.status === "in_progress") reply.status = "cancelled";
     }
-    this.voice = this.utterance = this.judging = false;
+    this.voice = this.judging = false;
     this.reply = null;
   }
 
@@ -42,7 +41,7 @@ export class Conversation {
   get mood() {
     if (this.reply?.held) return "held";
     if (this.reply?.audible) return "speaking";
-    if (this.utterance || this.voice) return "hearing";
+    if (this.voice) return "hearing";
     if (this.judging || this.reply) return "thinking";
     return "listening";
   }
@@ -53,13 +52,6 @@ export class Conversation {
       case "session.created":
       case "session.updated":
         this.bargeIn = event.session.vita?.barge_in ?? null;
-        return [];
-      case "input_audio_buffer.speech_started":
-        this.utterance = true;
-        return [];
-      case "input_audio_buffer.speech_stopped":
-        this.utterance = false;
-        this.judging = true;
         return [];
       case "conversation.item.added":
         return this.itemAdded(event.item);
@@ -81,6 +73,7 @@ export class Conversation {
       case "response.done":
         return this.replyEnds(event.response);
       case "vita.speech":
+        this.judging ||= this.voice && !event.speaking && !this.reply;
         this.voice = event.speaking;
         return [];
       case "vita.hold":
