@@ -266,7 +266,24 @@ That is too {fault} for me. | That's too {adjective} for us. | That's a pity. | 
 J O H N. | A B C. | M I double L. | B as in {place}. | K {number} {number}. | {name} dot {name} at mail dot com. | {name} at web dot org. | {name} at
 {topic} dot net. | It's {name} at mail dot com. | I said {number}. | I said I need {food}. | I want to talk about {topic}. | I just want to talk. | I have
 another problem. | I have another question. | That is not {adjective}. | They are {adjective}. | {animal}. | {animal} and {animal}. | {topic}. | {thing}. |
-{person}. | {work}. | Like {animal}. | Something {adjective}. | Somewhere {adjective}. | Something with {food}. | Yes, at {number}. | No, at {number}.
+{person}. | {work}. | Like {animal}. | Something {adjective}. | Somewhere {adjective}. | Something with {food}. | Yes, at {number}. | No, at {number}. |
+Nobody told me. | They sent me the wrong {object}. | It stopped {when}. | It fell down. | It broke {when}. | The bus didn't come. | The train was
+late. | The shop was closed. | The door doesn't close. | There is a problem with {thing}. | There was no {food} left. | There is water on the
+floor. | I bought it {when}. | I paid {number} euros. | I already have one. | I've already tried that. | I tried that {when}. | I didn't
+understand that. | I don't understand the question. | I didn't hear the last part. | I think you are wrong. | You are right. | You said {number}.
+| You told me that before. | That sounds {mood}. | That's interesting. | That was {mood}. | That makes me {state}. | That's not what I meant. | I
+meant {place}. | I mean the {adjective} one. | I changed my mind. | I'm still here. | I'm back. | I'm ready. | I give up. | I forgot. | I made a
+mistake. | I have no idea. | I'd love to. | I'd prefer {food}. | With {food}. | Without {food}. | By train. | By car. | On foot. | At home. | At
+work. | In summer. | Every day. | Twice a week. | Once a month. | Never. | Often. | Sometimes. | About {number} minutes. | Less than {number}. |
+More than {number}. | Between {number} and {number}. | Half of it. | All of it. | A little. | A lot. | Too much. | Not much. | Fine, thanks. |
+Very well, thank you. | My favourite is {food}. | My favourite animal is {animal}. | It's about {topic}. | It's called {work}. | It's {day}. | It
+starts at {number}. | It was {when}. | It is {adjective} here. | We have {number} of them. | We don't have any. | We ran out of {food}. | We
+moved to {place} {when}. | Our {device} is {adjective}. | My {kin} told me about {topic}. | My neighbour is {adjective}. | My boss is {state}. |
+My {object} is {adjective}. | My {object} is at {spot}. | Everything is {adjective}. | Something is wrong with {thing}. | I want to learn
+{language}. | I want to know more about {topic}. | I want to cook {food}. | I'm afraid of {animal}. | I dreamt of {animal}. | I'm cooking {food}.
+| I'm on my way to {spot}. | I wonder about {topic}. | I finished the book. | I start {day}. | I leave {day}. | I grew up in {place}. | I used to
+live in {place}. | I've never been to {place}. | I can't decide. | I could eat {food}. | I should sleep more. | I would rather go to {place}. | I
+wish it was {adjective}.
 """
 """What is said to an assistant in silence, besides questions: answers, statements, dictation."""
 

@@ -57,6 +57,28 @@ def test_these_say_nothing_against_an_end(text: str) -> None:
     assert completeness(text) == CLOSED
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Zero one seven two.", "Three, four, five.", "O791.", "My number is 0172", "My number is five-five, one-two.",
+        "The code is 345", "It's double four six", "John dot doe", "info at blue dot",
+    ],
+)  # fmt: skip
+def test_after_a_group_of_digits_or_half_an_address_more_may_come(text: str) -> None:
+    assert completeness(text) == DOUBTFUL
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Forty two.", "Seven.", "It costs 350.", "It was in 1999.", "Two or three.", "At half past nine.",
+        "Zero one seven two, three four five, six seven eight.", "john dot doe at mail dot com", "What is 3 plus 4?",
+    ],
+)  # fmt: skip
+def test_a_number_that_is_no_dictation_is_whole(text: str) -> None:
+    assert completeness(text) == CLOSED
+
+
 def test_of_sentences_that_are_whole_few_wait_for_more() -> None:
     with Path("tests/data/overlaps.tsv").open(encoding="utf-8") as file:
         said = {row["what"] for row in csv.DictReader(file, delimiter="\t") if row["what"].endswith((".", "?", "!"))}

@@ -36,8 +36,8 @@ def shares(part: str) -> dict[tuple[str, bool], float]:
 def test_in_silence_people_are_answered_and_others_left_alone() -> None:
     """The part on which no rule was tuned; the bars are what was measured, less the noise of one event in twenty."""
     found = shares("check")
-    assert found["silence", True] >= 0.85
-    assert found["silence", False] >= 0.90
+    assert found["silence", True] >= 0.88
+    assert found["silence", False] >= 0.88
     assert found["speaking", False] >= 0.85
 
 
@@ -57,6 +57,10 @@ def test_no_text_is_in_both_parts() -> None:
         ("Okay.", "It is five o'clock.", False),
         ("Yeah.", "Do you want more?", True),
         ("Anna.", "What is your name?", True),
+        ("Peter, Peter Miller.", "What is your name?", True),
+        ("Peter, Peter Miller.", "Anything else?", False),
+        ("John.doe at mail.com", "And your e-mail?", True),
+        ("The bus didn't come.", "Why were you late?", True),
         ("I have a headache since yesterday.", "How can I help you?", True),
         ("Zero one seven two.", "Tell me your number.", True),
         ("Anna, could you close the window?", "Anything else?", False),

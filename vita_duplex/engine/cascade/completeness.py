@@ -43,6 +43,12 @@ LOOSE = wording.word_list("""
 """)
 """They end a sentence now and then: "what can you do", "I think so", "not that"."""
 
+DIGITS = wording.word_list("zero, oh, o, one, two, three, four, five, six, seven, eight, nine, double, triple")
+DICTATION, FEWEST, MOST = wording.word_list("number, phone, code, pin, reference, double, triple"), 3, 10
+"""Digits one by one are dictated, mostly in groups with pauses between them; a telephone number has about ten."""
+DOMAINS = wording.word_list("com, org, net, de, uk, us, eu, fr, it, es, edu, gov, info, io")
+"""What is dictated behind "dot" ends with these."""
+
 
 def completeness(text: str) -> float:
     """Probability that nothing more is to come."""
@@ -54,6 +60,8 @@ def completeness(text: str) -> float:
         return CLOSED  # a reply that is held for a "hm" or a noise must not wait for more
     if last in FILLERS:
         return OPEN
+    if FEWEST <= _digits_at_end(spoken) < MOST or (before == "dot" and last not in DOMAINS) or last == "dot":
+        return DOUBTFUL
     if last in WANT_MORE or (last in QUALITIES and before in WANT_MORE):
         return OPEN
     if last in SUBJECTS:
@@ -67,3 +75,17 @@ def completeness(text: str) -> float:
     if last in wording.AUXILIARIES | wording.QUESTION_WORDS:
         return DOUBTFUL if short else OPEN
     return DOUBTFUL if wording.clean(text).endswith((",", "...", "…", "-", "–")) else CLOSED
+
+
+def _digits_at_end(spoken: list[str]) -> int:
+    """How many digits end this one by one. A figure such as 350 is one of them, unless a number is being dictated."""
+    dictated = not DICTATION.isdisjoint(spoken)
+    count = 0
+    for word in reversed(" ".join(spoken).replace("-", " ").split()):
+        if word in DIGITS:
+            count += 1
+        elif word.isdigit() or word[1:].isdigit():
+            count += len(word) if dictated or word[0] in "0o" else 1
+        elif word != "and":
+            break
+    return count

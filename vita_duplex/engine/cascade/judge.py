@@ -19,6 +19,8 @@ from vita_duplex.engine.messages import Situation
 from vita_duplex.engine.ports import Transcript
 
 SPEAKING = Situation("speaking")
+ASKS_NAME = re.compile(r"\b(names?|who|whom|whose|called?|spell|e-?mail|address)\b", re.IGNORECASE)
+"""In a question to which a name is an answer, and nobody who is called."""
 REQUESTS = re.compile(r"(please |now )*(tell me|say|give me|spell|choose|name|pick|describe|try to)\b")
 """Sentences of an assistant that want an answer without a question mark."""
 
@@ -28,7 +30,7 @@ BUCKETS = 1 << 14
 
 SHORT = 3
 """Words up to which a low log-probability is believed to mean that it was no speech."""
-UNSURE_SHORT, UNSURE = -0.65, -0.9
+UNSURE_SHORT, UNSURE, UNSURE_ANSWER = -0.65, -0.9, -1.3
 """Mean log-probability per token below which a short transcript, and any other, is an invention.
 
 99 of 100 queries of the development set lie above -0.5; what was made of noise goes down to -1.8.
@@ -45,6 +47,9 @@ OPEN, MOST = 0.45, 0.9
 stop a reply."""
 FEW_S = 1.5
 """Seconds of it, silence before it included, in which few words mean nothing."""
+FOR_US_IN_SILENCE = 1.6
+"""By how much the odds that a statement was meant for the assistant are better in silence than among the head's texts,
+half of which were: in a conversation of two most of what is said is."""
 ANSWER_S = 12.0
 """Seconds for which a question of the assistant stays open."""
 ANSWER_WORDS = 8
@@ -64,7 +69,8 @@ class Judge:
         open_question = situation.reply == "after" and situation.seconds <= ANSWER_S and asks_user(situation.last_words)
         if self._is_no_speech(transcript, spoken, seconds, patient=open_question):
             return NOT_SPEECH
-        if wording.is_to_somebody_else(transcript.text):
+        named = open_question and ASKS_NAME.search(situation.last_words) is not None
+        if wording.is_to_somebody_else(transcript.text, names_answer=named):
             return ELSEWHERE
         if situation.reply == "speaking":
             return self._into_reply(transcript, spoken)
@@ -82,8 +88,9 @@ class Judge:
         return min(MOST, self.judge(transcript, seconds))
 
     def _is_no_speech(self, transcript: Transcript, spoken: list[str], seconds: float, *, patient: bool) -> bool:
-        """Whether nobody spoke. Behind a question (`patient`) digits with pauses and a soft "so" are speech."""
-        if not spoken or transcript.log_probability < UNSURE:
+        """Whether nobody spoke. Behind a question (`patient`) digits with pauses and a soft "so" are speech, and so is
+        what was hardly understood: a name, an address."""
+        if not spoken or transcript.log_probability < (UNSURE_ANSWER if patient else UNSURE):
             return True
         if wording.is_invention(spoken) and not (patient and wording.is_backchannel(spoken)):
             return True
@@ -116,7 +123,8 @@ class Judge:
         head = self.head(transcript, "silence")
         if wording.asks(transcript.text) or (open_question and len(spoken) <= ANSWER_WORDS):
             return (ANSWER + head) / 2
-        return head
+        odds = FOR_US_IN_SILENCE * head / (1 - head)
+        return odds / (1 + odds)
 
     def head(self, transcript: Transcript, name: str) -> float:
         """The opinion of a trained head alone: `speaking` or `silence`."""

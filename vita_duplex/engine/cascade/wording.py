@@ -252,17 +252,18 @@ def is_short_query(spoken: list[str]) -> bool:
     return " ".join(core) in SHORT_QUERIES
 
 
-def is_to_somebody_else(text: str) -> bool:
-    """Tell whether a name or a "honey" says who is meant, or the matter needs a body."""
+def is_to_somebody_else(text: str, *, names_answer: bool = False) -> bool:
+    """Tell whether a name or a "honey" says who is meant, or the matter needs a body. `names_answer`: a name was asked
+    for, so it calls nobody."""
     spoken = words(text)
     if TO_A_PERSON.search(" ".join(spoken)) or WITH_HANDS.match(" ".join(without_openers(spoken))):
         return True
-    return _calls_first(text) or _calls_last(text)
+    return not names_answer and (_calls_first(text) or _calls_last(text))
 
 
 def _calls_first(text: str) -> bool:
     """Tell whether somebody is called first: "Anna, …", "Hey Tom, …", "Honey have you …"."""
-    parts = [part for part in map(words, re.split(r"[,.!?;]", clean(text))) if part]
+    parts = [part for part in map(words, re.split(r"[,.!?;](?!\w)", clean(text))) if part]
     if not parts:
         return False
     first = parts[0]
