@@ -1,7 +1,8 @@
 """What is said: utterances, messages of a dialogue, requests to an instance and the verdict that comes back."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -148,6 +149,8 @@ class Sampling:
     top_p: float | None = None
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    schema: Mapping[str, Any] | None = None
+    """A JSON schema that the answer follows, for instances that can."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,8 @@ class Instance(Protocol):
     name: str
     sees: bool
     """Whether it looks at a query's frames, and a chat's pictures and films."""
+    follows_schemas: bool
+    """Whether a chat's answers can be made to follow a JSON schema."""
 
     def answer(self, query: Query) -> AsyncGenerator[Verdict | str | Usage]:
         """Yield one verdict, then text deltas, then the usage if it is known. Closing the iterator aborts the request.

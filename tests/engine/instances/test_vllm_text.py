@@ -1,6 +1,7 @@
 """A language model in vLLM: the real small one, and the lines around it that need none."""
 
 import asyncio
+import json
 import multiprocessing
 import os
 from collections.abc import AsyncIterator
@@ -331,6 +332,30 @@ async def test_a_chat_is_sampled_as_asked_and_nothing_of_it_is_left_out(model: V
     assert end.reason == "stop"
     with pytest.raises(Unanswerable, match="tokens; the model reads"):
         await asked([("user", "word " * 3000)])
+
+
+@real
+@on_one_loop
+async def test_an_answer_follows_a_schema_and_a_schema_that_cannot_be_followed_is_refused(model: VllmText) -> None:
+    async def answer(schema: dict[str, Any], most: int = 60) -> str:
+        items = [item async for item in model.chat(PARIS, Sampling(max_tokens=most, temperature=0, schema=schema))]
+        return "".join(item for item in items if isinstance(item, str))
+
+    city = {"type": "object", "properties": {"city": {"enum": ["Rome", "Paris"]}, "sure": {"type": "boolean"}}}
+    strict = {**city, "required": ["city", "sure"], "additionalProperties": False}
+    found = json.loads(await answer(strict))
+    assert found["city"] in ("Rome", "Paris")
+    assert isinstance(found["sure"], bool)
+    assert (await answer({"type": "object"})).lstrip().startswith("{")
+    tree = {"$defs": {"node": {"type": "array", "items": {"$ref": "#/$defs/node"}}}, "$ref": "#/$defs/node"}
+    assert (await answer(tree, 8)).lstrip().startswith("[")
+    deep: dict[str, Any] = {}
+    for _ in range(400):
+        deep = {"type": "array", "items": deep}
+    for wrong in ({"type": "nonsense"}, {"$ref": "#/nowhere"}, deep):
+        with pytest.raises(Unanswerable):
+            await answer(wrong)
+    assert await said(model, PARIS)
 
 
 @real

@@ -231,7 +231,16 @@ async def test_the_pictures_of_a_request_are_bounded_together(monkeypatch: pytes
     [
         ({"n": 2}, "n"),
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"response_format": {"type": "yaml"}}, "response_format"),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema.json_schema"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": []}}},
+            "response_format.json_schema.json_schema.schema",
+        ),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": {"const": "x" * 60_000}}}},
+            "response_format",
+        ),
         ({"logprobs": True}, "logprobs"),
         ({"temperature": 3}, "temperature"),
         ({"max_tokens": 0}, "max_tokens"),
@@ -262,6 +271,24 @@ async def test_a_model_without_eyes_refuses_pictures() -> None:
     error = await refused(server, [{"role": "user", "content": [SMALL]}])
     assert (error.status_code, error.code) == (400, "unsupported_modality")
     assert "cannot see" in error.message
+
+
+async def test_an_answer_may_have_to_follow_a_schema() -> None:
+    schema = {"type": "object", "properties": {"city": {"type": "string"}}}
+    wanted = {"type": "json_schema", "json_schema": {"name": "place", "schema": schema, "strict": True}}
+    body = {"messages": HELLO, "response_format": wanted}
+    assert read(ChatRequest.model_validate(body)).sampling.schema == schema
+    body["response_format"] = {"type": "json_object"}
+    assert read(ChatRequest.model_validate(body)).sampling.schema == {"type": "object"}
+    assert (await ask(scripted_server(QUICK), response_format=wanted)).choices
+
+
+async def test_a_model_that_cannot_follow_schemas_says_so() -> None:
+    server = scripted_server(QUICK, instances=1)
+    instance(server).follows_schemas = False  # type: ignore[misc]
+    error = await refused(server, response_format={"type": "json_object"})
+    assert (error.status_code, error.code, error.param) == (400, "unsupported_value", "response_format")
+    assert (await ask(server, response_format={"type": "text"})).choices
 
 
 async def test_keys_are_asked_for_and_ephemeral_ones_will_do() -> None:

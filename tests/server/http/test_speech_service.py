@@ -1,7 +1,9 @@
 """`/v1/audio/speech`, asked by OpenAI's own client."""
 
 import asyncio
+import base64
 import io
+import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -107,7 +109,7 @@ async def test_pcm_is_the_voice_at_24_khz() -> None:
 
 @pytest.mark.parametrize(
     ("response_format", "kind"),
-    [("mp3", "audio/mpeg"), ("opus", "audio/ogg"), ("wav", "audio/wav")],
+    [("mp3", "audio/mpeg"), ("opus", "audio/ogg"), ("flac", "audio/flac"), ("wav", "audio/wav")],
 )
 async def test_each_format_can_be_read_and_has_all_of_the_sound(response_format: str, kind: str) -> None:
     told, data = await speak(with_voice(ToneVoice()), response_format=response_format, input="One. Two.")
@@ -116,6 +118,23 @@ async def test_each_format_can_be_read_and_has_all_of_the_sound(response_format:
     assert rate == 24_000
     assert len(samples) == pytest.approx(48_000, abs=2400)  # MP3 has a delay at both ends
     assert np.sqrt(np.mean(samples[2400:-2400] ** 2)) == pytest.approx(0.5 / np.sqrt(2), rel=0.05)
+
+
+async def test_as_events_it_is_the_same_file() -> None:
+    wishes = {"response_format": "wav", "input": "One. Two."}
+    _, whole = await speak(with_voice(ToneVoice()), **wishes)
+    kind, events = await speak(with_voice(ToneVoice()), **wishes, stream_format="sse")
+    assert kind == "text/event-stream; charset=utf-8"
+    *portions, done, end = [line.removeprefix("data: ") for line in events.decode().splitlines() if line[:4] == "data"]
+    assert b"".join(base64.b64decode(json.loads(portion)["audio"]) for portion in portions) == whole
+    assert len(portions) > 2
+    assert (json.loads(done)["type"], end) == ("speech.audio.done", "[DONE]")
+
+
+async def test_a_voice_that_breaks_in_the_middle_is_an_event() -> None:
+    _, events = await speak(with_voice(BreakingVoice(1)), response_format="pcm", stream_format="sse")
+    assert "part_failed" in events.decode()
+    assert "speech.audio.done" not in events.decode()
 
 
 async def test_without_a_format_it_is_mp3_as_openais() -> None:
@@ -148,11 +167,11 @@ async def test_the_first_sound_comes_before_the_last_is_made() -> None:
         ({"input": ""}, "input"),
         ({"input": "x" * 4097}, "input"),
         ({"input": "!!! ..."}, "input"),
-        ({"response_format": "flac"}, "response_format"),
+        ({"response_format": "aac"}, "response_format"),
         ({"speed": 1.5}, "speed"),
         ({"speed": 0.1}, "speed"),
         ({"instructions": "whisper"}, "instructions"),
-        ({"stream_format": "sse"}, "stream_format"),
+        ({"stream_format": "events"}, "stream_format"),
         ({"voice": "nobody"}, "voice"),
         ({"voice": {"id": "voice_1234"}}, "voice"),
         ({"voice": {"name": "alloy"}}, "voice"),

@@ -202,13 +202,13 @@ async def test_the_default_asr_writes_down_people() -> None:
     server = hearing(LocalAsr(Moonshine(), ThreadPoolExecutor(1)))
     assert server.parts is not None
     server.parts = replace(server.parts, detector=Detector(Silero(), ThreadPoolExecutor(1)))
-    clips = [soundfile.read(DATA / name)[0] for name in ("goforward.flac", "sense-0880.flac")]
+    clips = [soundfile.read(DATA / name)[0] for name in ("goforward.flac", "something.flac")]
     file = io.BytesIO()
     soundfile.write(file, np.concatenate([clips[0], np.zeros(INPUT_RATE), clips[1]]), INPUT_RATE, format="FLAC")
     verbose = await ask(server, file.getvalue(), response_format="verbose_json")
     assert [words(segment.text) for segment in verbose.segments] == [
         "go forward ten meters",
-        "he was not an ill disposed young man",
+        "go somewhere and do something",
     ]
     events = [event async for event in await ask(server, (DATA / "jfk-ask.flac").read_bytes(), stream=True)]
     assert words(events[-1].text) == "ask what you can do for your country"

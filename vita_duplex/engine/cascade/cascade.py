@@ -30,6 +30,7 @@ class Cascade:
     """What VITA does in one model, done by three small ones after each other."""
 
     sees = False
+    follows_schemas = True
 
     def __init__(self, name: str, asr: Asr, judge: Judge, text: TextModel) -> None:
         self.name = name

@@ -81,6 +81,7 @@ class RemoteInstance:
     """One vLLM server."""
 
     sees = True
+    follows_schemas = False  # as for `VitaInstance`
 
     def __init__(self, name: str, address: str, config: RemoteConfig) -> None:
         """Nothing is sent yet: a server may come up later than we do."""

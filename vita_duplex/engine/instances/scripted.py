@@ -38,6 +38,7 @@ class ScriptedInstance:
     """Answers a session's utterance n with the n-th reply, and goes round again; without one with the first reply."""
 
     sees = True
+    follows_schemas = True  # as far as the script does
 
     def __init__(self, name: str, replies: tuple[ScriptedReply, ...] = (ScriptedReply(),)) -> None:
         self.name = name

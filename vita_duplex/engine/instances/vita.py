@@ -99,6 +99,7 @@ class VitaInstance:
     """One engine with a VITA checkpoint."""
 
     sees = True
+    follows_schemas = False  # a state token stands before its answers
 
     def __init__(self, name: str, config: VitaInstanceConfig, engine: VllmEngine) -> None:
         self.name = name

@@ -127,6 +127,7 @@ class VllmEngine:
                 yield output
 
     async def _run(self, render: Callable[[], Awaitable[tuple[Any, Any]]]) -> AsyncGenerator[Any, None]:
+        from vllm.exceptions import VLLMClientError
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
         reason, begun = None, False
@@ -145,6 +146,8 @@ class VllmEngine:
                             yield output
                 if reason != "error" or begun:
                     break
+        except VLLMClientError as exc:  # a schema that no answer can be made to follow
+            raise Unanswerable(why_not(exc)) from exc
         except EngineDeadError as exc:
             raise PartFailed(self.part, "its engine died") from exc
         except EngineGenerateError as exc:  # anything else that went wrong with this one request

@@ -108,16 +108,16 @@ class VllmText:
     async def chat(
         self, messages: Sequence[TemplateMessage], sampling: Sampling
     ) -> AsyncGenerator[str | Finished, None]:
-        """As `TextModel.chat`. Errors: as `reply`; `Unanswerable` when it is too long."""
+        """As `TextModel.chat`. Errors: as `reply`; `Unanswerable` when it is too long, or its schema is
+        none that can be followed."""
         prompt = self._template.tokens(messages)
         left = self.context - len(prompt)
         if left < 1:
             raise Unanswerable(f"the messages have {len(prompt)} tokens; the model reads {self.context}")
         most = min(sampling.max_tokens or self._most or left, left)
         answer = Answer(Thoughts(self._template.opens_thought), TokenCount(), most)
-        async with aclosing(
-            self._generate(prompt, self._allowed(prompt, most), **sampling_fields(sampling))
-        ) as outputs:
+        chosen = {**sampling_fields(sampling), "schema": sampling.schema}
+        async with aclosing(self._generate(prompt, self._allowed(prompt, most), **chosen)) as outputs:
             async for output in outputs:
                 if text := answer.push(output):
                     yield text
@@ -147,8 +147,10 @@ class VllmText:
 
     async def _generate(self, prompt: list[int], max_tokens: int, **wished: Any) -> AsyncGenerator[Any, None]:
         from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
+        from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
+        if (schema := wished.pop("schema", None)) is not None:
+            wished["structured_outputs"] = StructuredOutputsParams(json=dict(schema))
         params = SamplingParams(
             **{**self._sampling, **wished, "stop": [*self._template.stops, *wished.get("stop", ())]},
             max_tokens=max_tokens,

@@ -1,9 +1,11 @@
 """Speech as files that can be sent while they are written: the formats of `/v1/audio/speech`.
 
-MP3 and Opus by libsndfile (LGPL, as is its LAME; Opus is BSD). Of OpenAI's others, FLAC that does not know its length
-is refused by some readers, libsndfile among them, and for AAC there is no encoder here.
+MP3, Opus and FLAC by libsndfile (LGPL, as is its LAME; Opus and FLAC are BSD). FLAC that does not know its length is
+refused by some readers, libsndfile among them, so that comes in one piece. For AAC there is no encoder here: those of
+FFmpeg come with GPL parts, and FDK's licence is not free.
 """
 
+import io
 from typing import Any, Protocol
 
 import soundfile
@@ -51,6 +53,22 @@ class Compressed:
         return self._sink.take()
 
 
+class Flac:
+    """Given out at the end, when the header says how long it is."""
+
+    def __init__(self, rate: int) -> None:
+        self._data = io.BytesIO()
+        self._file = soundfile.SoundFile(self._data, "w", rate, 1, "PCM_16", format="FLAC")
+
+    def push(self, samples: Samples) -> bytes:
+        self._file.write(samples)
+        return b""
+
+    def finish(self) -> bytes:
+        self._file.close()
+        return self._data.getvalue()
+
+
 class _Sink:
     """A file of which the written part is taken away. At the end libsndfile writes lengths into the header; when that
     is gone, they stay unknown there, which players of streams are used to."""
@@ -87,6 +105,7 @@ class _Sink:
 MEDIA_TYPES = {
     "mp3": "audio/mpeg",
     "opus": "audio/ogg",
+    "flac": "audio/flac",
     "wav": "audio/wav",
     "pcm": "audio/pcm",
 }
@@ -100,6 +119,8 @@ def encoder(format: str, rate: int) -> Encoder:
             return Compressed(rate, "MP3", "MPEG_LAYER_III", bitrate_mode="CONSTANT", compression_level=0.5)
         case "opus":
             return Compressed(rate, "OGG", "OPUS")
+        case "flac":
+            return Flac(rate)
         case "wav":
             return Pcm(stream_header(rate))
         case _:

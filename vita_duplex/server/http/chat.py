@@ -117,6 +117,9 @@ async def _items(server: Server, caller: Caller, body: ChatRequest, model: str, 
     if body.shows and not any(instance.sees for instance in pool.instances):
         message = f"{model} cannot see: it takes no pictures and no films"
         raise ClientError("unsupported_modality", message, param="messages")
+    if body.schema_wanted is not None and not any(instance.follows_schemas for instance in pool.instances):
+        message = f"{model} cannot be made to answer in JSON: its answers begin with a state token"
+        raise ClientError("unsupported_value", message, param="response_format")
     with place(server, caller, PATH, size):
         chat = await asyncio.to_thread(read, body)
         async with aclosing(ask(pool, lambda instance: instance.chat(chat))) as items:

@@ -1,5 +1,6 @@
 """The body of `POST /v1/chat/completions`, as OpenAI's API reference has it, and what it asks of an instance."""
 
+import json
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -101,6 +102,30 @@ class StreamOptions(Fields):
     include_usage: bool = False
 
 
+class TextFormat(Fields):
+    type: Literal["text"]
+
+
+class JsonObjectFormat(Fields):
+    type: Literal["json_object"]
+
+
+class JsonSchema(Fields):
+    schema_: dict[str, Any] = Field(default={}, alias="schema")
+    """Its `name` and `strict` are not looked at: the answer always follows it."""
+
+
+class JsonSchemaFormat(Fields):
+    type: Literal["json_schema"]
+    json_schema: JsonSchema
+
+
+ResponseFormat = Annotated[TextFormat | JsonObjectFormat | JsonSchemaFormat, Field(discriminator="type")]
+
+LONGEST_SCHEMA = 50_000
+"""Characters of a schema as JSON; preparing one takes CPU time that sessions need."""
+
+
 class ChatRequest(Fields):
     """Fields that are not here are refused if they would change the answer, else ignored."""
 
@@ -117,6 +142,18 @@ class ChatRequest(Fields):
     top_p: float | None = Field(None, gt=0, le=1)
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
     stop: Text | list[Text] | None = None
+    response_format: ResponseFormat | None = None
+
+    @property
+    def schema_wanted(self) -> dict[str, Any] | None:
+        """What the answer has to follow."""
+        match self.response_format:
+            case JsonObjectFormat():
+                return {"type": "object"}
+            case JsonSchemaFormat(json_schema=wanted):
+                return wanted.schema_
+            case _:
+                return None
 
     @property
     def shows(self) -> bool:
@@ -134,7 +171,6 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "tool_choice": ("none",),
     "functions": ([],),
     "function_call": ("none",),
-    "response_format": ({"type": "text"},),
     "logprobs": (False,),
     "top_logprobs": (0,),
     "logit_bias": ({},),
@@ -156,6 +192,9 @@ def check(request: ChatRequest) -> None:
         raise ClientError("invalid_value", "stop: at most four sequences", param="stop")
     if "" in _stops(request):
         raise ClientError("invalid_value", "stop: an empty sequence stops nothing", param="stop")
+    if len(json.dumps(request.schema_wanted)) > LONGEST_SCHEMA:
+        message = f"the schema has more than {LONGEST_SCHEMA} characters"
+        raise ClientError("invalid_value", message, param="response_format")
     if request.messages[-1].role != "user":
         raise ClientError("invalid_value", "the last message must be the user's", param="messages")
 
@@ -174,6 +213,7 @@ def read(request: ChatRequest) -> Chat:
         request.top_p,
         request.seed,
         tuple(_stops(request)),
+        request.schema_wanted,
     )
     return Chat(_system_first(messages), sampling)
 

@@ -1,6 +1,7 @@
 """`POST /v1/audio/speech`: the server's voice reads a text, streamed as it is synthesised, in OpenAI's form."""
 
 import asyncio
+import base64
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Annotated, Any, Literal
@@ -15,7 +16,8 @@ from vita_duplex.server.access.auth import Caller
 from vita_duplex.server.audio.encoders import MEDIA_TYPES, encoder
 from vita_duplex.server.audio.formats import DEFAULT
 from vita_duplex.server.audio.resample import Resampler
-from vita_duplex.server.errors import ClientError
+from vita_duplex.server.errors import ClientError, error_body
+from vita_duplex.server.http import sse
 from vita_duplex.server.http.chat_requests import Fields, Text
 from vita_duplex.server.http.places import NoPlace, Streamed, chain, place, unless_gone
 from vita_duplex.server.realtime.client_events import VoiceName
@@ -37,11 +39,12 @@ class SpeechRequest(Fields):
     """Not looked at: there is one."""
     voice: VoiceName | None = None
     """One of `GET /v1/audio/voices`; OpenAI's own names mean the default."""
-    response_format: Literal["mp3", "opus", "wav", "pcm"] = "mp3"
-    """At 24 kHz, mono; `pcm` is 16 bits little-endian."""
+    response_format: Literal["mp3", "opus", "flac", "wav", "pcm"] = "mp3"
+    """At 24 kHz, mono; `pcm` is 16 bits little-endian, `flac` comes in one piece. There is no encoder for AAC."""
     speed: float = Field(1.0, ge=0.25, le=4)
     instructions: str | None = None
-    stream_format: str = "audio"
+    stream_format: Literal["audio", "sse"] = "audio"
+    """`sse`: as events `speech.audio.delta`, with the portions of the file in base64, and `speech.audio.done`."""
 
 
 def router(server: Server, caller: Callable[..., Awaitable[Caller]]) -> APIRouter:
@@ -70,8 +73,10 @@ def router(server: Server, caller: Callable[..., Awaitable[Caller]]) -> APIRoute
         except BaseException:
             await portions.aclose()
             raise
-        limit_s = server.config.limits.session_s
-        return Streamed(chain(first, portions), portions, MEDIA_TYPES[body.response_format], limit_s)
+        limit_s, file = server.config.limits.session_s, chain(first, portions)
+        if body.stream_format == "sse":
+            return Streamed(_events(file), portions, "text/event-stream", limit_s)
+        return Streamed(file, portions, MEDIA_TYPES[body.response_format], limit_s)
 
     @routes.get("/v1/audio/voices", dependencies=[Depends(caller)])
     async def voices() -> dict[str, Any]:
@@ -85,14 +90,24 @@ def router(server: Server, caller: Callable[..., Awaitable[Caller]]) -> APIRoute
     return routes
 
 
+async def _events(file: AsyncIterator[bytes]) -> AsyncIterator[str]:
+    """A sound file as server-sent events. No voice here counts tokens."""
+    try:
+        async for portion in file:
+            yield sse.event({"type": "speech.audio.delta", "audio": base64.b64encode(portion).decode()})
+        usage = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
+        yield sse.event({"type": "speech.audio.done", "usage": usage})
+    except PartFailed as failure:
+        yield sse.event(error_body("part_failed", str(failure), kind="server_error"))
+    yield sse.DONE
+
+
 def _check(body: SpeechRequest) -> None:
     """Errors: `ClientError`."""
     if body.speed != 1:
         raise ClientError("unsupported_value", "The voice has one speed, 1.0.", param="speed")
     if body.instructions:
         raise ClientError("unsupported_parameter", "The voice takes no instructions.", param="instructions")
-    if body.stream_format != "audio":
-        raise ClientError("unsupported_value", "The sound is streamed as it is, not as events.", param="stream_format")
 
 
 async def _pieces(text: str, normalise: Normalise) -> AsyncGenerator[str]:
