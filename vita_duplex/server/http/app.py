@@ -18,6 +18,7 @@ from vita_duplex.server.http import (
     errors,
     instances,
     pages,
+    responses,
     speech,
     status,
     transcription,
@@ -92,6 +93,7 @@ def _add_routes(app: FastAPI, server: Server) -> None:
     app.include_router(client_secrets.router(server, caller))
     app.include_router(instances.router(server, caller))
     app.include_router(chat.router(server, any_caller))
+    app.include_router(responses.router(server, any_caller))
     app.include_router(speech.router(server, any_caller))
     app.include_router(transcription.router(server, any_caller))
     app.include_router(verdict.router(server, any_caller))

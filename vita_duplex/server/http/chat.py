@@ -45,7 +45,7 @@ def router(server: Server, caller: Callable[..., Awaitable[Caller]]) -> APIRoute
         """
         size = len(await request.body())
         answer = Answer(model_for(server, body.model), bool(body.stream_options and body.stream_options.include_usage))
-        items = _items(server, caller, body, answer.model, size)
+        items = items_of(server, caller, body, answer.model, PATH, size)
         try:
             first = await unless_gone(request, anext(items))
             if body.stream:
@@ -109,7 +109,7 @@ class Answer:
         return {"id": self._id, "object": kind, "created": self._created, "model": self.model, **fields}
 
 
-async def _items(server: Server, caller: Caller, body: ChatRequest, model: str, size: int) -> Items:
+async def items_of(server: Server, caller: Caller, body: ChatRequest, model: str, path: str, size: int) -> Items:
     """What an instance says. Errors: `NoPlace`, `ClientError`, `PartFailed`."""
     assert server.parts is not None
     pool = server.parts.pools[model]
@@ -120,7 +120,7 @@ async def _items(server: Server, caller: Caller, body: ChatRequest, model: str, 
     if body.schema_wanted is not None and not any(instance.follows_schemas for instance in pool.instances):
         message = f"{model} cannot be made to answer in JSON: its answers begin with a state token"
         raise ClientError("unsupported_value", message, param="response_format")
-    with place(server, caller, PATH, size):
+    with place(server, caller, path, size):
         chat = await asyncio.to_thread(read, body)
         async with aclosing(ask(pool, lambda instance: instance.chat(chat))) as items:
             async for item in items:

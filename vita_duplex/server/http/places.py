@@ -19,6 +19,7 @@ Result = TypeVar("Result")
 STATUS = {
     "model_not_found": 404,
     "no_asr": 404,
+    "response_not_found": 404,
     "session_limit_reached": 429,
     "key_session_limit_reached": 429,
     "key_minutes_used_up": 429,
