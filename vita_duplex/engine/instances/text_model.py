@@ -32,7 +32,7 @@ class TextModel(Protocol):
     def chat(self, messages: Sequence[TemplateMessage], sampling: Sampling) -> AsyncGenerator[str | Finished, None]:
         """Yield the answer to a chat of which nothing is left out, in pieces, then its end.
 
-        Errors: `PartFailed`; `Unanswerable` when it is too long.
+        Errors: `PartFailed`; `Unanswerable` when it is too long, or its schema is none that can be followed.
         """
         ...
 

@@ -51,7 +51,7 @@ class ResponseEvents:
             case Finished(reason, usage):
                 return self._finish(reason, usage)
             case delta:
-                return self._write(delta)
+                return self._write(delta) if delta else []  # an empty piece says that the model thinks
 
     def fail(self, message: str) -> list[Json]:
         """The engine failed in mid-answer."""
