@@ -3,10 +3,11 @@
 VENV ?= .venv
 PYTHON ?=
 CONFIG ?= configs/cpu.yaml
+TARGETS ?= cpu gateway
 ARGS ?=
 BIN := $(VENV)/bin
 
-.PHONY: serve prepare test test-all page-tools screenshots stock chinese lint types bench bench-vita settings-doc overlaps \
+.PHONY: serve prepare test test-all page-tools screenshots stock chinese image deploy-test lint types bench bench-vita settings-doc overlaps \
 	eval lock install clean
 
 serve: install prepare  ## talk: http://127.0.0.1:8000 (ARGS="--port 9000" for another port)
@@ -36,6 +37,14 @@ stock: .venv-stock/installed  ## the tests with clients made for OpenAI: its Age
 .venv-stock/installed: pyproject.toml
 	@python3 -m venv .venv-stock
 	@.venv-stock/bin/pip install --quiet -e ".[dev,stock]"
+	@touch $@
+
+deploy-test: .venv-deploy/installed  ## deploy/ against the schemas of Kubernetes, the alerts with promtool
+	@.venv-deploy/bin/python -m pytest tests/deploy $(ARGS)
+
+.venv-deploy/installed: pyproject.toml
+	@python3 -m venv .venv-deploy
+	@.venv-deploy/bin/pip install --quiet -e ".[dev,deploy]"
 	@touch $@
 
 # In an environment of their own as well: 700 MB, and neither the default nor its tests need them.
@@ -80,10 +89,13 @@ eval: overlaps          ## that, and the ears: ends of turns, echo, level, noise
 lock:                   ## resolve requirements/cpu.lock anew (ARGS=--upgrade for newer versions)
 	@requirements/lock.sh $(ARGS)
 
+image:                  ## containers, with docker, podman or buildah (TARGETS="cpu gateway gpu", IMAGE_ARGS="--build-arg BASE=…")
+	@tools/build_image.sh $(TARGETS)
+
 install: $(VENV)/installed
 
 $(VENV)/installed: pyproject.toml requirements/cpu.lock requirements/models.lock requirements/install.sh
 	@VENV=$(VENV) PYTHON=$(PYTHON) requirements/install.sh
 
 clean:
-	rm -rf $(VENV) .venv-stock .venv-chinese .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) .venv-stock .venv-chinese .venv-deploy .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

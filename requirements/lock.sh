@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Write requirements/cpu.lock anew from pyproject.toml (extras cpu and dev), with hashes. What is locked already keeps
+# Write requirements/cpu.lock anew from pyproject.toml (extras cpu and dev), with hashes, and of it gateway.lock
+# (no extras). What is locked already keeps
 # its version if it can; arguments go to uv: --upgrade, --upgrade-package NAME.
 #
 # Left out on purpose: torchvision, torchaudio and torchcodec. vLLM's CPU build names them, but the package
@@ -27,3 +28,10 @@ torch=$(grep '^torch==' "$tool/torch.lock")
     grep -v '^#' "$tool/cpu.lock"
 } >requirements/cpu.lock
 echo "requirements/cpu.lock: $(grep -c '==' requirements/cpu.lock) packages and $torch"
+{
+    echo "# Written by \`make lock\` from pyproject.toml without extras, with cpu.lock's versions; do not edit."
+    "$tool/bin/uv" pip compile pyproject.toml --python-version 3.11 --generate-hashes --no-header --no-annotate \
+        --system-certs --quiet --constraint requirements/cpu.lock
+} >"$tool/gateway.lock"
+mv "$tool/gateway.lock" requirements/gateway.lock
+echo "requirements/gateway.lock: $(grep -c '==' requirements/gateway.lock) packages"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 
+from vita_duplex.cli import check_node
 from vita_duplex.config import Config
 from vita_duplex.engine.ports import PartFailed
 from vita_duplex.models import layouts, smollm2
@@ -23,8 +24,8 @@ Finding = tuple[bool, str]
 """Whether it is all right, and what was found."""
 
 
-def run(config: Config) -> int:
-    """Print a line per finding; exit code 1 if one of them keeps the server from working."""
+def run(config: Config, *, node: bool) -> int:
+    """Print a line per finding; exit code 1 if one of them keeps the server from working. `node`: with its GPUs."""
     findings = [
         ("python", _python()),
         ("memory", _memory()),
@@ -35,6 +36,7 @@ def run(config: Config) -> int:
         ("tts", _tts(config)),
         ("model", _model(config)),
         ("port", _port(config)),
+        *(check_node.findings(config) if node else ()),
     ]
     for name, (fine, text) in findings:
         print(f"{'ok  ' if fine else 'FAIL'}  {name:<7} {text}")

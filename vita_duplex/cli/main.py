@@ -85,7 +85,9 @@ def _add_looking(commands: _Commands) -> None:
     listing = commands.add("voices", "list the voices, and which of them could be used here", _voices)
     listing.add_argument("--measure", action="store_true", help="time the chosen voice instead")
     add_settings(listing)
-    add_settings(commands.add("check", "say what is installed and whether it would run", _check))
+    checks = commands.add("check", "say what is installed and whether it would run", _check)
+    add_settings(checks)
+    checks.add_argument("--node", action="store_true", help="also whether the GPUs of this machine hold the model")
 
 
 def _add_measuring(commands: _Commands) -> None:
@@ -130,7 +132,7 @@ def _voices(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    return check.run(config_of(arguments))
+    return check.run(config_of(arguments), node=arguments.node)
 
 
 if __name__ == "__main__":
