@@ -22,6 +22,7 @@ from vita_duplex.engine.events import (
     Resume,
     SettingsChanged,
     SpeechEnded,
+    SpeechForgotten,
     SpeechPaused,
     SpeechResumed,
     SpeechStarted,
@@ -498,3 +499,26 @@ def test_who_was_ignored_stays_ignored_when_barging_in_is_switched_on() -> None:
     play(duplex, (2, SpeechStarted(2)), (2.1, SettingsChanged("hold", 0.5)))
     assert play(duplex, (2.2, SpeechSustained(2)), (3, SpeechEnded(2))) == []
     assert play(duplex, (4, SpeechStarted(3)), (4.2, SpeechSustained(3))) == [Hold(1)]
+
+
+# ── speech that the client forgets ─────────────────────────────────────────────────────
+
+
+def test_forgotten_speech_is_never_judged_and_a_reply_held_for_it_goes_on() -> None:
+    duplex = speaking()
+    play(duplex, (2, SpeechStarted(2)), (2.1, SpeechSustained(2)), (2.4, SpeechPaused(2)))
+    assert play(duplex, (2.5, SpeechForgotten(2))) == [Abort(1, 2), Resume(1)]
+    assert play(duplex, (2.6, SpeechEnded(2)), (2.7, yes(2))) == []
+    assert duplex.undecided == ()
+
+
+def test_what_was_said_before_forgotten_speech_is_still_judged() -> None:
+    duplex = overlapping()
+    play(duplex, (3.1, SpeechStarted(3)), (3.4, SpeechPaused(3)))
+    assert play(duplex, (3.5, SpeechForgotten(3))) == [Abort(1, 3), Begin(1, 4, (2,))]
+    assert play(duplex, (3.6, no(4))) == [Abort(1, 4), Reject(4, (2,), "verdict"), Resume(1)]
+
+
+def test_only_what_is_being_said_can_be_forgotten() -> None:
+    duplex = overlapping()
+    assert play(duplex, (3.1, SpeechForgotten(2)), (3.2, SpeechForgotten(9))) == []

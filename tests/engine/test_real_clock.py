@@ -60,6 +60,9 @@ class Surroundings:
     def forget(self) -> int:
         return 0
 
+    async def end(self) -> int | None:
+        return None
+
     def hint(self, samples: Samples, finished: float) -> None: ...
 
     def note(self, notice: Notice) -> None: ...

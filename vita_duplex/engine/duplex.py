@@ -144,6 +144,8 @@ class Duplex:
                 return self._look(utterance, now) if utterance == self._talking else []
             case ev.SpeechEnded(utterance):
                 return self._speech_ended(utterance, now) if utterance == self._talking else []
+            case ev.SpeechForgotten(utterance):
+                return self._speech_forgotten(now) if utterance == self._talking else []
             case ev.QueryTyped(utterance):
                 return self._query_typed(utterance, now)
             case ev.VerdictReached():
@@ -215,6 +217,12 @@ class Duplex:
         commands = self._reject("deadline", now) if len(self._ended) >= UNDECIDED_LIMIT else []
         self._ended = (*self._ended, utterance)
         return commands + self._judge_ended(now) + self._decide(now)
+
+    def _speech_forgotten(self, now: float) -> list[ev.Command]:
+        """What was said before is judged by itself; a reply that was held for this speech alone goes on."""
+        self._talking, self._sustained = None, False
+        commands = self._speech_resumed(now)
+        return commands if self._ended else commands + self._resume()
 
     def _query_typed(self, utterance: int, now: float) -> list[ev.Command]:
         """Answer at once: nobody types to somebody else. What was said and not yet decided about is judged anew,

@@ -42,6 +42,13 @@ class SpeechGrew:
 
 
 @dataclass(frozen=True, slots=True)
+class SpeechForgotten:
+    """The client wants what is being said to be as if it had not been."""
+
+    utterance: int
+
+
+@dataclass(frozen=True, slots=True)
 class SpeechEnded:
     """The utterance is over and will not grow any more."""
 
@@ -129,6 +136,7 @@ Event = (
     | SpeechPaused
     | SpeechResumed
     | SpeechGrew
+    | SpeechForgotten
     | SpeechEnded
     | QueryTyped
     | VerdictReached

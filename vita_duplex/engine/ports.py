@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from vita_duplex.engine.audio import Samples
 from vita_duplex.engine.events import (
     SpeechEnded,
+    SpeechForgotten,
     SpeechGrew,
     SpeechPaused,
     SpeechResumed,
@@ -101,7 +102,9 @@ class Vad(Protocol):
         ...
 
 
-SpeechEvent = SpeechStarted | SpeechSustained | SpeechPaused | SpeechResumed | SpeechGrew | SpeechEnded
+SpeechEvent = (
+    SpeechStarted | SpeechSustained | SpeechPaused | SpeechResumed | SpeechGrew | SpeechEnded | SpeechForgotten
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +130,11 @@ class Listener(Protocol):
         ...
 
     def forget(self) -> int:
-        """Drop the samples that were received and not yet listened to; return their number."""
+        """Drop what is being said, and the samples that were received and not yet listened to; return their number."""
+        ...
+
+    async def end(self) -> int | None:
+        """End what is being said, with all that was received so far; return its number, or None if nothing is."""
         ...
 
     def run(self) -> AsyncGenerator["Heard | PartFailed"]:

@@ -98,8 +98,12 @@ class Session:
         return self._listener.hear(samples)
 
     def forget_audio(self) -> int:
-        """Drop the samples that were received and not yet listened to; return their number."""
+        """Drop what is being said, and the samples that were received and not yet listened to; return their number."""
         return self._listener.forget()
+
+    async def end_speech(self) -> int | None:
+        """End what is being said; return the utterance's number, or None if nothing is."""
+        return await self._listener.end()
 
     def add_user_message(self, utterance: Utterance) -> None:
         """Enter an utterance or a text into the dialogue, where it waits for `answer_dialogue`."""

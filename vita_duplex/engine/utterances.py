@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from vita_duplex.engine.audio import INPUT_RATE
-from vita_duplex.engine.events import SpeechEnded, SpeechGrew, SpeechPaused, SpeechStarted
+from vita_duplex.engine.events import SpeechEnded, SpeechForgotten, SpeechGrew, SpeechPaused, SpeechStarted
 from vita_duplex.engine.messages import Situation, Utterance
 from vita_duplex.engine.notices import Notice, UserStarted, UserStopped, VoiceActivity
 from vita_duplex.engine.ports import Heard
@@ -73,6 +73,8 @@ class Utterances:
                 started = now - (heard.now - heard.start) / INPUT_RATE
                 self.spans[number] = Span(_ms(heard.start), _ms(heard.end), started, now, situation)
                 self._tell(VoiceActivity(True))
+            case SpeechForgotten():
+                self._tell(VoiceActivity(False))
             case SpeechGrew():
                 self._latest = {number: Utterance(number, heard.samples)}
             case SpeechPaused() | SpeechEnded():
@@ -127,6 +129,10 @@ class Utterances:
                 self._tell(UserStopped(number, _ms(heard.end)))
                 self._unjudged = None
                 return Utterance(number, heard.samples)
+            case SpeechForgotten():
+                self._tell(VoiceActivity(False))
+                self._tell(UserStopped(number, _ms(heard.end)))
+                self._unjudged = None
             case _:
                 pass
         return None

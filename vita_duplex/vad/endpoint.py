@@ -58,7 +58,7 @@ class EndpointConfig(Section):
     """Seconds after which speech is cut into utterances, at its quietest point of late. Nothing is dropped."""
 
 
-Kind = Literal["started", "sustained", "paused", "resumed", "grown", "ended"]
+Kind = Literal["started", "sustained", "paused", "resumed", "grown", "ended", "forgotten"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +210,20 @@ class Endpoint:
             self._paused = True
             return [self._mark("paused")]
         return [self._ended()] if self._quiet >= self._patience else []
+
+    def end(self) -> list[Mark]:
+        """No more will come of what is being said: it is over."""
+        if self._talking:
+            return [self._ended()]
+        self._rest()
+        return []
+
+    def forget(self) -> list[Mark]:
+        """What is being said was never said, and nothing of it is in an utterance to come."""
+        marks = [self._mark("forgotten")] if self._talking else []
+        self._earliest = self.sample
+        self._rest()
+        return marks
 
     def _ended(self) -> Mark:
         mark = self._mark("ended")

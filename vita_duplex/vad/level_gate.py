@@ -43,7 +43,7 @@ class LevelGate:
                 passed.append(mark)
             elif mark.kind == "sustained":
                 self._withheld.append(mark)
-            elif mark.kind == "ended":
+            elif mark.kind in ("ended", "forgotten"):
                 self._withheld = []  # nobody will know of it; its pauses do not matter either
         self._loudest = max(self._loudest, sum(self._powers) / SYLLABLE)
         if self._withheld and (not replying or self._passes):

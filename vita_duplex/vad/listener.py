@@ -13,6 +13,7 @@ import numpy as np
 from vita_duplex.engine.audio import INPUT_RATE, Samples
 from vita_duplex.engine.events import (
     SpeechEnded,
+    SpeechForgotten,
     SpeechGrew,
     SpeechPaused,
     SpeechResumed,
@@ -40,6 +41,9 @@ GLANCE_LIMIT = 4 * INPUT_RATE
 """Samples that a glance is shown, the latest: a question that is said while a radio runs is most of what is heard in
 them, and to hear them costs the default ASR 160 ms."""
 
+STARVED_S = 1.0
+"""An utterance is over when no audio has come for so long: the client was muted, or has sent all there is."""
+
 CLOCK_SLACK_S = 0.25
 """A microphone that is later than this by its own count has paused; less is the network's jitter."""
 
@@ -50,6 +54,7 @@ _EVENTS: dict[Kind, type[SpeechEvent]] = {
     "resumed": SpeechResumed,
     "grown": SpeechGrew,
     "ended": SpeechEnded,
+    "forgotten": SpeechForgotten,
 }
 
 
@@ -88,6 +93,9 @@ class MicrophoneListener:
         self._begin = 0  # of the current utterance
         self._paused: tuple[Samples, int] | None = None  # what was heard on the latest pause, and where speech ended
         self._deaf = False  # the detector failed on the latest windows
+        self._heard_at = 0.0  # loop time of the newest audio
+        self._forgets = False  # what is being said, as soon as the listener comes to it
+        self._endings: deque[asyncio.Future[int | None]] = deque()
 
     def hear(self, samples: Samples) -> bool:
         """Take in samples at 16 kHz; False if too many are waiting and these were dropped."""
@@ -99,6 +107,7 @@ class MicrophoneListener:
             return False
         self._waiting.append(samples)
         self._waiting_samples += len(samples)
+        self._heard_at = asyncio.get_running_loop().time()
         if self._whole_windows:
             self._arrived.set()
         if self._echo_guard:
@@ -144,17 +153,35 @@ class MicrophoneListener:
             self._endpoint.hint(self._paused[1], finished, words=True)
 
     def forget(self) -> int:
-        """Drop what was received and not yet listened to; return how many samples that were."""
+        """Drop what is being said, and what was received and not yet listened to; return how many samples that were."""
         dropped = self._waiting_samples + len(self._rest)
         self._waiting.clear()
         self._waiting_samples = 0
         self._rest = np.zeros(0, np.float32)
+        self._forgets = True
+        self._arrived.set()
         return dropped
+
+    async def end(self) -> int | None:
+        """End what is being said, with all that was received so far; return its number, or None if nothing is."""
+        ending = asyncio.get_running_loop().create_future()
+        self._endings.append(ending)
+        self._arrived.set()
+        return await ending
 
     async def run(self) -> AsyncGenerator[Heard | PartFailed]:
         """What is heard. A failure of the detector is yielded once; until it works again all counts as silence."""
         while True:
-            await self._arrived.wait()
+            try:
+                async with asyncio.timeout_at(self._heard_at + STARVED_S if self._talking else None):
+                    await self._arrived.wait()
+            except TimeoutError:
+                for mark in self._counted(self._endpoint.end()):
+                    yield self._heard(mark)
+                continue
+            self._arrived.clear()
+            for mark in self._forgotten():
+                yield self._heard(mark)
             while self._whole_windows:
                 windows = self._take()
                 start, self._taken = self._taken, self._taken + windows.size
@@ -168,13 +195,22 @@ class MicrophoneListener:
                     if not self._deaf:
                         yield failure
                     self._deaf = True
+                if self._forgets:  # while these were on their way
+                    probabilities = np.zeros(len(windows), np.float32)
+                    for mark in self._forgotten():
+                        yield self._heard(mark)
                 loudness = np.sqrt(np.einsum("ij,ij->i", windows, windows) / WINDOW)
                 for window, probability, loud in zip(windows, probabilities, loudness, strict=True):
                     self._kept.append(window)
                     for mark in self._marks(float(probability), float(loud)):
                         yield self._heard(mark)
                     self._trim()
-            self._arrived.clear()
+            while self._endings:
+                ended = self._counted(self._endpoint.end())
+                for mark in ended:
+                    yield self._heard(mark)
+                if not (ending := self._endings.popleft()).done():
+                    ending.set_result(self._utterance if ended else None)
 
     @property
     def _whole_windows(self) -> int:
@@ -201,11 +237,19 @@ class MicrophoneListener:
 
     def _marks(self, probability: float, loudness: float) -> list[Mark]:
         """What the next window means."""
-        marks = self._endpoint.push(probability, loudness)
+        return self._counted(self._endpoint.push(probability, loudness), loudness)
+
+    def _forgotten(self) -> list[Mark]:
+        """What it means that everything up to now is to be forgotten, if it is."""
+        forgets, self._forgets = self._forgets, False
+        return self._counted(self._endpoint.forget()) if forgets else []
+
+    def _counted(self, marks: list[Mark], loudness: float = 0.0) -> list[Mark]:
+        """Of these marks the ones that count."""
         if not self._replying:
             marks = [mark for mark in marks if mark.kind != "grown"]
         for mark in marks:
-            self._talking = mark.kind != "ended"
+            self._talking = mark.kind not in ("ended", "forgotten")
             if mark.kind == "started":
                 self._begin = mark.begin
         return self._level_gate.push(marks, loudness, replying=self._replying) if self._level_gate else marks

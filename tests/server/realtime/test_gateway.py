@@ -245,7 +245,7 @@ BAD_FRAMES: list[tuple[str | bytes | Json, str, str | None]] = [
     (update(tool_choice="required"), "unsupported_value", "mine"),
     (update(prompt={"id": "pmpt_1"}), "unsupported_value", "mine"),
     (update(output_modalities=["video"]), "invalid_value", "mine"),
-    ({"type": "input_audio_buffer.commit", "event_id": "e7"}, "input_audio_buffer_commit_automatic", "e7"),
+    ({"type": "input_audio_buffer.commit", "event_id": "e7"}, "input_audio_buffer_commit_empty", "e7"),
     ({"type": "conversation.item.retrieve", "item_id": "x", "event_id": "e8"}, "item_not_found", "e8"),
     ({"type": "conversation.item.delete", "item_id": "x", "event_id": "e9"}, "item_not_found", "e9"),
 ]

@@ -132,7 +132,7 @@ class Conversation:
             case AudioAppend(event_id=event_id, audio=audio):
                 await self._microphone.append(audio, event_id)
             case AudioCommit(event_id=event_id):
-                self._microphone.commit(event_id)
+                await self._microphone.commit(event_id)
             case AudioClear():
                 self._microphone.clear()
             case ItemCreate():

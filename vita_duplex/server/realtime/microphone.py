@@ -8,7 +8,7 @@ import numpy as np
 
 from vita_duplex.engine.audio import INPUT_RATE, Samples
 from vita_duplex.engine.messages import Utterance
-from vita_duplex.engine.notices import Notice, UserStarted, UserStopped
+from vita_duplex.engine.notices import Notice, UserStarted, UserStopped, UtteranceCommitted, VerdictGiven
 from vita_duplex.engine.session import Session
 from vita_duplex.server.access.limits import AudioAllowance
 from vita_duplex.server.audio.resample import Resampler
@@ -51,6 +51,7 @@ class Microphone:
         self._recorded_samples = 0
         self._positions = Positions()
         self._silence = Silence()
+        self._committed: dict[int, str | None] = {}  # speech that the client has ended, with that event's id
 
     def configure(self, new: SessionSettings) -> None:
         """Take audio by these settings from now on."""
@@ -66,6 +67,17 @@ class Microphone:
 
     def note(self, notice: Notice) -> None:
         self._silence.note(notice, self._positions.received)
+        match notice:
+            case VerdictGiven(utterances, _, accepted):
+                for event_id in [self._committed.pop(one) for one in utterances if one in self._committed]:
+                    if not accepted:  # nothing else would tell the client that its commit has an end
+                        message = "What was committed was not meant for the assistant; it is forgotten."
+                        error = ClientError("input_audio_buffer_commit_rejected", message, event_id=event_id)
+                        self._send(self._events.client_error(error))
+            case UtteranceCommitted(number):
+                self._committed.pop(number, None)
+            case _:
+                pass
 
     def place(self, notice: Notice) -> Notice:
         """The notice with positions in all the audio that was received, of which the listener hears a part."""
@@ -91,11 +103,17 @@ class Microphone:
         if fits:
             await self._break_silence()
 
-    def commit(self, event_id: str | None) -> None:
-        """Make a user's item of the recording. Errors: `ClientError`."""
+    async def commit(self, event_id: str | None) -> None:
+        """End what is being said; with turn detection off, make a user's item of the recording.
+
+        Errors: `ClientError`.
+        """
         if self._settings.turn_detection is not None:
-            message = "The server commits by itself while turn_detection is on."
-            raise ClientError("input_audio_buffer_commit_automatic", message, event_id=event_id)
+            if (number := await self._session.end_speech()) is None:
+                message = "Nobody is speaking; the server commits by itself what was said."
+                raise ClientError("input_audio_buffer_commit_empty", message, event_id=event_id)
+            self._committed[number] = event_id
+            return
         if self._recorded_samples < MIN_COMMIT_MS * INPUT_RATE // 1000:
             message = f"Less than {MIN_COMMIT_MS} ms of audio were appended since the last commit."
             raise ClientError("input_audio_buffer_commit_empty", message, event_id=event_id)
@@ -107,7 +125,7 @@ class Microphone:
         self._send(*self._events.committed(number))
 
     def clear(self) -> None:
-        """Forget the recording, and what the session has not listened to yet."""
+        """Forget the recording, and what is being said."""
         self._positions.advance(received=0, heard=-self._session.forget_audio())
         self._forget_recording()
         self._send(self._events.cleared())
