@@ -172,12 +172,14 @@ class MicrophoneListener:
     async def run(self) -> AsyncGenerator[Heard | PartFailed]:
         """What is heard. A failure of the detector is yielded once; until it works again all counts as silence."""
         while True:
+            until = self._heard_at + STARVED_S if self._talking else None
             try:
-                async with asyncio.timeout_at(self._heard_at + STARVED_S if self._talking else None):
+                async with asyncio.timeout_at(until):
                     await self._arrived.wait()
             except TimeoutError:
-                for mark in self._counted(self._endpoint.end()):
-                    yield self._heard(mark)
+                if until == self._heard_at + STARVED_S:  # else less than a window has come
+                    for mark in self._counted(self._endpoint.end()):
+                        yield self._heard(mark)
                 continue
             self._arrived.clear()
             for mark in self._forgotten():
