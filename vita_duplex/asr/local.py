@@ -12,6 +12,8 @@ SHORTEST = INPUT_RATE // 10
 """Samples (100 ms) below which there is nothing to hear."""
 LONGEST = 30 * INPUT_RATE
 """Samples heard at once, half a minute: what `max_utterance_s` lets through, and the window of Whisper's encoder."""
+CUT_BACK = 4 * INPUT_RATE
+"""How far before its end (4 s) a part may be cut: people pause for breath every few seconds."""
 SILENT = 1e-3
 """Peak (-60 dBFS) below which a recording is silence; models would invent words for it."""
 
@@ -34,12 +36,22 @@ class LocalAsr:
 
 
 def portions(samples: Samples) -> list[Samples]:
-    """Cut what is too long into equal parts, drop what is silent or next to nothing."""
+    """Cut what is too long where it is quiet, drop what is silent or next to nothing."""
     samples = np.asarray(samples, np.float32).reshape(-1)
     if samples.size < SHORTEST:
         return []
-    count = -(-samples.size // LONGEST)
-    return [part for part in np.array_split(samples, count) if np.abs(part).max() >= SILENT]
+    parts: list[Samples] = []
+    while samples.size > LONGEST:
+        cut = LONGEST - CUT_BACK + _quietest(samples[LONGEST - CUT_BACK : LONGEST])
+        parts.append(samples[:cut])
+        samples = samples[cut:]
+    return [part for part in (*parts, samples) if part.size and np.abs(part).max() >= SILENT]
+
+
+def _quietest(samples: Samples) -> int:
+    """The middle of the quietest 100 ms."""
+    powers = np.add.reduceat(np.square(samples), np.arange(0, samples.size, SHORTEST))
+    return int(powers.argmin()) * SHORTEST + SHORTEST // 2
 
 
 def loops(tokens: list[int]) -> bool:

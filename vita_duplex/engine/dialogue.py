@@ -143,7 +143,7 @@ class Dialogue:
     def put_words(self, numbers: tuple[int, ...], text: str) -> None:
         """The words of utterances are known now; their sound is not needed any more."""
         for entry in self._entries:
-            if isinstance(entry, UserEntry) and entry.numbers == numbers:
+            if isinstance(entry, UserEntry) and entry.numbers == numbers and entry.message.text is None:
                 entry.message = UserMessage(text)
 
     def remove_message(self, number: int) -> None:

@@ -7,16 +7,28 @@ import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from vita_duplex.engine.events import BargeIn
 from vita_duplex.server.base64_text import unbase64
 from vita_duplex.server.errors import ClientError
+from vita_duplex.server.realtime import beta_names
 
 Event = TypeVar("Event")
 
 TEXT_LIMIT = 20_000
-"""Characters of instructions or of one item: more than any model's budget for them."""
+"""Characters of one item."""
+INSTRUCTIONS_LIMIT = 200_000
+"""Characters of instructions: more than any model's budget for them."""
 AUDIO_LIMIT_MS = 86_400_000
 """No reply lasts longer than a day."""
 IDLE_TIMEOUT_LIMIT_MS = 3_600_000
@@ -54,14 +66,16 @@ class G711Format(_Part):
     type: Literal["audio/pcmu", "audio/pcma"]
 
 
-Format = Annotated[PcmFormat | G711Format, Field(discriminator="type")]
+Format = Annotated[
+    Annotated[PcmFormat | G711Format, Field(discriminator="type")], BeforeValidator(beta_names.translated_format)
+]
 
 
 class ServerVad(_Part):
     type: Literal["server_vad"]
     threshold: float | None = Field(None, ge=0, le=1)
     prefix_padding_ms: int | None = Field(None, ge=0, le=5000)
-    silence_duration_ms: int | None = Field(None, ge=64, le=10_000)
+    silence_duration_ms: int | None = Field(None, ge=0, le=10_000)
     create_response: bool | None = None
     interrupt_response: bool | None = None
     idle_timeout_ms: int | None = Field(None, ge=1000, le=IDLE_TIMEOUT_LIMIT_MS)
@@ -77,22 +91,36 @@ class SemanticVad(_Part):
 TurnDetection = Annotated[ServerVad | SemanticVad, Field(discriminator="type")]
 
 
-def _false_is_none(value: object) -> object:
-    """pipecat says false where the reference says null."""
-    return None if value is False else value
+def _read_detection(value: object) -> object:
+    """pipecat says false where the reference says null, others a type "none", or no type."""
+    if value is False or (isinstance(value, dict) and value.get("type") == "none"):
+        return None
+    return {"type": "server_vad", **value} if isinstance(value, dict) else value
+
+
+def _read_language(value: object) -> object:
+    """Clients that want the language found say so in one of these ways."""
+    return None if value in ("", "auto") else value
+
+
+def _read_number(value: object) -> object:
+    """The reference has text where some clients have numbers."""
+    return str(value) if isinstance(value, int | float) else value
 
 
 class Transcription(_Part):
     """Which model, and hints for it. The server has chosen its ASR; of these only the language counts."""
 
     model: str | None = Field(None, max_length=200)
-    language: str | None = Field(None, pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{1,8})*$", max_length=35)
+    language: Annotated[str | None, BeforeValidator(_read_language)] = Field(
+        None, pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{1,8})*$", max_length=35
+    )
 
 
 class AudioInput(_Part):
     format: Format | None = None
     transcription: Transcription | None = None
-    turn_detection: Annotated[TurnDetection | None, BeforeValidator(_false_is_none)] = None
+    turn_detection: Annotated[TurnDetection | None, BeforeValidator(_read_detection)] = None
 
 
 class _VoiceId(_Part):
@@ -150,7 +178,7 @@ MaxTokens = Annotated[int, Field(ge=1)] | Literal["inf"]
 class _ReplyFields(_Part):
     """What a session and a single response may be asked for."""
 
-    instructions: str | None = Field(None, max_length=TEXT_LIMIT)
+    instructions: str | None = Field(None, max_length=INSTRUCTIONS_LIMIT)
     output_modalities: Modalities | None = None
     max_output_tokens: MaxTokens | None = None
     tools: list[Any] | None = None
@@ -158,10 +186,17 @@ class _ReplyFields(_Part):
     prompt: Any = None
     """The last three are there to be refused in words."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _translated(cls, fields: object) -> object:
+        return beta_names.translated(fields)
+
 
 class SessionUpdateFields(_ReplyFields):
-    type: Literal["realtime"]
+    type: Literal["realtime", "transcription"] = "realtime"
     audio: Audio | None = None
+    temperature: Any = None
+    """Of the beta; there to be refused in words."""
     vita: OwnSettings | None = None
 
 
@@ -313,6 +348,7 @@ class Heartbeat(_Event):
 
 
 class ResponseOutput(_Part):
+    format: Format | None = None
     voice: VoiceName | None = None
 
 
@@ -322,9 +358,12 @@ class ResponseAudio(_Part):
 
 class ResponseFields(_ReplyFields):
     audio: ResponseAudio | None = None
-    conversation: Literal["auto", "none"] | None = None
+    conversation: Name | None = None
+    """`auto`, `none`, or the session's own."""
     input: list[InputItem] | None = Field(None, max_length=PARTS_LIMIT)
-    metadata: dict[Annotated[str, Field(max_length=64)], Name] | None = Field(None, max_length=METADATA_LIMIT)
+    metadata: dict[Annotated[str, Field(max_length=64)], Annotated[Name, BeforeValidator(_read_number)]] | None = Field(
+        None, max_length=METADATA_LIMIT
+    )
 
 
 class ResponseCreate(_Event):

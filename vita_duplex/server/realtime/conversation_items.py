@@ -7,7 +7,7 @@ from typing import assert_never
 import numpy as np
 
 from vita_duplex.engine.audio import INPUT_RATE, Samples
-from vita_duplex.engine.dialogue import Place
+from vita_duplex.engine.dialogue import AUDIO_LIMIT_S, Place
 from vita_duplex.engine.messages import Pixels, Utterance
 from vita_duplex.engine.session import Session
 from vita_duplex.server.access.shedding import shown
@@ -160,10 +160,11 @@ class ConversationItems:
         number = next(self._numbers)
         if images:
             await self._show(images, number)
+        said = [Utterance(number, text=item.text)] if item.text else []
         if recordings:
-            self._session.add_user_message(Utterance(number, np.concatenate(recordings)))
-        elif item.text:
-            self._session.add_user_message(Utterance(number, text=item.text))
+            said.insert(_texts_before_audio(item), Utterance(number, np.concatenate(recordings)))
+        for utterance in said:
+            self._session.add_user_message(utterance)
         return "user", number
 
     async def _create_system_item(self, item: SystemItem, event_id: str | None) -> Key:
@@ -228,14 +229,15 @@ def _no_reply(item_id: str, event_id: str | None) -> ClientError:
 def _decode_recordings(item: UserItem, settings: SessionSettings, event_id: str | None) -> list[Samples]:
     """The audio of a message, at 16 kHz."""
     encoded = [part.audio for part in item.content if isinstance(part, InputAudio)]
-    if encoded and item.text:
-        message = "A message holds either text or audio; send two."
-        raise ClientError("unsupported_value", message, param="item.content", event_id=event_id)
-    limit = settings.endpoint.max_utterance_s
-    if sum(map(settings.duration, encoded)) > limit + 0.001:  # base64 is padded
-        message = f"more than {limit:g} s of audio in a message"
+    if sum(map(settings.duration, encoded)) > AUDIO_LIMIT_S + 0.001:  # base64 is padded
+        message = f"more than {AUDIO_LIMIT_S} s of audio in a message"
         raise ClientError("audio_too_long", message, param="item.content", event_id=event_id)
     return [_resample_whole(settings.decode(audio, event_id), settings.wire_in.rate) for audio in encoded]
+
+
+def _texts_before_audio(item: UserItem) -> int:
+    """1 if a message with both begins with text, else 0."""
+    return next(int(isinstance(part, InputText)) for part in item.content if not isinstance(part, InputImage))
 
 
 def _resample_whole(samples: Samples, rate: int) -> Samples:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from vita_duplex.engine.audio import INPUT_RATE, Samples
+from vita_duplex.engine.dialogue import AUDIO_LIMIT_S
 from vita_duplex.engine.messages import Utterance
 from vita_duplex.engine.notices import Notice, UserStarted, UserStopped, UtteranceCommitted, VerdictGiven
 from vita_duplex.engine.session import Session
@@ -131,10 +132,10 @@ class Microphone:
         self._send(self._events.cleared())
 
     def _has_room(self, seconds: float) -> bool:
-        """False: the recording would be longer than an utterance may be."""
+        """False: the recording would be longer than what a dialogue keeps of speech."""
         recorded = self._recorded_samples / INPUT_RATE
         is_recorded = self._settings.turn_detection is None
-        return not is_recorded or recorded + seconds <= self._settings.endpoint.max_utterance_s
+        return not is_recorded or recorded + seconds <= AUDIO_LIMIT_S
 
     def _keep(self, samples: Samples) -> bool:
         """Hand samples to the session, or record them for the next commit. False: too many wait for the session."""

@@ -22,7 +22,7 @@ from vita_duplex.server.realtime.event_writer import Send
 from vita_duplex.server.realtime.items import response_key
 from vita_duplex.server.realtime.response_events import Asked, Response
 from vita_duplex.server.realtime.server_events import ServerEvents
-from vita_duplex.server.realtime.session_settings import SessionSettings, refuse_unsupported
+from vita_duplex.server.realtime.session_settings import SessionSettings, read_wire, refuse_unsupported
 
 ECHO_S = 1.0
 """A `response.cancel` without an id that comes so soon after speech was accepted, or a reply interrupted, does not mean
@@ -58,6 +58,9 @@ class Responses:
         wanted = event.response or ResponseFields()
         refuse_unsupported(wanted, event.event_id)
         reply = self._reply_settings(wanted, settings, event.event_id)
+        if wanted.conversation not in (None, "auto", "none", self._events.conversation_id):
+            message = f"This session has one conversation, {self._events.conversation_id!r}."
+            raise ClientError("unsupported_value", message, param="response.conversation", event_id=event.event_id)
         asked = Asked(wanted.metadata, wanted.max_output_tokens or settings.max_output_tokens)
         if wanted.conversation == "none":
             self._answer_aside(wanted, reply, asked, event.event_id)
@@ -109,9 +112,16 @@ class Responses:
         if wanted.max_output_tokens is not None:
             limit = wanted.max_output_tokens
             reply = replace(reply, max_tokens=None if isinstance(limit, str) else limit)
-        if wanted.audio and wanted.audio.output and wanted.audio.output.voice is not None:
-            name, param = wanted.audio.output.voice, "response.audio.output.voice"
-            reply = replace(reply, voice=settings.voices.chosen(name, param, event_id))
+        said = wanted.audio.output if wanted.audio else None
+        if (
+            said
+            and said.format
+            and read_wire(said.format, "response.audio.output.format.rate", event_id) != settings.wire_out
+        ):
+            message = "A response has the session's format; set session.audio.output.format."
+            raise ClientError("unsupported_value", message, param="response.audio.output.format", event_id=event_id)
+        if said and said.voice is not None:
+            reply = replace(reply, voice=settings.voices.chosen(said.voice, "response.audio.output.voice", event_id))
         return reply
 
     def _answer_aside(self, wanted: ResponseFields, reply: ReplySettings, asked: Asked, event_id: str | None) -> None:

@@ -54,9 +54,9 @@ class ServerEvents:
         self._vita_events = vita_events
         self._writer = EventWriter()
         self._event = self._writer.event
-        conversation_id = session_id.replace("sess", "conv", 1)
+        self.conversation_id = session_id.replace("sess", "conv", 1)
         self._responses = ResponseEvents(
-            self._writer, self.items, conversation_id, voice_rate, binary_audio=binary_audio
+            self._writer, self.items, self.conversation_id, voice_rate, binary_audio=binary_audio
         )
 
     @property

@@ -34,6 +34,10 @@ the server has an end-of-turn model, `patient_ms` also where the engine has an A
 Below 300 ms people get cut off. OpenAI waits up to 8, 4 and 2 s."""
 
 
+SHORTEST_MS = 64
+"""Milliseconds of the shortest silence that ends an utterance: two windows of the VAD."""
+
+
 @dataclass(frozen=True, slots=True)
 class SessionSettings:
     """The effective settings of one session; the first five begin as the server's."""
@@ -64,9 +68,9 @@ class SessionSettings:
             settings = replace(settings, max_output_tokens=fields.max_output_tokens)
         heard, said = (fields.audio.input, fields.audio.output) if fields.audio else (None, None)
         if heard and heard.format:
-            settings = replace(settings, wire_in=_wire(heard.format, "session.audio.input.format.rate", event_id))
+            settings = replace(settings, wire_in=read_wire(heard.format, "session.audio.input.format.rate", event_id))
         if said and said.format:
-            settings = replace(settings, wire_out=_wire(said.format, "session.audio.output.format.rate", event_id))
+            settings = replace(settings, wire_out=read_wire(said.format, "session.audio.output.format.rate", event_id))
         if said and said.voice is not None:
             voice = self.voices.chosen(said.voice, "session.audio.output.voice", event_id)
             settings = replace(settings, voice=voice)
@@ -92,7 +96,9 @@ class SessionSettings:
                 fields = {
                     "threshold": wanted.threshold,
                     "pre_roll_ms": wanted.prefix_padding_ms,
-                    "silence_ms": wanted.silence_duration_ms,
+                    "silence_ms": None
+                    if wanted.silence_duration_ms is None
+                    else max(SHORTEST_MS, wanted.silence_duration_ms),
                     "hint": None if wanted.silence_duration_ms is None else False,
                 }
             case SemanticVad():
@@ -205,6 +211,8 @@ def find_unsupported(fields: Fields, path: str, event_id: str | None) -> ClientE
         found.append(("tool_choice", "The models here cannot call tools; nothing can be required of them."))
     if fields.prompt is not None:
         found.append(("prompt", "There are no stored prompts here; send `instructions`."))
+    if isinstance(fields, SessionUpdateFields) and fields.temperature is not None:
+        found.append(("temperature", "A session has the engine's own temperature."))
     said = fields.audio.output if isinstance(fields, SessionUpdateFields) and fields.audio else None
     if said and said.speed not in (None, 1):
         found.append(("audio.output.speed", "The voice has one speed, 1.0."))
@@ -220,7 +228,8 @@ def refuse_unsupported(fields: ResponseFields, event_id: str | None) -> None:
         raise error
 
 
-def _wire(wanted: Format, param: str, event_id: str | None) -> AudioFormat:
+def read_wire(wanted: Format, param: str, event_id: str | None) -> AudioFormat:
+    """Errors: `ClientError`."""
     if not isinstance(wanted, PcmFormat):
         return PCMU if wanted.type == "audio/pcmu" else PCMA
     if wanted.rate not in PCM_RATES:
