@@ -259,7 +259,10 @@ async def test_a_server_is_sent_a_wav_and_its_words_are_taken() -> None:
 async def test_what_is_too_long_is_two_requests_and_silence_is_none() -> None:
     with serving(TranscriptionHandler) as (url, asked):
         ears = heard_by(url)
-        assert (await ears.transcribe(np.resize(TONE, 40 * INPUT_RATE))).text == "20 secret seconds 20 secret seconds"
+        tone = np.resize(TONE, 40 * INPUT_RATE)
+        tone[27 * INPUT_RATE : 28 * INPUT_RATE] = 0  # a pause, where it is cut
+        heard = (await ears.transcribe(tone)).text
+        assert heard == "27.05 secret seconds 12.95 secret seconds"
         assert all(len(wish["file"]) <= 2 * LONGEST + 44 for wish in asked.requests)
         asked.requests.clear()
         assert (await ears.transcribe(np.zeros(INPUT_RATE, np.float32))).text == ""

@@ -54,9 +54,11 @@ class Session:
         client: Client,
         watch: Watch | None = None,
         asr: Asr | None = None,
+        transcriber: Asr | None = None,
     ) -> None:
         """`open_speech` begins a turn with the voice of that name, or with the default; `asr` finds the words of what
-        was accepted, for the client, where the instances find none."""
+        was accepted, for the client, where the instances find none; `transcriber` those of a session that only listens.
+        """
         self.duplex = Duplex(config)
         self.dialogue = Dialogue()
         self._settings = Configure()
@@ -70,7 +72,7 @@ class Session:
         self._events: asyncio.Queue[ev.Event | Heard | Utterance | Configure] = asyncio.Queue(EVENT_LIMIT)
         self._tasks = Tasks()
         self._asides = Asides(self._tasks, self._tell)
-        self._transcripts = Transcripts(asr, self.dialogue, self._tasks, self._tell)
+        self._transcripts = Transcripts(asr, transcriber, self.dialogue, self._tasks, self._tell)
         self._utterances = Utterances(self._tell)
         self._recorder = Recorder(self._now(), self._utterances.spans)
         self._turns: dict[int, Turn] = {}
@@ -109,6 +111,10 @@ class Session:
         """Enter an utterance or a text into the dialogue, where it waits for `answer_dialogue`."""
         message = UserMessage(utterance.text) if utterance.text is not None else UserMessage(None, (utterance,))
         self.dialogue.accept(message, (utterance.number,), waiting=True)
+
+    def write_down(self, utterance: Utterance, language: str | None) -> None:
+        """Tell the client the words of an utterance, which enters no dialogue."""
+        self._transcripts.find([utterance], Configure(only_listens=True, language=language))
 
     def add_assistant_message(self, number: int, text: str) -> None:
         """Enter a reply that the client knows from elsewhere; `number` is the next of the utterances' numbers."""
@@ -234,8 +240,11 @@ class Session:
                 return decisions if decisions != self.duplex.config.decisions else None
             case Heard() if self._utterances.is_unjudged(item, judging=self._settings.answers_speech):
                 if utterance := self._utterances.commit(item):
-                    self.add_user_message(utterance)
                     self._tell(notices.UtteranceCommitted(utterance.number))
+                    if self._settings.only_listens:
+                        self.write_down(utterance, self._settings.language)
+                    else:
+                        self.add_user_message(utterance)
                 return None
             case Heard(event):
                 self._utterances.note(item, now, self._playback.situation(now))

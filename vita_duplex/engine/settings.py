@@ -32,6 +32,8 @@ class Configure:
     """The images that every request is shown."""
     answers_speech: bool = True
     """False: speech enters the dialogue without a verdict, and waits for `answer_dialogue`."""
+    only_listens: bool = False
+    """Speech is written down at once, and enters no dialogue."""
     transcribes: bool = True
     """Whether the client wants the words of accepted utterances."""
     language: str | None = None

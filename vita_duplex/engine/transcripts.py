@@ -18,10 +18,15 @@ class Transcripts:
     """Tells the client the words of utterances that it was told of before."""
 
     def __init__(
-        self, asr: Asr | None, dialogue: Dialogue, tasks: asyncio.TaskGroup, tell: Callable[[Notice], None]
+        self,
+        asr: Asr | None,
+        transcriber: Asr | None,
+        dialogue: Dialogue,
+        tasks: asyncio.TaskGroup,
+        tell: Callable[[Notice], None],
     ) -> None:
-        """Without an `asr` no words are found."""
-        self._asr, self._dialogue, self._tasks, self._tell = asr, dialogue, tasks, tell
+        """Without an `asr` no words are found. `transcriber`: the same for sessions that only listen."""
+        self._asr, self._transcriber, self._dialogue, self._tasks, self._tell = asr, transcriber, dialogue, tasks, tell
         self._running = 0
 
     def take(self, utterances: Sequence[Utterance], verdict: Verdict) -> bool:
@@ -36,14 +41,15 @@ class Transcripts:
 
     def find(self, utterances: Iterable[Utterance], settings: Configure) -> None:
         """Have the ASR find words. Nobody waits for them, and the dialogue keeps the sound."""
+        asr = self._transcriber if settings.only_listens else self._asr
         for utterance in utterances:
-            if self._asr is None or not settings.transcribes or utterance.samples is None:
+            if asr is None or not settings.transcribes or utterance.samples is None:
                 continue
             if self._running == TRANSCRIBING_LIMIT:
                 self._tell(WordsFailed(utterance.number, "the ASR has too much to do"))
                 continue
             self._running += 1
-            work = self._transcribe(self._asr, utterance.number, utterance.samples, settings.language)
+            work = self._transcribe(asr, utterance.number, utterance.samples, settings.language)
             self._tasks.create_task(work, name=f"transcribe {utterance.number}")
 
     async def _transcribe(self, asr: Asr, number: int, samples: Samples, language: str | None) -> None:

@@ -164,7 +164,7 @@ class MicrophoneListener:
 
     async def end(self) -> int | None:
         """End what is being said, with all that was received so far; return its number, or None if nothing is."""
-        ending = asyncio.get_running_loop().create_future()
+        ending: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
         self._endings.append(ending)
         self._arrived.set()
         return await ending

@@ -8,7 +8,9 @@ from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict, Field
 
 from vita_duplex.server.access.auth import Caller
+from vita_duplex.server.errors import ClientError
 from vita_duplex.server.realtime.client_events import SessionUpdateFields
+from vita_duplex.server.realtime.conversation import NO_ASR
 from vita_duplex.server.realtime.items import Json
 from vita_duplex.server.server import Server
 
@@ -42,7 +44,11 @@ def router(server: Server, caller: Callable[..., Awaitable[Caller]]) -> APIRoute
         will do for chats and speech, and cannot ask for further keys.
         """
         value, expires = server.access.issue(caller.key, request.session, request.expires_after.seconds, time.time())
-        wanted: Json = request.session.model_dump(exclude_none=True) if request.session else {"type": "realtime"}
+        wanted: Json = {"type": "realtime"}
+        if request.session:
+            wanted |= request.session.model_dump(exclude_none=True)
+            if request.session.type == "transcription" and server.parts and server.parts.transcriber is None:
+                raise ClientError(NO_ASR.code, NO_ASR.message, param="session.type")
         if "tools" in wanted:
             wanted["tools"] = []  # no model here can call any
         session = {**wanted, "id": "", "object": "realtime.session", "model": server.config.model_name}

@@ -193,7 +193,7 @@ class _ReplyFields(_Part):
 
 
 class SessionUpdateFields(_ReplyFields):
-    type: Literal["realtime", "transcription"] = "realtime"
+    type: Literal["realtime", "transcription"] | None = None
     audio: Audio | None = None
     temperature: Any = None
     """Of the beta; there to be refused in words."""

@@ -12,7 +12,7 @@ from vita_duplex.engine.notices import Notice
 from vita_duplex.engine.ports import PartFailed
 from vita_duplex.engine.session import Session
 from vita_duplex.engine.settings import Configure
-from vita_duplex.server.errors import ClientError
+from vita_duplex.server.errors import ClientError, Refusal
 from vita_duplex.server.parts import Parts
 from vita_duplex.server.realtime.client_events import (
     AudioAppend,
@@ -42,6 +42,8 @@ from vita_duplex.server.realtime.session_settings import SessionSettings, find_u
 from vita_duplex.server.realtime.terms import Terms
 from vita_duplex.server.realtime.transport import ClientKind
 from vita_duplex.vad.echo import EchoGuard
+
+NO_ASR = Refusal("transcription_not_supported", "The models here hear speech themselves; set asr.kind for transcripts.")
 
 
 class Conversation:
@@ -76,6 +78,7 @@ class Conversation:
             self,
             self._log.step if self._log else None,
             parts.asr,
+            parts.transcriber,
         )
         self._items = ConversationItems(
             self.session, events, numbers, terms, parts.voice.rate, self._send, self._configure, sees=self._sees
@@ -123,6 +126,9 @@ class Conversation:
 
     async def take(self, event: ClientEvent) -> None:
         """Errors: `ClientError`."""
+        if self.settings.only_listens and isinstance(event, ItemCreate | ResponseCreate):
+            message = "This session writes down what is said, and answers nothing."
+            raise ClientError("transcription_session", message, param="type", event_id=event.event_id)
         match event:
             case SessionUpdate():
                 unsupported = await self.update(event)
@@ -161,6 +167,8 @@ class Conversation:
 
         Errors: `ClientError`.
         """
+        if event.session.type == "transcription" and self._parts.transcriber is None:
+            raise ClientError(NO_ASR.code, NO_ASR.message, param="session.type", event_id=event.event_id)
         old = self.settings
         new = self._carried(old.updated(event.session, self._server_settings, event.event_id))
         if new.echo_guard != old.echo_guard:
@@ -171,7 +179,7 @@ class Conversation:
         if new.listening != old.listening:
             self._listener.configure(new.listening)
         self._microphone.configure(new)
-        self.events.transcribes = new.transcription is not None
+        self.events.transcribes = new.only_listens or new.transcription is not None
         await self._configure()
         return find_unsupported(event.session, "session", event.event_id)
 
@@ -195,7 +203,8 @@ class Conversation:
                 replace(settings.reply, instructions=self._items.add_instructions(settings.instructions)),
                 self._items.images,
                 settings.answers_speech,
-                settings.transcription is not None,
+                settings.only_listens,
+                settings.only_listens or settings.transcription is not None,
                 settings.language,
                 replace(settings.duplex.decisions, barge_in=settings.barge_in),
             )

@@ -120,10 +120,13 @@ class Microphone:
             raise ClientError("input_audio_buffer_commit_empty", message, event_id=event_id)
         number = next(self._numbers)
         recording = np.concatenate([*self._recorded, self._resampler.finish()])
-        self._session.add_user_message(Utterance(number, recording))
+        self._send(*self._events.committed(number))
+        if self._settings.only_listens:
+            self._session.write_down(Utterance(number, recording), self._settings.language)
+        else:
+            self._session.add_user_message(Utterance(number, recording))
         self._resampler = Resampler(self._settings.wire_in.rate, INPUT_RATE)
         self._forget_recording()
-        self._send(*self._events.committed(number))
 
     def clear(self) -> None:
         """Forget the recording, and what is being said."""

@@ -112,14 +112,10 @@ class Responses:
         if wanted.max_output_tokens is not None:
             limit = wanted.max_output_tokens
             reply = replace(reply, max_tokens=None if isinstance(limit, str) else limit)
-        said = wanted.audio.output if wanted.audio else None
-        if (
-            said
-            and said.format
-            and read_wire(said.format, "response.audio.output.format.rate", event_id) != settings.wire_out
-        ):
+        said, param = wanted.audio and wanted.audio.output, "response.audio.output.format"
+        if said and said.format and read_wire(said.format, f"{param}.rate", event_id) != settings.wire_out:
             message = "A response has the session's format; set session.audio.output.format."
-            raise ClientError("unsupported_value", message, param="response.audio.output.format", event_id=event_id)
+            raise ClientError("unsupported_value", message, param=param, event_id=event_id)
         if said and said.voice is not None:
             reply = replace(reply, voice=settings.voices.chosen(said.voice, "response.audio.output.voice", event_id))
         return reply

@@ -55,11 +55,13 @@ class SessionSettings:
     instructions: str = ""
     spoken: bool = True
     max_output_tokens: MaxTokens = "inf"
+    only_listens: bool = False
+    """What is said is written down and not answered."""
 
     def updated(self, fields: SessionUpdateFields, server: Self, event_id: str | None) -> Self:
         """With what a client wants, less what `find_unsupported` names: stock clients send that by habit, and would
         lose their instructions with it. `server`: those without a client. Errors: `ClientError`."""
-        settings = self
+        settings = self if fields.type is None else replace(self, only_listens=fields.type == "transcription")
         if fields.instructions is not None:
             settings = replace(settings, instructions=fields.instructions)
         if fields.output_modalities is not None:
@@ -93,13 +95,12 @@ class SessionSettings:
             case None:
                 return replace(self, turn_detection=None)
             case ServerVad():
+                silence_ms = wanted.silence_duration_ms
                 fields = {
                     "threshold": wanted.threshold,
                     "pre_roll_ms": wanted.prefix_padding_ms,
-                    "silence_ms": None
-                    if wanted.silence_duration_ms is None
-                    else max(SHORTEST_MS, wanted.silence_duration_ms),
-                    "hint": None if wanted.silence_duration_ms is None else False,
+                    "silence_ms": None if silence_ms is None else max(SHORTEST_MS, silence_ms),
+                    "hint": None if silence_ms is None else False,
                 }
             case SemanticVad():
                 fields = {"hint": True, **EAGERNESS.get(wanted.eagerness or "auto", {})}
@@ -137,7 +138,8 @@ class SessionSettings:
 
     @property
     def answers_speech(self) -> bool:
-        return self.turn_detection is not None and self.turn_detection.create_response is not False
+        detects = self.turn_detection is not None and self.turn_detection.create_response is not False
+        return detects and not self.only_listens
 
     @property
     def idle_timeout_ms(self) -> int | None:
@@ -162,6 +164,13 @@ class SessionSettings:
 
     def describe(self, model: str) -> Json:
         """As in `session.created` and `session.updated`."""
+        heard = {
+            "format": self.wire_in.describe(),
+            "transcription": self.transcription and self.transcription.model_dump(exclude_none=True),
+            "turn_detection": self._describe_detection(),
+        }
+        if self.only_listens:
+            return {"type": "transcription", "object": "realtime.transcription_session", "audio": {"input": heard}}
         return {
             "type": "realtime",
             "model": model,
@@ -171,11 +180,7 @@ class SessionSettings:
             "tools": [],
             "tool_choice": "none",
             "audio": {
-                "input": {
-                    "format": self.wire_in.describe(),
-                    "transcription": self.transcription and self.transcription.model_dump(exclude_none=True),
-                    "turn_detection": self._describe_detection(),
-                },
+                "input": heard,
                 "output": {"format": self.wire_out.describe(), "voice": self.voice, "speed": 1.0},
             },
         }
@@ -188,6 +193,8 @@ class SessionSettings:
             "create_response": self.answers_speech,
             "interrupt_response": self.barge_in != "off",
         }
+        if self.only_listens:
+            fields = {"type": self.turn_detection.type}
         if isinstance(self.turn_detection, SemanticVad):
             return {**fields, "eagerness": self.turn_detection.eagerness or "auto"}
         return {

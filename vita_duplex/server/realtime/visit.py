@@ -2,14 +2,16 @@
 
 import json
 import time
+from dataclasses import replace
 
 from fastapi import WebSocket, WebSocketDisconnect
 from fastapi.responses import JSONResponse
 
 from vita_duplex.server.access.auth import Caller, Denied, credentials
 from vita_duplex.server.errors import Refusal, error_body
+from vita_duplex.server.realtime.client_events import SessionUpdateFields
 from vita_duplex.server.realtime.connection import Connection
-from vita_duplex.server.realtime.conversation import Conversation
+from vita_duplex.server.realtime.conversation import NO_ASR, Conversation
 from vita_duplex.server.realtime.event_writer import refusal
 from vita_duplex.server.realtime.presence import POLICY_VIOLATION
 from vita_duplex.server.realtime.resume import NOT_FOUND
@@ -54,6 +56,10 @@ async def deny(server: Server, socket: WebSocket, denied: Denied) -> None:
 
 async def _serve(server: Server, socket: WebSocket, caller: Caller, speaks: type[Conversation]) -> None:
     model = socket.query_params.get("model")
+    if socket.query_params.get("intent") == "transcription":
+        model, caller = None, replace(caller, session=caller.session or SessionUpdateFields(type="transcription"))
+        if server.parts and server.parts.transcriber is None:
+            raise NoSeat(NO_ASR)
     with place(server, caller, model, may_wait=asked(socket, "queue")) as ticket:
         early = [] if ticket.began else await wait_for_place(socket, server.admission, ticket, server.changed)
         vita_events = asked(socket, "vita_events") or speaks is not Conversation
