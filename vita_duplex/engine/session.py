@@ -157,6 +157,13 @@ class Session:
     async def cancel_reply(self, turn: int) -> None:
         await self._events.put(ev.CancelAsked(turn))
 
+    def foreseen_end(self) -> notices.TurnEnded | None:
+        """How the reply that is being heard will end if nothing stops it; None: there is none, or not all of it yet."""
+        floor, turn = self.duplex.floor, self._playback.turn
+        if not floor or not turn or floor.turn != turn.number or floor.generating or floor.failed:
+            return None
+        return self._ended(turn, "completed", None, turn.request.text)
+
     def acknowledge(self, number: int, samples: int) -> None:
         """The client has played so much of a turn."""
         self._playback.acknowledge(number, samples)
@@ -361,11 +368,14 @@ class Session:
         assert turn.speaking is not None
         turn.speaking.cancel()
         heard = self._playback.end(now, completed=command.status == "completed")
-        ended = notices.TurnEnded(turn.number, command.status, command.cause, heard, turn.request.usage)
-        if turn.request.limited and command.status == "completed":
-            ended = replace(ended, status="incomplete", cause="max_output_tokens")
-        self._tell(ended)
+        self._tell(self._ended(turn, command.status, command.cause, heard))
         self._tell(notices.TurnRecorded(self._recorder.close(turn)))
+
+    def _ended(self, turn: Turn, status: ev.Status, cause: ev.Cause | None, heard: str) -> notices.TurnEnded:
+        ended = notices.TurnEnded(turn.number, status, cause, heard, turn.request.usage)
+        if turn.request.limited and status == "completed":
+            ended = replace(ended, status="incomplete", cause="max_output_tokens")
+        return ended
 
     # ── what is told ───────────────────────────────────────────────────────────────────
 

@@ -30,6 +30,7 @@ from vita_duplex.server.realtime.client_events import (
     ResponseCreate,
     SessionUpdate,
     SessionUpdateFields,
+    UserItem,
     decode,
 )
 from vita_duplex.server.realtime.conversation_items import ConversationItems
@@ -143,6 +144,8 @@ class Conversation:
                 self._microphone.clear()
             case ItemCreate():
                 await self._items.create(event, self.settings)
+                if event.previous_item_id is None and isinstance(event.item, UserItem) and event.item.text:
+                    self._responses.typed()
             case ItemRetrieve():
                 self._items.retrieve(event)
             case ItemDelete():

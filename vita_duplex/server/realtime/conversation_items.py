@@ -143,7 +143,7 @@ class ConversationItems:
 
     async def truncate(self, event: ItemTruncate) -> None:
         turn = self._turn(event.item_id, event.event_id)
-        if (reply := self._events.responding) and reply.key == ("reply", turn):
+        if (reply := self._events.sounding) and reply.key == ("reply", turn):
             reply.cancelled = True
         if not await self._session.truncate(turn, self._samples(event.audio_end_ms)):
             raise _no_reply(event.item_id, event.event_id)

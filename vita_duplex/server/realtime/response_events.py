@@ -43,6 +43,8 @@ class Response:
     asked: Asked = Asked()
     cancelled: bool = False
     """The client has cancelled it; its end is on the way."""
+    over: bool = False
+    """The client was told of its end; what is left of its sound still comes."""
     texts: list[str] = field(default_factory=list)
 
     @property
@@ -84,7 +86,9 @@ class ResponseEvents:
             case TurnEnded():
                 if self.reply and notice.turn == self.reply.key[1]:
                     response, self.reply = self.reply, None
-                    yield from self._ended(response, notice)
+                    yield from self._last_audio(response, notice)
+                    if not response.over:
+                        yield from self._ended(response, notice)
             case AsideStarted(number):
                 self._asides[number] = self._open(("aside", number), number, spoken=False)
                 yield from self._started(self._asides[number])
@@ -92,6 +96,15 @@ class ResponseEvents:
                 yield from self._more(self._asides[number], _NO_SAMPLES, delta)
             case AsideEnded(number):
                 yield from self._ended(self._asides.pop(number), notice)
+
+    def end_early(self, notice: TurnEnded) -> Iterator[Frame]:
+        """Tell the end of the reply that is being heard, with `heard`, all of its text, before all of it was heard."""
+        assert self.reply
+        rest = _rest(notice.heard, self.reply.text)
+        if rest:
+            yield from self._more(self.reply, _NO_SAMPLES, rest)
+        yield from self._ended(self.reply, notice)
+        self.reply.over = True
 
     def use(self, wire: AudioFormat) -> Iterator[Frame]:
         """Send audio like this from the next sample on. Of a reply under way: what the old resampler kept back."""
@@ -125,7 +138,7 @@ class ResponseEvents:
         yield self._content("response.content_part.added", response, part=part)
 
     def _more(self, response: Response, samples: Samples, text: str | None) -> Iterator[Frame]:
-        if text is not None:
+        if text is not None and not response.over:
             before = response.texts[-1] if response.texts else ""
             delta = separator(before, text) + text if response.spoken else text
             response.texts.append(text)
@@ -143,9 +156,11 @@ class ResponseEvents:
             event = self._content("response.output_audio.delta", response, delta=base64.b64encode(data).decode())
             yield replace(event, item_id=response.item_id, audio_ms=ms)
 
-    def _ended(self, response: Response, notice: TurnEnded | AsideEnded) -> Iterator[Frame]:
+    def _last_audio(self, response: Response, notice: TurnEnded) -> Iterator[Frame]:
         if notice.status != "cancelled":
             yield from self._audio_delta(response, response.resampler.finish())
+
+    def _ended(self, response: Response, notice: TurnEnded | AsideEnded) -> Iterator[Frame]:
         text = response.text  # also of a reply that was cut: clients that find anything else there have text twice
         if response.spoken:
             yield self._content("response.output_audio.done", response)
@@ -170,6 +185,19 @@ class ResponseEvents:
         return self._writer.event(
             kind, response_id=response.id, item_id=response.item_id, output_index=0, content_index=0, **fields
         )
+
+
+def _rest(whole: str, told: str) -> str:
+    """What comes in a text after what was told of it; nothing if that is not its beginning. Spaces do not count."""
+    left = "".join(told.split())
+    for at, character in enumerate(whole):
+        if not left:
+            return whole[at:].strip()
+        if not character.isspace():
+            if character != left[0]:
+                return ""
+            left = left[1:]
+    return ""
 
 
 def _resource(response: Response, status: str, details: Json | None, output: list[Json], usage: Usage | None) -> Json:

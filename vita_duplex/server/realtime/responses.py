@@ -6,7 +6,7 @@ from dataclasses import replace
 from math import inf
 
 from vita_duplex.engine.messages import AssistantMessage, Message, Query, UserMessage
-from vita_duplex.engine.notices import Notice, TurnEnded, UtteranceAccepted
+from vita_duplex.engine.notices import Notice, TurnAudio, TurnEnded, UtteranceAccepted
 from vita_duplex.engine.session import Session
 from vita_duplex.engine.settings import ReplySettings
 from vita_duplex.server.errors import ClientError
@@ -27,6 +27,8 @@ from vita_duplex.server.realtime.session_settings import SessionSettings, read_w
 ECHO_S = 1.0
 """A `response.cancel` without an id that comes so soon after speech was accepted, or a reply interrupted, does not mean
 the reply to that: stock clients send it when they hear of `speech_started`, and cannot know yet of another reply."""
+ASK_S = 0.3
+"""A client that has added what the user typed, and does not ask for the answer so soon, waits for `response.done`."""
 LATE_S = 3.0
 """A cancel that comes so soon after the last reply ended, while there is no other, is no error: both met on the way."""
 
@@ -43,18 +45,30 @@ class Responses:
         self._numbers = numbers
         self._send = send
         self._now = asyncio.get_running_loop().time
+        self._awaited = inf  # since when an end of the reply may be waited for
         self._ended = self._interrupted = -inf  # when a reply was over last; when speech was accepted
 
     def note(self, notice: Notice) -> None:
-        if isinstance(notice, TurnEnded):
+        if isinstance(notice, TurnAudio) and self._now() >= self._awaited + ASK_S:
+            if self._events.responding and (end := self._session.foreseen_end()):
+                self._awaited = inf
+                self._send(*self._events.end_early(end))
+        elif isinstance(notice, TurnEnded):
+            self._awaited = inf
             self._ended = self._now()
             if notice.cause == "turn_detected":
                 self._interrupted = self._ended
         elif isinstance(notice, UtteranceAccepted) and notice.seconds is not None:
             self._interrupted = self._now()
 
+    def typed(self) -> None:
+        """The user has typed something, which the client may ask about only when the reply under way is done."""
+        if self._events.responding:
+            self._awaited = self._now()
+
     async def create(self, event: ResponseCreate, settings: SessionSettings) -> None:
         """Errors, here and below: `ClientError`."""
+        self._awaited = inf
         wanted = event.response or ResponseFields()
         refuse_unsupported(wanted, event.event_id)
         reply = self._reply_settings(wanted, settings, event.event_id)
@@ -72,7 +86,7 @@ class Responses:
             self._events.asked[number] = asked
 
     async def cancel(self, event: ResponseCancel) -> None:
-        reply, wanted = self._events.responding, event.response_id
+        reply, wanted = self._events.sounding, event.response_id
         late_by = self._now() - (self._interrupted if reply else self._ended)
         if wanted is None and late_by < (ECHO_S if reply else LATE_S):
             return
@@ -86,7 +100,7 @@ class Responses:
 
     async def clear_output(self) -> None:
         """Stop the reply under way; the client has stopped playing it."""
-        if (reply := self._events.responding) is not None:
+        if (reply := self._events.sounding) is not None:
             await self._cancel(reply)
             self._send(self._events.output_cleared(reply))
 

@@ -61,8 +61,18 @@ class ServerEvents:
 
     @property
     def responding(self) -> Response | None:
-        """The reply under way."""
+        """The reply under way, as the client knows it."""
+        reply = self._responses.reply
+        return reply if reply and not reply.over else None
+
+    @property
+    def sounding(self) -> Response | None:
+        """The reply that is being heard, even if the client was told of its end."""
         return self._responses.reply
+
+    def end_early(self, notice: TurnEnded) -> Iterator[Frame]:
+        """The reply that is being heard is over for the client."""
+        return self._responses.end_early(notice)
 
     @property
     def asked(self) -> dict[int, Asked]:
