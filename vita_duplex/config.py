@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from vita_duplex.asr.openai import OpenAiTranscriptionConfig
 from vita_duplex.asr.whisper import WhisperConfig
 from vita_duplex.engine.duplex_settings import DuplexConfig, DuplexSettings
+from vita_duplex.engine.instances.openai_text import OpenAiTextConfig
 from vita_duplex.engine.instances.remote import RemoteConfig
 from vita_duplex.engine.instances.scripted import ScriptedReply
 from vita_duplex.engine.instances.vita import VitaInstanceConfig
@@ -136,17 +137,24 @@ class ObserveConfig(Section):
     """Sends OpenTelemetry spans, one trace per turn. The standard variables (OTEL_EXPORTER_OTLP_ENDPOINT) say where."""
 
 
+def name_of(model: str) -> str:
+    """What clients call a folder or a hub's model: its last part, also of `.` and `~/models/x/`."""
+    return os.path.basename(os.path.abspath(os.path.expanduser(model)))
+
+
 class EngineConfig(Section):
     """Which model answers."""
 
-    kind: Literal["text", "vita", "remote", "scripted"] = "text"
-    """`text`: ASR, a judge and a text model on vLLM · `vita`: a VITA checkpoint on vLLM · `remote`: VITA on other
-    nodes' vLLM servers · `scripted`: no model."""
+    kind: Literal["text", "openai", "vita", "remote", "scripted"] = "text"
+    """`text`: ASR, a judge and a text model on vLLM · `openai`: the same, the text model behind any server that has
+    OpenAI's /v1/chat/completions · `vita`: a VITA checkpoint on vLLM · `remote`: VITA on other nodes' vLLM servers ·
+    `scripted`: no model."""
     instances: int = Field(1, ge=1, le=8)
     """Engines on this machine; `remote` has one per address. With one, both slots of every session sit on it."""
     cache: Path = Field(default_factory=default_cache)
     """Folder for models that have to be prepared."""
     text: VllmTextConfig = VllmTextConfig()
+    openai: OpenAiTextConfig = OpenAiTextConfig()
     vita: VitaInstanceConfig = VitaInstanceConfig()
     remote: RemoteConfig = RemoteConfig()
     scripted: tuple[ScriptedReply, ...] = Field((ScriptedReply(),), min_length=1)
@@ -155,7 +163,12 @@ class EngineConfig(Section):
     @property
     def count(self) -> int:
         """Instances."""
-        return len(self.remote.urls) if self.kind == "remote" else self.instances
+        return len(self.remote.urls) if self.kind == "remote" else 1 if self.kind == "openai" else self.instances
+
+    @property
+    def reads(self) -> bool:
+        """Whether its model takes text only, and needs ASR."""
+        return self.kind in ("text", "openai")
 
     @property
     def gpus(self) -> int:
@@ -166,16 +179,18 @@ class EngineConfig(Section):
     @property
     def modalities(self) -> list[str]:
         """What its models take."""
-        return ["text", "audio"] if self.kind == "text" else ["text", "audio", "image", "video"]
+        return ["text", "audio"] if self.reads else ["text", "audio", "image", "video"]
 
     @property
     def model_name(self) -> str:
         """What the model is called on the wire."""
         match self.kind:
             case "text":
-                return Path(self.text.model).name
+                return name_of(self.text.model)
+            case "openai":
+                return self.openai.model or "openai"
             case "vita":
-                return Path(self.vita.model).name
+                return name_of(self.vita.model)
             case "remote":
                 return self.remote.model or "vita"
             case "scripted":
@@ -319,7 +334,7 @@ class Config(BaseSettings, Section):
     @property
     def reads_only(self) -> bool:
         """Whether there is a model that needs ASR."""
-        return any(engine.kind == "text" for engine in self.engines.values())
+        return any(engine.reads for engine in self.engines.values())
 
     @property
     def model_name(self) -> str:

@@ -1,7 +1,6 @@
 """`vita-duplex ask`: what is wrong with a question is told in one line, before anything is loaded."""
 
 import asyncio
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -14,11 +13,10 @@ from PIL import Image
 from tests.support.paths import ROOT
 from vita_duplex.cli.ask import AskError, read_frames, read_question, settings_for_ask
 from vita_duplex.cli.ask import ask as ask_instance
-from vita_duplex.cli.check import _vita
 from vita_duplex.config import Config
 from vita_duplex.engine.messages import Query
-from vita_duplex.models.layouts import LAYOUTS
-from vita_duplex.server.parts import settings_of, vitas
+from vita_duplex.models.naming import settings_of
+from vita_duplex.server.parts import vitas
 
 TINY = ROOT / "tests" / "golden" / "tiny_vita"
 
@@ -96,15 +94,6 @@ def test_a_question_in_peace_is_written_as_in_training_and_a_film_has_one_tile_p
 
 def test_a_folder_is_vita_by_its_configuration(tmp_path: Path) -> None:
     assert settings_of(tmp_path) is None
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
-    assert _vita(str(tmp_path)) == (
-        False,
-        f"{tmp_path} is a llama model, not VITA ({', '.join(LAYOUTS)})",
-    )
-    (tmp_path / "config.json").write_text("[")
-    assert _vita(str(tmp_path)) == (False, f"{tmp_path} has no config.json that can be read")
-    assert _vita(str(TINY)) == (True, f"{TINY}, 0.0 GB of weights")
-    assert _vita("/no/such")[0] is False
 
 
 def test_a_text_model_sees_nothing(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace, config: Config, progress: Progress) -> in
         raise AskError(f"{config.model_name} sees nothing: pictures and films want a VITA checkpoint (--model DIR)")
     query = Query((), (read_question(arguments.text, arguments.audio),), frames=frames)
     try:
-        asr = load_asr(config.asr, needed=True) if engine.kind == "text" else None
+        asr = load_asr(config.asr, needed=True) if engine.reads else None
         [instance] = instances(engine, ["a"], asr, progress, engines=1)
         try:
             asyncio.run(ask(instance, query, config.duplex.threshold_in("idle")))

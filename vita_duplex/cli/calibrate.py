@@ -92,7 +92,7 @@ def run(arguments: argparse.Namespace, config: Config, progress: Progress) -> in
     first = config.engine.remote.model_copy(update={"urls": config.engine.remote.urls[:1]})
     engine = config.engine.model_copy(update={"instances": 1, "remote": first})
     try:
-        asr = load_asr(config.asr, needed=True) if engine.kind == "text" else None
+        asr = load_asr(config.asr, needed=True) if engine.reads else None
         [instance] = instances(engine, ["a"], asr, progress, engines=1)
         try:
             verdicts = asyncio.run(judge(instance, clips))

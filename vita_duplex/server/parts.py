@@ -1,17 +1,16 @@
 """The parts a server is made of, as the settings name them, and how they come up."""
 
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from vita_duplex.config import Config, EngineConfig, VadConfig
 from vita_duplex.engine.cascade.cascade import Cascade
 from vita_duplex.engine.cascade.judge import Judge
 from vita_duplex.engine.health import Standing
+from vita_duplex.engine.instances.openai_text import OpenAiText
 from vita_duplex.engine.instances.remote import RemoteInstance
 from vita_duplex.engine.instances.scripted import ScriptedInstance
 from vita_duplex.engine.instances.vita import VitaInstance
@@ -19,6 +18,7 @@ from vita_duplex.engine.instances.vllm_text import VllmText
 from vita_duplex.engine.pool import Pool
 from vita_duplex.engine.ports import Asr, Instance, PartFailed, Progress, Synthesiser
 from vita_duplex.models import smollm2
+from vita_duplex.models.naming import NoModel, check_whole, locate
 from vita_duplex.server.asr import load_asr
 from vita_duplex.server.observe.session_logs import SessionLogs
 from vita_duplex.server.voice_names import VoiceNames
@@ -182,20 +182,22 @@ def prepare(config: EngineConfig, progress: Progress) -> str:
     """Make the language model ready; return its folder or hub name. Errors: `PartFailed`."""
     if config.kind != "text" or config.text.model != smollm2.BUNDLED:
         progress(1.0, "nothing to prepare")
-        return config.text.model
+        return located("language model", config.text.model) if config.kind == "text" else config.text.model
     try:
         return str(smollm2.prepare(config.cache, progress))
     except smollm2.CannotPrepare as reason:
         raise PartFailed("language model", str(reason)) from reason
 
 
-def settings_of(folder: Path) -> dict[str, Any] | None:
-    """The `config.json` of a checkpoint; None if there is none that can be read."""
+def located(part: str, model: str) -> str:
+    """The whole folder of a model, or its hub id where it is not on this machine. Errors: `PartFailed`."""
     try:
-        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return settings if isinstance(settings, dict) else None
+        found = locate(model)
+        if isinstance(found, Path):
+            check_whole(found)
+    except NoModel as reason:
+        raise PartFailed(part, str(reason)) from reason
+    return str(found)
 
 
 def _load_pools(models: Mapping[str, EngineConfig], asr: Asr | None, progress: Progress) -> dict[str, Pool]:
@@ -232,6 +234,9 @@ def instances(
         case "remote":
             addressed = zip(names, engine.remote.urls, strict=True)
             return [RemoteInstance(name, address, engine.remote) for name, address in addressed]
+        case "openai":
+            assert asr is not None
+            return [Cascade(name, asr, Judge(), OpenAiText(engine.openai)) for name in names]
         case "text":
             assert asr is not None
             return cascades(engine, names, asr, progress, engines=engines)
@@ -262,12 +267,14 @@ def vitas(
 
     threads = config.vita.threads or _engine_threads(engines)
     vita = config.vita.model_copy(update={"cache": config.vita.cache or config.cache, "threads": threads})
-    folder = Path(vita.model)
-    if folder.is_dir():
-        try:
-            check_folder(folder)
-        except (ValueError, OSError) as reason:
-            raise PartFailed("VITA model", f"{folder}: {reason}") from reason
+    folder = Path(located("VITA model", vita.model))
+    if not folder.is_dir():
+        raise PartFailed("VITA model", f"{folder} is not on this machine; run: hf download {folder}")
+    try:
+        check_folder(folder)
+    except (ValueError, OSError) as reason:
+        raise PartFailed("VITA model", f"{folder}: {reason}") from reason
+    vita = vita.model_copy(update={"model": str(folder)})
 
     def load(place: int, progress: Progress) -> Instance:
         return VitaInstance.load(names[place], vita, first_gpu + place * vita.tensor_parallel_size, progress)

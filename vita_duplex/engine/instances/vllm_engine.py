@@ -8,7 +8,6 @@ import importlib.metadata
 import itertools
 import logging
 import os
-import re
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
@@ -20,6 +19,7 @@ from pydantic import Field, ValidationError
 from vita_duplex.engine.messages import Sampling, Usage
 from vita_duplex.engine.ports import PartFailed, Progress, Unanswerable
 from vita_duplex.engine.section import Section
+from vita_duplex.models.naming import NoModel, locate
 
 STOP_S = 0.5
 """How long an engine's process may take to end by itself. With vLLM's own 5 s two engines took 9.7 s, one after the
@@ -295,19 +295,16 @@ def check_model(part: str, model: str) -> None:
 
     Errors: `PartFailed` with one line that names the model and says what helps.
     """
-    if Path(model).is_dir():
-        if not (Path(model) / "config.json").is_file():
-            raise PartFailed(part, f"the folder {model} has no config.json: there is no model in it")
-        return
-    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", model):
-        raise PartFailed(part, f"there is no folder {model}; name a folder or a Hugging Face model (owner/name)")
     try:
-        from huggingface_hub import model_info, try_to_load_from_cache
+        if isinstance(locate(model), Path):
+            return
+    except NoModel as exc:
+        raise PartFailed(part, str(exc)) from exc
+    try:
+        from huggingface_hub import model_info
         from huggingface_hub.errors import RepositoryNotFoundError
     except ImportError:
         return  # vLLM brings both; its absence is told with a better message
-    if isinstance(try_to_load_from_cache(model, "config.json"), str):
-        return
     try:
         model_info(model, timeout=10)
     except RepositoryNotFoundError as exc:
