@@ -70,6 +70,8 @@ def follow(stage: str, folder: Path) -> None:
 @pytest.mark.parametrize("target", ["cpu", "gateway"])
 def test_the_image_has_what_its_command_needs(target: str, tmp_path: Path) -> None:
     follow("build", tmp_path)
+    if target == "cpu":
+        follow("cpu-packages", tmp_path)
     follow(f"{target}-build", tmp_path)
     command = commands(target)
     there = f"import sys, vita_duplex.cli.main as it; assert it.__file__.startswith({str(tmp_path)!r}); it.main()"
@@ -82,7 +84,7 @@ def test_the_image_has_what_its_command_needs(target: str, tmp_path: Path) -> No
 
 def test_what_is_copied_between_stages_was_made_in_one_and_nothing_runs_as_root() -> None:
     sources = [word.removeprefix("--from=") for _, kind, words in steps() if kind == "COPY" for word in words]
-    assert {one for one in sources if one in STAGES} == {"cpu-build", "gateway-build"}
+    assert {one for one in sources if one in STAGES} == {"cpu-packages", "cpu-build", "gateway-build"}
     assert all((target, "USER", ["10001:0"]) in list(steps()) for target in TARGETS)
 
 

@@ -1,12 +1,11 @@
 """The images, really built, and asked a spoken question: by nobody, on a read-only root."""
 
 import asyncio
-import json
 from contextlib import ExitStack
 
 import pytest
 
-from tests.support.containers import Container, container, images, run
+from tests.support.containers import Container, configured, container, images
 from tests.support.paths import ROOT
 from tests.support.served import free_port
 from tests.support.vllm_server import ENVIRONMENT, SMALL, TINY
@@ -36,10 +35,7 @@ def test_the_cpu_image_answers_a_spoken_question_and_knows_that_it_is_well() -> 
         conversation = asked(served)
         assert conversation.errors == []
         assert [reply.status for reply in conversation.replies.values()] == ["completed"]
-        inspected = run(
-            "buildah", "inspect", "--type", "image", "--format", "{{json .Docker.config}}", "vita-duplex:cpu"
-        )
-        kind, *healthy = json.loads(inspected)["Healthcheck"]["Test"]
+        kind, *healthy = configured("vita-duplex:cpu")["Healthcheck"]["Test"]
         assert kind == "CMD"
         served.does(*(word.replace(":8000/", f":{port}/") for word in healthy))
 

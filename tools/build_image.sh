@@ -20,7 +20,7 @@ if docker info >/dev/null 2>&1; then
 elif command -v podman >/dev/null && podman info >/dev/null 2>&1; then
     build=(podman build)
 elif command -v buildah >/dev/null; then  # chroot: works without user namespaces, too
-    build=(buildah bud --isolation chroot --network host --ulimit nofile=1024:1024 --layers)
+    build=(buildah bud --isolation chroot --network host --ulimit nofile=1024:1024 --layers --format docker)  # OCI's knows no health checks
 else
     echo "image: no engine for containers found; install docker, podman or buildah" >&2
     exit 3

@@ -198,8 +198,10 @@ class EngineConfig(Section):
 
     @model_validator(mode="after")
     def _has_addresses(self) -> Self:
-        if self.kind == "remote" and not self.remote.urls:
-            raise ValueError("engine.kind remote wants at least one address in engine.remote.urls")
+        if self.kind == "remote" and bool(self.remote.urls) == bool(self.remote.service):
+            raise ValueError(
+                "engine.kind remote wants at least one address in engine.remote.urls, or engine.remote.service"
+            )
         return self
 
 

@@ -97,6 +97,12 @@ class Container:
         return self._log.read_text()[-4000:]
 
 
+def configured(image: str) -> dict[str, Any]:
+    """What a Dockerfile said of an image: Env, Cmd, User, WorkingDir, Healthcheck."""
+    found: dict[str, Any] = json.loads(run("buildah", "inspect", "--type", "image", f"localhost/{image}"))
+    return dict(found["Docker"]["config"])
+
+
 @contextmanager
 def container(
     image: str, port: int, *command: str, variables: Mapping[str, str] = {}, binds: Mapping[Path, str] = {}
@@ -106,9 +112,7 @@ def container(
         name = run("buildah", "from", f"localhost/{image}")
         stack.callback(run, "buildah", "rm", name)
         root = run("buildah", "mount", name)
-        config: dict[str, Any] = json.loads(
-            run("buildah", "inspect", "--type", "image", "--format", "{{json .OCIv1.Config}}", f"localhost/{image}")
-        )
+        config = configured(image)
         assert config["User"] not in ("", "root", "0")
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         inside = ["env", "-i", *config["Env"], *(f"{name}={value}" for name, value in variables.items())]

@@ -89,7 +89,8 @@ def run(arguments: argparse.Namespace, config: Config, progress: Progress) -> in
     clips = read_clips(arguments.clips)
     if config.engine.kind == "scripted":
         raise CalibrateError("a scripted engine hears nothing; take another configuration")
-    first = config.engine.remote.model_copy(update={"urls": config.engine.remote.urls[:1]})
+    remote = config.engine.remote
+    first = remote.model_copy(update={"urls": remote.urls[:1] or (remote.service,), "service": None})
     engine = config.engine.model_copy(update={"instances": 1, "remote": first})
     try:
         asr = load_asr(config.asr, needed=True) if engine.reads else None

@@ -108,7 +108,7 @@ def _model(config: Config) -> list[tuple[str, Finding]]:
     engine = config.engine
     match engine.kind:
         case "remote":
-            return [("model", (True, f"served at {', '.join(engine.remote.urls)}"))]
+            return [("model", (True, f"served at {engine.remote.service or ', '.join(engine.remote.urls)}"))]
         case "openai":
             return [("model", (True, f"{engine.openai.model or 'the first one'} at {engine.openai.url}"))]
         case "scripted":

@@ -4,7 +4,7 @@
 import asyncio
 import itertools
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -100,7 +100,8 @@ class Pool:
 
     def __init__(self, instances: Sequence[Instance]) -> None:
         self.instances = tuple(instances)
-        self.health = {one.name: Health() for one in self.instances}
+        self.health: defaultdict[str, Health] = defaultdict(Health)
+        self._elsewhere: Counter[str] = Counter()
         self._seats: dict[int, Seat] = {}  # by identity, in the order of coming
         self._numbers = itertools.count()  # of the sessions and requests that report
         self._draining: set[str] = set()
@@ -119,6 +120,28 @@ class Pool:
     def leave(self, seat: Seat) -> None:
         del self._seats[id(seat)]
         self.settle()
+
+    def add(self, instance: Instance) -> None:
+        """Another instance, of a name that none has now. It has to compute something before it is relied on."""
+        self.instances = (*self.instances, instance)
+        self.health[instance.name] = Health()
+        self.doubt(instance)
+        self.settle()
+
+    def drop(self, name: str) -> bool:
+        """Let a draining instance go, if nobody sits on it and nothing is asked of it: whether it is gone."""
+        seated = any(one.name == name for seat in self._seats.values() for one in seat.slots)
+        if name not in self._draining or seated or self._lent[name]:
+            return False
+        self.instances = tuple(one for one in self.instances if one.name != name)
+        self._draining.discard(name)
+        del self._elsewhere[name]
+        self.tell()
+        return True
+
+    def note_elsewhere(self, name: str, sessions: int) -> None:
+        """An instance is as busy for others, who are not of this pool, as with so many of our sessions."""
+        self._elsewhere[name] = sessions
 
     def drain(self, name: str) -> None:
         """Let an instance's sessions move to the others as they become idle; no new slot is bound to it.
@@ -148,15 +171,15 @@ class Pool:
         for seat in idle:
             if (places := self._places(seat.bound, seat.listening)) != (seat.bound, seat.listening):
                 seat.bind(*places)
-        loads = self.generators
-        while True:
+        loads = self._burdens
+        while idle:
             least = self._least(self._open, loads)
             movable = [seat for seat in idle if loads[seat.bound.name] > loads[least.name] + 1]
             if not movable:
                 return
             seat = movable[0]
             seat.bind(least, seat.bound if seat.listening is least else seat.listening)
-            loads = self.generators
+            loads = self._burdens
 
     @property
     def _open(self) -> list[Instance]:
@@ -166,13 +189,18 @@ class Pool:
     def _places(self, generator: Instance | None, monitor: Instance | None) -> tuple[Instance, Instance]:
         """Open instances for both slots, different ones where there are two; what can stay stays."""
         places = self._open
-        generator = _kept(generator, places) or self._least(places, self.generators)
+        generator = _kept(generator, places) or self._least(places, self._burdens)
         others = [one for one in places if one is not generator] or places
         listening = self._loads(seat.listening for seat in self._seats.values())
         return generator, _kept(monitor, others) or self._least(others, listening)
 
     def _least(self, places: Sequence[Instance], loads: Mapping[str, int]) -> Instance:
         return min(places, key=lambda one: loads[one.name])
+
+    @property
+    def _burdens(self) -> dict[str, int]:
+        """Generators of our sessions and the work of others, by instance."""
+        return {name: count + self._elsewhere[name] for name, count in self.generators.items()}
 
     def _loads(self, bound: Iterable[Instance]) -> dict[str, int]:
         counted = Counter(one.name for one in bound)
@@ -183,7 +211,7 @@ class Pool:
     @property
     def doubted(self) -> frozenset[str]:
         """Instances that say they are well and are not relied on: nothing is asked of them while another is there."""
-        return frozenset(name for name, health in self.health.items() if health.doubted)
+        return frozenset(one.name for one in self.instances if self.health[one.name].doubted)
 
     @property
     def works(self) -> dict[str, bool]:

@@ -11,6 +11,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from vita_duplex.config import Config
+from vita_duplex.engine.instances.remote_tier import RemoteTier
 from vita_duplex.engine.instances.supervisor import Supervisor
 from vita_duplex.engine.ports import PartFailed, Progress
 from vita_duplex.server.access.admission import Admission, Ticket
@@ -99,7 +100,11 @@ class Server:
                     tasks.create_task(self._readiness.run(), name="probe parts")
                     for renewal in self.renewals:
                         tasks.create_task(renewal.run(), name="read keys and certificates again")
-                    for model, pool in self.parts.pools.items():
+                    for number, (model, pool) in enumerate(self.parts.pools.items()):
+                        remote = self.config.engines[model].remote
+                        if self.config.engines[model].kind == "remote" and remote.service is not None:
+                            tier = RemoteTier(pool, remote, f"{model} " if number else "")
+                            tasks.create_task(tier.run(), name=f"engines of {model}")
                         tasks.create_task(Supervisor(pool, _in_thread).run(), name=f"supervise {model}")
             except* Exception:  # as below; without it engines that die stay dead
                 log.exception("watching the engines ended by a bug")

@@ -7,8 +7,8 @@ aborts a request. Written for vLLM 0.32, with its default flags.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Collection
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -49,6 +49,9 @@ from vita_duplex.models.tokens import StateTokens
 MOST_REMEMBERED = 1000
 """Media known to be in a server's cache; one that was forgotten is sent again."""
 
+OTHERS_WEIGHT = 0.2
+"""Weight of the latest reading of what others ask of a server: half of a change is believed after three readings."""
+
 STREAMED = {"stream": True, "stream_options": {"include_usage": True}}
 
 
@@ -57,6 +60,9 @@ class RemoteConfig(Section):
 
     urls: tuple[Annotated[str, Field(pattern=r"^https?://[^/]+")], ...] = ()
     """Addresses such as `http://node1:8000`, without `/v1`. Each is one instance."""
+    service: str | None = Field(None, pattern=r"^http://[^/:]+:\d+$")
+    """Address whose name stands for engines that come and go, in the place of `urls`, such as `http://engines:8000`.
+    Each address that DNS has for it is one instance."""
     model: str | None = None
     """Name the model is served under. None takes the first one there is."""
     api_key: SecretStr | None = None
@@ -89,10 +95,29 @@ class RemoteInstance:
         self._config = config
         self._manner = Manner(wording(config.style))
         key = config.api_key.get_secret_value() if config.api_key else None
-        self._server = VllmServer(name, address, key, on_lost=self._forget)
+        self._server = VllmServer(name, address, key, on_lost=self._forget, on_load=self._weigh)
         self._served: Served | None = None
         self._sent: dict[str, None] = {}
         self._names = Names()
+        self.in_flight = 0
+        """Answers, chats and warm-ups under way."""
+        self.elsewhere = 0
+        """Requests that the server has of others."""
+        self._others = 0.0
+
+    def _weigh(self, load: float) -> None:
+        """The server has so many requests, of which some are ours. What others have moves slots, so it is smoothed."""
+        self._others += OTHERS_WEIGHT * (max(0.0, load - self.in_flight) - self._others)
+        if abs(self._others - self.elsewhere) >= 1:
+            self.elsewhere = round(self._others)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        self.in_flight += 1
+        try:
+            yield
+        finally:
+            self.in_flight -= 1
 
     @property
     def healthy(self) -> bool:
@@ -109,24 +134,26 @@ class RemoteInstance:
         """It is somebody else's to start, and noticed when it is back."""
 
     async def answer(self, query: Query) -> AsyncGenerator[Verdict | str | Usage]:
-        so_far = query.answer_so_far
-        if not is_spoken(query) and so_far is None:
-            yield TYPED
-        served = await self._look()
-        prompt = self._fitted(write, query, self._room(served))
-        if is_spoken(query) and so_far is None:
-            yield await self._judge(prompt, served)
-        state = opening(query, prompt)
-        begun = "" if state is None else self._manner.wording.states[state]
-        of_state = 0 if state is None else len(served.states.ids[state])
-        async with aclosing(self._continue(prompt, begun, so_far or "", of_state, query.max_tokens)) as items:
-            async for item in items:
-                yield item
+        with self._counted():
+            so_far = query.answer_so_far
+            if not is_spoken(query) and so_far is None:
+                yield TYPED
+            served = await self._look()
+            prompt = self._fitted(write, query, self._room(served))
+            if is_spoken(query) and so_far is None:
+                yield await self._judge(prompt, served)
+            state = opening(query, prompt)
+            begun = "" if state is None else self._manner.wording.states[state]
+            of_state = 0 if state is None else len(served.states.ids[state])
+            async with aclosing(self._continue(prompt, begun, so_far or "", of_state, query.max_tokens)) as items:
+                async for item in items:
+                    yield item
 
     async def warm(self, query: Query) -> None:
-        served = await self._look()
-        prompt = self._fitted(write_ahead, query, self._room(served) - AHEAD_TOKENS)
-        await self._server.finished(await self._ask(prompt, "", max_completion_tokens=1))
+        with self._counted():
+            served = await self._look()
+            prompt = self._fitted(write_ahead, query, self._room(served) - AHEAD_TOKENS)
+            await self._server.finished(await self._ask(prompt, "", max_completion_tokens=1))
 
     # ── requests ───────────────────────────────────────────────────────────────────────
 
@@ -149,31 +176,32 @@ class RemoteInstance:
             return weighed({state: told[f"token_id:{one}"] for state, one in served.states.deciding.items()})
 
     async def chat(self, chat: Chat) -> AsyncGenerator[Verdict | str | Finished]:
-        served = await self._look()
-        reading = Reading(chat, self._manner.wording, served.states)
-        ids = {state: f"token_id:{one}" for state, one in served.states.deciding.items()}
-        asked = await asyncio.to_thread(body, chat, served.states, self._config.max_tokens)
-        asked |= STREAMED | {"return_tokens_as_token_ids": True}
-        if self._config.model is not None:
-            asked["model"] = self._config.model
-        response = await self._server.post("/v1/chat/completions", await asyncio.to_thread(encoded, asked))
-        if response.is_client_error and response.status_code not in (401, 403):
-            raise Unanswerable((await self._server.refusal(response)).message)
-        if not response.is_success:
-            raise await self._server.refusal(response)
-        async with aclosing(self._server.streamed(response)) as choices:
-            async for choice in choices:
-                if isinstance(choice, Finished):
-                    if piece := reading.finish():
-                        yield piece
-                    yield choice
-                    return
-                with self._server.failures():
-                    tokens = (choice.get("logprobs") or {}).get("content") or []
-                    told = [{one["token"]: one["logprob"] for one in token["top_logprobs"]} for token in tokens]
-                    rows = [{state: row[name] for state, name in ids.items()} for row in told]
-                for item in reading.push(choice["delta"].get("content") or "", rows):
-                    yield item
+        with self._counted():
+            served = await self._look()
+            reading = Reading(chat, self._manner.wording, served.states)
+            ids = {state: f"token_id:{one}" for state, one in served.states.deciding.items()}
+            asked = await asyncio.to_thread(body, chat, served.states, self._config.max_tokens)
+            asked |= STREAMED | {"return_tokens_as_token_ids": True}
+            if self._config.model is not None:
+                asked["model"] = self._config.model
+            response = await self._server.post("/v1/chat/completions", await asyncio.to_thread(encoded, asked))
+            if response.is_client_error and response.status_code not in (401, 403):
+                raise Unanswerable((await self._server.refusal(response)).message)
+            if not response.is_success:
+                raise await self._server.refusal(response)
+            async with aclosing(self._server.streamed(response)) as choices:
+                async for choice in choices:
+                    if isinstance(choice, Finished):
+                        if piece := reading.finish():
+                            yield piece
+                        yield choice
+                        return
+                    with self._server.failures():
+                        tokens = (choice.get("logprobs") or {}).get("content") or []
+                        told = [{one["token"]: one["logprob"] for one in token["top_logprobs"]} for token in tokens]
+                        rows = [{state: row[name] for state, name in ids.items()} for row in told]
+                    for item in reading.push(choice["delta"].get("content") or "", rows):
+                        yield item
 
     async def _continue(
         self, prompt: Prompt, state: str, so_far: str, opening: int, max_tokens: int | None

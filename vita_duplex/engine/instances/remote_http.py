@@ -6,6 +6,7 @@ Written for vLLM 0.32.
 import asyncio
 import json
 import logging
+import re
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from typing import Any, cast
@@ -16,6 +17,7 @@ from pydantic_core import to_json
 from vita_duplex.engine.instances.vita import PART
 from vita_duplex.engine.messages import Finished, Usage
 from vita_duplex.engine.ports import PartFailed
+from vita_duplex.engine.session_id import session_id
 
 log = logging.getLogger(__name__)
 
@@ -24,19 +26,32 @@ SILENCE_LIMIT_S = 30
 """A server that sends nothing for this long hangs."""
 WATCH_S = 1
 """How often a server is asked whether it is well."""
+REQUESTS = re.compile(r"^vllm:num_requests_(?:running|waiting)(?:\{.*\})? (\S+)$", re.M)
+"""Of its metrics, `/metrics`."""
+SESSION = "X-Session-Id"
+"""By this header a router of HTTP (vLLM production-stack's `--session-key`) keeps a session on the engine whose cache
+has its dialogue."""
 
 
 class VllmServer:
     """One vLLM server. Nothing is sent before the first request: the server may come up later."""
 
-    def __init__(self, name: str, address: str, key: str | None, on_lost: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        address: str,
+        key: str | None,
+        on_lost: Callable[[], None],
+        on_load: Callable[[float], None] = lambda load: None,
+    ) -> None:
         """`name` is what users are told, `address` is for the log only; `on_lost` is called whenever the server
-        cannot be reached."""
+        cannot be reached, `on_load` with the requests that it says it has."""
         self.name = name
         self.up = True
         """False from a broken connection until the server says again that it is well."""
         self._address = address
         self._on_lost = on_lost
+        self._on_load = on_load
         self._http = httpx2.AsyncClient(
             base_url=address,
             headers={} if key is None else {"Authorization": f"Bearer {key}"},
@@ -76,8 +91,11 @@ class VllmServer:
         yield Finished(reason, usage)
 
     async def post(self, path: str, body: bytes) -> httpx2.Response:
+        session = session_id.get()
+
         def send() -> Any:
-            request = self._http.build_request("POST", path, content=body, headers={"Content-Type": "application/json"})
+            headers = {"Content-Type": "application/json"} | ({SESSION: session} if session else {})
+            request = self._http.build_request("POST", path, content=body, headers=headers)
             return self._http.send(request, stream=True)
 
         with self.failures():
@@ -121,6 +139,8 @@ class VllmServer:
                 await asyncio.sleep(WATCH_S)
                 try:
                     self.up = (await self._http.get("/health", timeout=CONNECT_LIMIT_S)).is_success
+                    if self.up:
+                        await self._weigh()
                 except httpx2.HTTPError:
                     self._lose()
                 except Exception:  # nobody awaits this task: if it ended, the server would stay as it was for ever
@@ -129,6 +149,12 @@ class VllmServer:
                     self._lose()
         finally:
             await self._http.aclose()
+
+    async def _weigh(self) -> None:
+        """Ask how many requests the server has, where it says so."""
+        answer = await self._http.get("/metrics", timeout=CONNECT_LIMIT_S)
+        if answer.is_success and (found := REQUESTS.findall(answer.text)):
+            self._on_load(sum(map(float, found)))
 
     def _lose(self) -> None:
         if self.up:

@@ -64,13 +64,17 @@ class Supervisor:
         self._now = asyncio.get_running_loop().time
 
     async def run(self) -> None:
+        watched: set[Instance] = set()
         async with asyncio.TaskGroup() as tasks:
-            for instance in self._pool.instances:
-                tasks.create_task(self._watch(instance), name=f"watch {instance.name}")
+            while True:
+                for instance in set(self._pool.instances) - watched:
+                    tasks.create_task(self._watch(instance), name=f"watch {instance.name}")
+                watched = set(self._pool.instances)
+                await asyncio.sleep(LOOK_S)
 
     async def _watch(self, instance: Instance) -> None:
         backoff, state = Backoff(), "up"
-        while True:
+        while instance in self._pool.instances:
             before, state = state, self._state(instance)
             if state != before:
                 log.log(logging.INFO if state == "up" else logging.ERROR, "instance %s is %s", instance.name, state)

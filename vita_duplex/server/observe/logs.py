@@ -1,13 +1,13 @@
 """Logging: lines that say which session they are about, as text or JSON. Words and audio of users are in no log."""
 
 import logging
-from contextvars import ContextVar
 from typing import Literal
 
 from pythonjsonlogger.json import JsonFormatter
 
-session_id: ContextVar[str] = ContextVar("session_id", default="")
-"""Of the session whose task is running."""
+from vita_duplex.engine.session_id import session_id
+
+__all__ = ["configure", "session_id"]
 
 
 def _add_session(record: logging.LogRecord) -> bool:
