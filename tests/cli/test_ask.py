@@ -53,7 +53,7 @@ def test_a_sound_is_heard_at_16_khz(tmp_path: Path) -> None:
         ("no.mp4", None, "cannot read .*no.mp4: No such file"),
         ("bad.mp4", b"nope", "bad.mp4: (the video cannot be decoded|films cannot be decoded: PyAV)"),
         ("no.wav", None, "cannot read .*no.wav: No such file"),
-        ("bad.wav", b"nope", "bad.wav is not audio that can be read"),
+        ("bad.wav", b"nope", "bad.wav: the audio cannot be decoded .*; taken are WAV"),
     ],
 )
 def test_what_cannot_be_read_is_named(tmp_path: Path, name: str, data: bytes | None, told: str) -> None:

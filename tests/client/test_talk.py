@@ -376,8 +376,8 @@ def bad_files(folder: Path) -> dict[Path, str]:
         folder: "is a folder",
         folder / "nothing.wav": "is empty",
         folder / "header.wav": "is empty",
-        folder / "text.wav": "is not audio",
-        folder / "long.wav": "601 s long",
+        folder / "text.wav": "the audio cannot be decoded",
+        folder / "long.wav": "too long: at most 600 s",
         folder / "nan.wav": "not numbers",
     }
 

@@ -5,6 +5,7 @@ import ctypes
 import io
 import json
 import os
+import struct
 import tempfile
 from collections.abc import Callable
 from importlib.metadata import files
@@ -217,3 +218,27 @@ def test_nothing_of_a_film_is_logged(capfd: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(UnusableVideo):
             sample(damaged, interactive, mirrored=False)
     assert "".join(capfd.readouterr()) == ""
+
+
+def test_a_film_that_a_telephone_turned_is_seen_upright() -> None:
+    film = (DATA / "film-h264.mp4").read_bytes()
+    at = film.find(b"tkhd") + 4 + 40
+    straight = (0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
+    assert film[at : at + 36] == struct.pack(">9i", *straight)
+    quarter = struct.pack(">9i", 0, 0x10000, 0, -0x10000, 0, 0, 0, 0, 0x40000000)
+    [first, *_] = video.sample(film, video.basic, mirrored=False)
+    [turned, *_] = video.sample(film[:at] + quarter + film[at + 36 :], video.basic, mirrored=False)
+    assert (first.size, turned.size) == ((64, 48), (48, 64))
+
+
+def test_sound_alone_is_no_film() -> None:
+    for name in ("voice.m4a", "voice.webm"):
+        with pytest.raises(video.UnusableVideo):
+            video.sample((DATA / "recordings" / name).read_bytes(), video.basic, mirrored=False)
+
+
+def test_two_hours_are_refused_by_their_packets_and_one_frame_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(video, "MAX_FRAMES", 31)
+    with pytest.raises(UnusableVideo, match="too long: at most 31 frames"):
+        sample((DATA / "film-h264.mp4").read_bytes(), basic, mirrored=False)
+    assert len(sample(film(1), basic, mirrored=False)) == 4

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from vita_duplex.client.errors import TalkError
 from vita_duplex.engine.audio import INPUT_RATE
+from vita_duplex.engine.recordings.containers import Unreadable
+from vita_duplex.engine.recordings.reader import read
 
 OUTPUT_RATE = 24_000
 """Sample rate of everything the server says."""
@@ -33,25 +35,17 @@ class Recording:
 
 
 def read_recording(path: Path) -> Recording:
-    """Read any audio file: its first channel, at 16 kHz. Errors: `TalkError`."""
+    """Read any recording: its loudest channel, at 16 kHz. Errors: `TalkError`."""
     if path.is_dir():
         raise TalkError(f"{path} is a folder, not a recording")
     try:
-        if not path.stat().st_size:
-            raise TalkError(f"{path} is empty")
-        with path.open("rb") as raw, soundfile.SoundFile(raw) as file:
-            rate: int = file.samplerate
-            if file.frames > LONGEST_S * rate:
-                raise TalkError(f"{path} is {file.frames / rate:.0f} s long; the most is {LONGEST_S} s (10 minutes)")
-            samples = file.read(dtype="float32", always_2d=True)[:, 0]
+        samples, rate = read(path.read_bytes(), LONGEST_S)
     except OSError as error:
         raise TalkError(f"cannot read {path}: {error.strerror or error}") from error
-    except soundfile.LibsndfileError as error:
-        raise TalkError(f"{path} is not audio that can be read: {error.error_string}") from error
+    except Unreadable as error:
+        raise TalkError(f"{path}: {error}") from error
     if not len(samples):
         raise TalkError(f"{path} is empty")
-    if not np.isfinite(samples).all():
-        raise TalkError(f"{path} holds samples that are not numbers")
     return Recording(path.name, to_pcm(soxr.resample(samples, rate, INPUT_RATE)))
 
 

@@ -86,12 +86,40 @@ def open_image(encoded: bytes) -> Image.Image:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as exc:
         raise UnusableImage(f"the image is too large: at most {MAX_PIXELS / 1e6:.0f} megapixels") from exc
     except Exception as exc:  # the decoders of Pillow raise OSError, SyntaxError, ValueError, struct.error, EOFError …
-        raise UnusableImage("the image cannot be decoded") from exc
+        raise UnusableImage(f"the image cannot be decoded{_named(encoded)}") from exc
 
 
 def rgb(image: Image.Image) -> Image.Image:
-    """In RGB; transparency is dropped, as the original does."""
+    """In RGB: 16 bits a pixel scaled to 8, transparency over white as vLLM shows it. The original drops both, so that
+    a scan is all white and black text on a transparent ground is black on black."""
+    if image.mode.startswith("I") or image.mode == "F":
+        return _scaled(image)
+    if image.has_transparency_data:
+        ground = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB")
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _scaled(image: Image.Image) -> Image.Image:
+    """Levels of 16 bits, or of floating point from 0 to 1, in 8 bits."""
+    levels = np.nan_to_num(np.asarray(image, np.float32))
+    highest = 65_535.0 if levels.max(initial=0) > 255 else 255.0 if levels.max(initial=0) > 1 else 1.0
+    if image.mode.startswith("I;16"):
+        highest = 65_535.0
+    return Image.fromarray(np.clip(levels * (255 / highest), 0, 255).astype(np.uint8)).convert("RGB")
+
+
+def _named(encoded: bytes) -> str:
+    """What an undecodable image is, and what to do with it, as the end of a sentence."""
+    if encoded[4:8] == b"ftyp" and encoded[8:12] in (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"):
+        return (
+            ": it is HEIC, as iPhones keep photographs; export it as JPEG, or choose Most Compatible in their settings"
+        )
+    if encoded.lstrip()[:5].lower() in (b"<svg ", b"<?xml"):
+        return ": it is SVG, which is a drawing; export it as PNG"
+    if encoded[:4] == b"%PDF":
+        return ": it is a PDF; export its page as PNG"
+    return ""
 
 
 @dataclass(frozen=True, slots=True)

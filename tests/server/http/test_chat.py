@@ -192,7 +192,7 @@ LARGE = Image.new("1", (20_000, 10_000))
     ("content", "code", "said"),
     [
         ([sound(b"RIFF no audio")], "invalid_audio", "cannot be decoded"),
-        ([sound(b"")], "invalid_audio", "cannot be decoded"),
+        ([sound(b"")], "invalid_audio", "the audio is empty"),
         ([heard(0.01)], "invalid_audio", "the shortest"),
         ([heard(600, 8_000, "FLAC")], "invalid_audio", "too long"),
         ([{"type": "input_audio", "input_audio": {"data": "!", "format": "wav"}}], "invalid_audio", "base64"),

@@ -1,19 +1,19 @@
 """The media of a chat request: taken out of it and decoded once, so that whatever is wrong is told before an engine
 hears of it. Blocks.
 
-Decoded by libsndfile, Pillow and OpenCV's FFmpeg, the sizes looked at first: a small file may hold a huge medium.
+Decoded by the one reader of recordings, Pillow and OpenCV's FFmpeg, the sizes looked at first: a small file may hold a
+huge medium.
 """
 
 import base64
-import io
 import re
-from collections.abc import Iterator
 
 import numpy as np
-import soundfile
 
 from vita_duplex.engine.audio import INPUT_RATE, Samples
 from vita_duplex.engine.messages import ChatAudio, ChatImage, ChatVideo
+from vita_duplex.engine.recordings.containers import Unreadable
+from vita_duplex.engine.recordings.reader import opened, read
 from vita_duplex.models import video
 from vita_duplex.models.audio_features import AudioError, AudioFeatures
 from vita_duplex.models.tiling import MAX_PIXELS, UnusableImage, open_image
@@ -27,9 +27,6 @@ LONGEST_S = 200
 """Seconds of one audio file: what VITA's encoder has positions for."""
 LONGEST_RECORDING_S = 1800
 """Seconds of a recording that is only written down: 115 MB of samples."""
-HIGHEST_RATE = 192_000
-"""Hz of an audio file; what is above bounds the memory of decoding it to 150 MB."""
-BLOCK = 65_536
 
 
 class Media:
@@ -46,11 +43,9 @@ class Media:
             )
         encoded = self._bytes(data, "invalid_audio", param)
         try:
-            samples, rate = decode_audio(encoded)
+            samples, rate = read(encoded, LONGEST_S)
             return ChatAudio(AudioFeatures.samples(samples, rate))
-        except soundfile.LibsndfileError as no:
-            raise ClientError("invalid_audio", f"the audio cannot be decoded: {no.error_string}", param=param) from no
-        except AudioError as no:
+        except (Unreadable, AudioError) as no:
             raise ClientError("invalid_audio", str(no), param=param) from no
 
     def image(self, url: str, param: str) -> ChatImage:
@@ -98,34 +93,12 @@ def data_url(kind: str, data: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
-def decode_audio(encoded: bytes) -> tuple[Samples, int]:
-    """The first channel of an audio file, and its rate. Errors: `soundfile.LibsndfileError`, `AudioError`."""
-    with soundfile.SoundFile(io.BytesIO(encoded)) as file:
-        return np.concatenate([np.zeros(0, np.float32), *_blocks(file, LONGEST_S)]), file.samplerate
-
-
 def decode_recording(encoded: bytes, param: str) -> Samples:
-    """The first channel of an audio file at 16 kHz. Blocks. Errors: `ClientError`."""
+    """The loudest channel of a recording at 16 kHz. Blocks. Errors: `ClientError`."""
     try:
-        with soundfile.SoundFile(io.BytesIO(encoded)) as file:
-            resampler = Resampler(file.samplerate, INPUT_RATE)
-            pieces = [resampler.push(block) for block in _blocks(file, LONGEST_RECORDING_S)]
-    except soundfile.LibsndfileError as no:
-        message = f"the audio cannot be decoded: {no.error_string} Taken are WAV, FLAC, MP3, Ogg, AIFF and CAF."
-        raise ClientError("invalid_audio", message, param=param) from no
-    except AudioError as no:
+        recording = opened(encoded, LONGEST_RECORDING_S)
+        resampler = Resampler(recording.rate, INPUT_RATE)
+        pieces = [resampler.push(block) for block in recording.blocks()]
+    except Unreadable as no:
         raise ClientError("invalid_audio", str(no), param=param) from no
-    return np.concatenate([*pieces, resampler.finish()])
-
-
-def _blocks(file: soundfile.SoundFile, longest_s: int) -> Iterator[Samples]:
-    """The first channel. Errors: `AudioError` when it is too long, whatever its header says."""
-    rate: int = file.samplerate
-    if rate > HIGHEST_RATE:
-        raise AudioError(f"the audio has {rate} samples a second; at most {HIGHEST_RATE}")
-    count = 0
-    for block in file.blocks(BLOCK, dtype="float32", always_2d=True):
-        count += len(block)
-        if max(count, file.frames) > longest_s * rate:
-            raise AudioError(f"the audio is too long: at most {longest_s} s")
-        yield np.array(block[:, 0])
+    return np.concatenate([np.zeros(0, np.float32), *pieces, resampler.finish()])

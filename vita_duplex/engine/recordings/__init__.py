@@ -1,0 +1,1 @@
+"""Recordings as people bring them, read in one place."""
