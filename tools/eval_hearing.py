@@ -251,7 +251,7 @@ def guarded(microphone: Samples, sent: Samples) -> Samples:
     """Through the guard, `sent` (24 kHz) being told 256 ms ahead."""
 
     async def clean() -> Samples:
-        guard, out = EchoGuard(24_000, InlineExecutor(), client_pauses=True), []
+        guard, out = EchoGuard(24_000, InlineExecutor(), client_pauses=True, auto=True), []
         for at in range(0, len(microphone) - 4 * WINDOW, 4 * WINDOW):
             ahead = (at + 8 * WINDOW) * bool(at), at + 12 * WINDOW
             guard.note(TurnAudio(1, sent[ahead[0] * 3 // 2 : ahead[1] * 3 // 2], None), at)

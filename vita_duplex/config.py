@@ -208,9 +208,9 @@ class EngineConfig(Section):
 class EchoConfig(Section):
     """How the assistant's own voice is kept out of the microphone."""
 
-    guard: bool = False
-    """Takes the assistant's own voice out of the microphone, for clients without an echo canceller. With headphones it
-    takes speech away."""
+    guard: bool | Literal["auto"] = "auto"
+    """Takes the assistant's own voice out of the microphone. `auto`: only where the server hears itself, for with
+    headphones, or behind a client's own canceller, it takes speech away."""
 
 
 class VadConfig(Section):

@@ -43,6 +43,7 @@ from vita_duplex.engine.notices import (
     TurnHeld,
     TurnResumed,
     UserStarted,
+    UserStopped,
     UtteranceAccepted,
     VerdictGiven,
 )
@@ -253,6 +254,22 @@ def test_what_is_surely_a_query_frees_the_engine_before_it_is_over() -> None:
             await talk.silent_until(TurnEnded, 2)
             assert talk.endings() == [(1, "cancelled", "turn_detected"), (2, "completed", None)]
             assert [notice.utterance for notice in talk.all(UtteranceAccepted)] == [1, 2]
+
+    run(script())
+
+
+def test_a_client_that_was_told_too_soon_is_told_of_the_end() -> None:
+    """A glance was sure, the verdict is not: the reply is lost, and nobody waits for more."""
+
+    async def script() -> None:
+        async with conversation(STORY, reply(0.99, p1=0.05)) as talk:
+            await overlapped(talk, 2.0)
+            await talk.be_silent(2.0)
+            assert talk.endings() == [(1, "cancelled", "turn_detected")]
+            assert [notice.accepted for notice in talk.all(VerdictGiven)] == [True, False]
+            assert [notice.utterance for notice in talk.all(UserStarted)] == [1, 2]
+            assert [notice.utterance for notice in talk.all(UserStopped)] == [1, 2]
+            assert "secret" not in repr(talk.told)
 
     run(script())
 

@@ -29,8 +29,9 @@ LIMITS = {"verdict_deadline_ms": 1500, "first_limit_s": 1.2, "stall_limit_s": 0.
 
 
 def scripted_server(*replies: ScriptedReply, instances: int = 2, **config: Any) -> Server:
-    """A server whose scripted parts are there already."""
+    """A server whose scripted parts are there already. No echo guard: a tone over a hum is no speech to a canceller."""
     config["duplex"] = {**LIMITS, **config.get("duplex", {})}
+    config["vad"] = {"echo": {"guard": False}, **config.get("vad", {})}
     server = Server(Config.model_validate({"engine": {"kind": "scripted"}, **config}))
     pool = Pool([ScriptedInstance(name, replies or (ScriptedReply(),)) for name in "abcd"[:instances]])
     normaliser, detector = Normaliser(InlineExecutor()), Detector(LevelVad(), InlineExecutor())

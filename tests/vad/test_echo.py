@@ -17,6 +17,7 @@ from vita_duplex.engine.notices import Notice, TurnAudio, TurnEnded, TurnHeld, T
 from vita_duplex.engine.ports import Windows
 from vita_duplex.vad.detector import Detector
 from vita_duplex.vad.echo import FRAME, LONGEST_LAG, Canceller, EchoGuard, Playback, lag
+from vita_duplex.vad.echo_presence import EchoPresence
 from vita_duplex.vad.endpoint import WINDOW, EndpointConfig
 from vita_duplex.vad.listener import MicrophoneListener
 from vita_duplex.vad.scripted import LevelVad
@@ -223,3 +224,72 @@ def test_a_notice_is_placed_on_the_microphones_clock_in_spite_of_jitter_and_gaps
     first, second = run(script())
     assert second == pytest.approx(51 * 320, abs=8)
     assert first == pytest.approx(50 * 320, abs=0.02 * INPUT_RATE)
+
+
+# ── whether there is an echo ───────────────────────────────────────────────────────────
+
+
+def talk(seconds: float, seed: int) -> Samples:
+    """Noise that is loud and soft in turn, as speech is."""
+    rng = np.random.default_rng(seed)
+    loud = np.repeat(rng.uniform(0, 1, round(seconds * 8)) ** 3, INPUT_RATE // 8)
+    return np.asarray(0.2 * loud * rng.standard_normal(loud.size), np.float32)
+
+
+def presences(presence: EchoPresence, heard: Samples, played: Samples) -> list[bool]:
+    """What is known after each look."""
+    known = []
+    for at in range(0, len(heard) - WINDOW, WINDOW):
+        presence.note(heard[at : at + WINDOW], played[at : at + WINDOW])
+        if presence.due:
+            presence.look()
+            known.append(presence.present)
+    return known
+
+
+def test_an_echo_is_taken_for_granted_and_stays_known() -> None:
+    played = talk(30.0, 1)
+    assert all(presences(EchoPresence(), room(played, 120, -18.0, seed=2) + sounds.white(30.0, 0.0003), played))
+
+
+@pytest.mark.parametrize(("loud", "looks"), [(0.0, 2), (0.1, 8), (1.0, 8)])
+def test_where_there_is_no_echo_it_is_known_after_a_second_of_silence_or_four_of_speech(
+    loud: float, looks: int
+) -> None:
+    known = presences(EchoPresence(), np.asarray(loud * talk(20.0, 9), np.float32), talk(20.0, 1))
+    assert known[: looks - 1] == [True] * (looks - 1)
+    assert not any(known[looks - 1 :])
+
+
+def test_an_echo_that_begins_is_found_within_three_looks_and_one_that_ends_is_forgotten() -> None:
+    presence, played = EchoPresence(), talk(60.0, 1)
+    echo = room(played, 300, -12.0, seed=3) + sounds.white(60.0, 0.0003)
+    assert not presences(presence, np.zeros(5 * INPUT_RATE, np.float32), played)[-1]
+    found = presences(presence, echo, played)
+    assert found.index(True) <= 4
+    assert all(found[found.index(True) :])
+    gone = presences(presence, np.zeros_like(played), played)
+    assert gone[:9] == [True] * 9
+    assert not gone[-1]
+
+
+def test_while_nothing_is_played_nothing_is_learned() -> None:
+    presence = EchoPresence()
+    presence.note(talk(5.0, 1), np.zeros(5 * INPUT_RATE, np.float32))
+    assert not presence.due
+
+
+@real
+def test_a_guard_that_looks_for_an_echo_leaves_a_microphone_without_one_alone() -> None:
+    reply, person = talk(20.0, 1), talk(20.0, 2)
+
+    async def cleaned() -> Samples:
+        guard = EchoGuard(INPUT_RATE, InlineExecutor(), client_pauses=True, auto=True)
+        guard.note(TurnAudio(1, reply, None), 0)
+        parts = [
+            await guard.clean(person[at : at + WINDOW].reshape(1, -1), at) for at in range(0, 16 * INPUT_RATE, WINDOW)
+        ]
+        return np.concatenate([part.reshape(-1) for part in parts])
+
+    known = 6 * INPUT_RATE
+    assert np.array_equal(run(cleaned())[known:], person[known - FRAME : 16 * INPUT_RATE - FRAME])

@@ -275,7 +275,7 @@ class Session:
             case ev.EndGlance():
                 self._glancing.stop()
             case ev.Interrupt(utterance):
-                self._utterances.tell(utterance)
+                self._utterances.tell_start(utterance)
             case ev.Accept(number, numbers):
                 self._accept(self._turns[number], numbers)
             case ev.Reject():
@@ -355,6 +355,8 @@ class Session:
         if command.reason == "deadline" and verdict is None:
             self._seat.stalled(turn.request.instances[-1], self._now())
         wordless = replace(verdict, transcripts=()) if verdict else None
+        for number in command.utterances:
+            self._utterances.give_up(number)
         self._tell(notices.VerdictGiven(command.utterances, wordless, False, command.reason))
         self._tell(notices.TurnRecorded(self._recorder.close(turn)))
 

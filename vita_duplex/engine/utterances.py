@@ -24,6 +24,8 @@ class Span:
     """What the utterance was said into."""
     endpoint: float | None = None
     """When the listener declared it over."""
+    told_start: bool = False
+    """Of an utterance that ended a reply while it went on; of others the client hears when they are accepted."""
 
 
 class Utterances:
@@ -75,6 +77,7 @@ class Utterances:
                 self._tell(VoiceActivity(True))
             case SpeechForgotten():
                 self._tell(VoiceActivity(False))
+                self.give_up(number)
             case SpeechGrew():
                 self._latest = {number: Utterance(number, heard.samples)}
             case SpeechPaused() | SpeechEnded():
@@ -97,7 +100,19 @@ class Utterances:
     def tell(self, number: int) -> None:
         """Tell the client of an utterance's start and end."""
         if span := self.spans.get(number):  # else typed
+            self.tell_start(number)
+            self._tell(UserStopped(number, span.end_ms))
+
+    def tell_start(self, number: int) -> None:
+        """Tell the client of an utterance's start, once."""
+        span = self.spans[number]
+        if not span.told_start:
+            span.told_start = True
             self._tell(UserStarted(number, span.start_ms))
+
+    def give_up(self, number: int) -> None:
+        """An utterance was not meant for us; whoever was told of its start is told of its end."""
+        if (span := self.spans.get(number)) and span.told_start:
             self._tell(UserStopped(number, span.end_ms))
 
     def situation(self, numbers: Collection[int]) -> Situation:

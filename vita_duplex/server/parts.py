@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from vita_duplex.config import Config, EngineConfig, VadConfig
 from vita_duplex.engine.cascade.cascade import Cascade
@@ -89,13 +90,20 @@ class Parts:
         return None if model and len(self.pools) > 1 else next(iter(self.pools))
 
     def listener(self, numbers: Iterator[int], *, client_pauses: bool) -> MicrophoneListener:
-        guard = self.echo_guard(client_pauses=client_pauses) if self.config.vad.echo.guard else None
+        guard = self.echo_guard(self.config.vad.echo.guard, client_pauses=client_pauses)
         gate = LevelGate(self.config.vad.level_gate_db) if self.config.vad.level_gate_db is not None else None
         return MicrophoneListener(self.detector, self.config.vad.endpoint, numbers, self.turn_judge, guard, gate)
 
-    def echo_guard(self, *, client_pauses: bool) -> EchoGuard:
-        """Errors: `PartFailed` if the canceller is missing."""
-        return EchoGuard(self.voice.rate, self.echo_executor, client_pauses=client_pauses)
+    def echo_guard(self, wanted: bool | Literal["auto"], *, client_pauses: bool) -> EchoGuard | None:
+        """None: none is wanted, or `auto` finds no canceller. Errors: `PartFailed` if that is missing."""
+        if not wanted:
+            return None
+        try:
+            return EchoGuard(self.voice.rate, self.echo_executor, client_pauses=client_pauses, auto=wanted == "auto")
+        except PartFailed:
+            if wanted == "auto":
+                return None
+            raise
 
     @property
     def voice_names(self) -> VoiceNames:
@@ -173,7 +181,7 @@ def _load_vad(config: VadConfig) -> tuple[Detector, EndOfTurn | None]:
     """Errors: `PartFailed`."""
     vad = LevelVad() if config.kind == "level" else Silero()
     turn_judge = EndOfTurn(SmartTurn(), ThreadPoolExecutor(1, "end of turn")) if config.turn_end else None
-    if config.echo.guard:
+    if config.echo.guard is True:
         Canceller()  # told now if its package is missing
     return Detector(vad, ThreadPoolExecutor(1, thread_name_prefix="vad")), turn_judge
 

@@ -2,7 +2,8 @@
 
 The canceller is WebRTC's AEC3 (package pywebrtc-audio, Apache-2.0); it follows delays up to some 450 ms and any gain
 and colour by itself. What it needs is what the loudspeaker plays at the same moment: the server knows what it sent.
-Nobody is deaf at any time; while nothing is played the microphone's samples pass untouched.
+Nobody is deaf at any time; while nothing is played the microphone's samples pass untouched. By default the guard finds
+out by itself whether there is an echo (`echo_presence.py`): where there is none a canceller would only do harm.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from vita_duplex.engine.audio import INPUT_RATE, Samples
 from vita_duplex.engine.notices import Notice, TurnAudio, TurnEnded, TurnHeld, TurnResumed
 from vita_duplex.engine.ports import PartFailed, Windows
+from vita_duplex.vad.echo_presence import EchoPresence
 
 FRAME = INPUT_RATE // 100
 """Samples that AEC3 takes at a time."""
@@ -107,13 +109,17 @@ class Canceller:
         self._quiet = TAIL
         self._since = 0  # frames since a delay was looked for
 
-    def clean(self, heard: Samples, played: Samples) -> Samples:
-        """What of `heard` is no echo of what was `played` at the same time or before, both of the same length."""
+    def clean(self, heard: Samples, played: Samples, *, cancel: bool = True) -> Samples:
+        """What of `heard` is no echo of what was `played` at the same time or before, both of the same length; without
+        `cancel` all of it, as late."""
         count = len(heard)
         heard, played = np.concatenate([self._heard, heard]), np.concatenate([self._played, played])
         whole = len(heard) // FRAME * FRAME
         self._heard, self._played = heard[whole:], played[whole:]
-        if self._quiet > TAIL and not played[:whole].any():
+        if not cancel:
+            self._line = np.append(self._line, played[:whole])[-len(self._line) :]
+            self._quiet = 0
+        if not cancel or (self._quiet > TAIL and not played[:whole].any()):
             self._clean = np.append(self._clean, heard[:whole])  # as each frame would
             whole = 0
         for at in range(0, whole, FRAME):
@@ -162,12 +168,13 @@ def _decibels(frame: Samples) -> float:
 class EchoGuard:
     """Of one session: told what its client is told, cleans what its microphone hears. Off the event loop."""
 
-    def __init__(self, voice_rate: int, executor: Executor, *, client_pauses: bool) -> None:
-        """Errors: `PartFailed` if the canceller is missing."""
+    def __init__(self, voice_rate: int, executor: Executor, *, client_pauses: bool, auto: bool = False) -> None:
+        """`auto`: echo is taken out only where there is any. Errors: `PartFailed` if the canceller is missing."""
         self._voice_rate = voice_rate
         self._executor = executor
         self._playback = Playback(client_pauses=client_pauses)
         self._canceller = Canceller()
+        self._presence = EchoPresence() if auto else None
         self._turn: int | None = None
         self._resampler = soxr.ResampleStream(voice_rate, INPUT_RATE, 1)
 
@@ -189,9 +196,15 @@ class EchoGuard:
     async def clean(self, windows: Windows, start: int) -> Windows:
         """The microphone's next windows, from this position on, without echo."""
         played = self._playback.between(start, windows.size)
-        loop = asyncio.get_running_loop()
-        if not played.any() and start > self._playback.until + 2 * TAIL:
-            clean = self._canceller.clean(windows.reshape(-1), played)  # copies; not worth the way to a thread
+        heard, loop = windows.reshape(-1), asyncio.get_running_loop()
+        silent = not played.any() and start > self._playback.until + 2 * TAIL
+        if self._presence and not silent:
+            self._presence.note(heard, played)
+            if self._presence.due:
+                await loop.run_in_executor(self._executor, self._presence.look)
+        cancel = self._presence is None or self._presence.present
+        if silent or not cancel:
+            clean = self._canceller.clean(heard, played, cancel=cancel)  # copies; not worth the way to a thread
         else:
-            clean = await loop.run_in_executor(self._executor, self._canceller.clean, windows.reshape(-1), played)
+            clean = await loop.run_in_executor(self._executor, self._canceller.clean, heard, played)
         return clean.reshape(windows.shape)

@@ -328,7 +328,7 @@ def test_a_session_can_have_its_echo_taken_out() -> None:
 
     async def script() -> list[int]:
         heard = []
-        for guarded in (False, True):
+        for guarded in (False, True, "auto"):
             async with connected(scripted_server(LONG)) as socket:
                 socket.put(update(vita={"echo_guard": guarded}))
                 await socket.speak()
@@ -338,8 +338,8 @@ def test_a_session_can_have_its_echo_taken_out() -> None:
                 heard.append(len(socket.all("vita.hold")))
         return heard
 
-    without, guarded = run(script())
-    assert without > guarded == 0
+    without, guarded, auto = run(script())
+    assert without > guarded == auto == 0
 
 
 def test_a_guard_that_is_not_installed_is_refused_and_nothing_else_of_the_update_is_done(

@@ -168,7 +168,7 @@ class OwnSettings(BaseModel):
     barge_in: BargeIn | None = None
     verdict_threshold: Probability | None = None
     threshold: OwnThresholds | None = None
-    echo_guard: bool | None = None
+    echo_guard: bool | Literal["auto"] | None = None
 
 
 Modalities = Annotated[list[Literal["audio", "text"]], Field(min_length=1, max_length=2)]

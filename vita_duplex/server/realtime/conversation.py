@@ -6,7 +6,7 @@ It outlives its connections: where its events go and where they come from is the
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import count
-from typing import assert_never
+from typing import Literal, assert_never
 
 from vita_duplex.engine.notices import Notice
 from vita_duplex.engine.ports import PartFailed
@@ -175,7 +175,7 @@ class Conversation:
         old = self.settings
         new = self._carried(old.updated(event.session, self._server_settings, event.event_id))
         if new.echo_guard != old.echo_guard:
-            self._listener.guard(self._open_echo_guard(event.event_id) if new.echo_guard else None)
+            self._listener.guard(self._open_echo_guard(new.echo_guard, event.event_id))
         self.settings = new
         if new.wire_out != old.wire_out:
             self._send(*self.events.use(new.wire_out))
@@ -191,9 +191,9 @@ class Conversation:
         kind = self._kind
         return replace(settings, wire_in=kind.wire_in or settings.wire_in, wire_out=kind.wire_out or settings.wire_out)
 
-    def _open_echo_guard(self, event_id: str | None) -> EchoGuard:
+    def _open_echo_guard(self, wanted: bool | Literal["auto"], event_id: str | None) -> EchoGuard | None:
         try:
-            return self._parts.echo_guard(client_pauses=self._kind.pauses)
+            return self._parts.echo_guard(wanted, client_pauses=self._kind.pauses)
         except PartFailed as failure:
             param = "session.vita.echo_guard"
             raise ClientError("unsupported_value", failure.message, param=param, event_id=event_id) from failure

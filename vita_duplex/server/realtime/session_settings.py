@@ -1,7 +1,7 @@
 """What a client has set for its session: checked, kept, and shown as the reference shows it. Pure."""
 
 from dataclasses import dataclass, field, replace
-from typing import Self, get_args
+from typing import Literal, Self, get_args
 
 from vita_duplex.engine.audio import Samples
 from vita_duplex.engine.duplex_settings import DuplexConfig, Thresholds
@@ -47,7 +47,7 @@ class SessionSettings:
     voices: VoiceNames
     """To choose from."""
     voice: str
-    echo_guard: bool = False
+    echo_guard: bool | Literal["auto"] = "auto"
     turn_detection: ServerVad | SemanticVad | None = field(default_factory=lambda: ServerVad(type="server_vad"))
     transcription: Transcription | None = field(default_factory=Transcription)
     wire_in: AudioFormat = DEFAULT

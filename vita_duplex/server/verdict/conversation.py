@@ -76,7 +76,7 @@ class VerdictConversation(Conversation):
             wanted = heard.turn_detection
             if wanted is None or wanted.create_response is False or wanted.interrupt_response is False:
                 self._refuse("Without turn detection there is nothing to judge.", "audio.input.turn_detection", event)
-        if fields.vita and fields.vita.echo_guard:
+        if fields.vita and fields.vita.echo_guard is True:
             self._refuse("What the application plays is not known here.", "vita.echo_guard", event)
         given = fields.model_dump(exclude_unset=True, include=KEPT)
         return await super().update(event.model_copy(update={"session": SessionUpdateFields.model_validate(given)}))
