@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -48,6 +48,8 @@ class ServerConfig(Section):
     """Address to listen on. Browsers give a page on another address the microphone only over https."""
     port: int = Field(8000, ge=0, le=65535)
     """Port to listen on; 0 takes a free one."""
+    root_path: str = Field("", pattern=r"^(/[\w.~-]+)*$")
+    """Path under which a proxy serves everything, such as /vita. The proxy may take it off or leave it."""
     session_logs: Path | None = None
     """Folder for one log per session, without words and audio. None stores nothing."""
     max_sessions: int = Field(64, ge=1)
@@ -83,9 +85,10 @@ class AccessConfig(Section):
     """Serves other machines without keys."""
     operators: tuple[str, ...] = ()
     """Names of the keys that may drain instances. Without keys, clients on this machine may."""
-    origins: tuple[str, ...] = ()
-    """Origins of web pages that may connect, besides the server's own, such as https://app.example; "*" allows all.
-    Without keys the server answers only under addresses and the names of these origins."""
+    origins: tuple[Annotated[str, Field(pattern=r"^(\*|null|[a-z][a-z0-9+.-]*://[^/]+/?)$")], ...] = ()
+    """Origins of web pages that may connect and read answers (CORS), besides the server's own, such as
+    https://app.example; "*" allows all. Without keys the server answers only under addresses and the names of these
+    origins."""
     proxies: tuple[str, ...] = ("127.0.0.1",)
     """Addresses or networks of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed."""
 

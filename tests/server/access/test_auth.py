@@ -132,6 +132,9 @@ def test_nothing_that_is_stored_is_a_key() -> None:
         ("http://[::1]:8000", "[::1]:8000", True, True),
         ("http://localhost:8000", "localhost:8000", True, True),
         ("http://localhost:3000", "localhost:8000", False, False),  # another program's page
+        ("https://server.example:8443", "server.example", True, False),  # a proxy left the port out
+        ("https://app.example/", "server.example", True, True),
+        ("HTTPS://App.Example:443", "server.example", True, True),
         ("https://server.example", "server.example", True, False),  # perhaps a name that was made to point here
         ("https://app.example.evil.example", "server.example", False, False),
     ],
@@ -142,7 +145,7 @@ def test_pages_from_elsewhere_stay_out(origin: str | None, host: str | None, wit
         if allowed:
             access.admit(bearer(KEY, origin, host), 0)
         else:
-            elsewhere = origin is not None and origin.partition("://")[2] != host
+            elsewhere = origin is not None and origin.partition("://")[2].removesuffix(":8443") != host
             code = "origin_not_allowed" if elsewhere else "host_not_allowed"
             assert denied(access, bearer(KEY, origin, host)) == (403, code)
 

@@ -52,7 +52,11 @@ def test_with_keys_only_those_who_have_one_get_a_session() -> None:
 def test_web_pages_from_elsewhere_get_no_session() -> None:
     async def script() -> None:
         server = scripted_server(SHORT)
-        assert await outcome(server, origin="https://evil.example", host="127.0.0.1:8000") == 403
+        async with connected(server, headers={"origin": "https://evil.example", "host": "127.0.0.1:8000"}) as page:
+            told = await page.until("error")
+            assert told["error"]["code"] == "origin_not_allowed"
+            assert "access.origins" in told["error"]["message"]
+        assert (page.closed, page.kinds()) == ((1008, "origin_not_allowed"), ["error"])
         assert await outcome(server, origin="http://127.0.0.1:8000", host="127.0.0.1:8000") == "session"
 
     run(script())

@@ -11,11 +11,11 @@ import re
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from urllib.parse import SplitResult, urlsplit
 
 from pydantic import BaseModel
 
 from vita_duplex.config import AccessConfig, ConfigError
+from vita_duplex.server.access import origins
 from vita_duplex.settings import read_yaml
 
 HASH = re.compile(r"sha256:[0-9a-f]{64}")
@@ -135,24 +135,17 @@ class Access:
         """Browsers send `Origin`; without this check every web page could talk through its visitor's browser. With a
         GET of their own page they send none, so the host counts as well: without keys it must be an address or a name
         of the operator's, for a name of somebody else's may point here, too (DNS rebinding). Errors: `Denied`."""
-        origin, host = credentials.origin, (credentials.host or "").lower()
-        if "*" in self.origins or origin in self.origins:
+        origin, host = credentials.origin, origins.host((credentials.host or "").lower())
+        if "*" in self.origins or (origin is not None and origins.origin(origin) in self.origins):
             return
-        if origin is not None and _split(origin).netloc.lower() != host:
-            message = f"Pages from {origin} may not use this server; the operator can add the origin."
-            raise Denied(403, "origin_not_allowed", message)
-        names = {_split(one).netloc.lower() for one in self.origins}
-        if not (self.hashes or not host or host in names or _is_address(_split(f"//{host}").hostname or "")):
-            message = f"Without API keys nobody is answered under the name {host}; the operator can add its origin."
+        if origin is not None and not origins.is_of(origin, host):
+            named = f"it was asked as {credentials.host}, and the operator can add the origin to access.origins"
+            raise Denied(403, "origin_not_allowed", f"Pages from {origin} may not use this server: {named}.")
+        known = _is_address(host.name) or any(origins.is_of(one, host) for one in self.origins)
+        if not (self.hashes or not credentials.host or known):
+            named = f"the operator can add its origin, such as https://{host.name}, to access.origins"
+            message = f"Without API keys nobody is answered under the name {host.name}: {named}."
             raise Denied(403, "host_not_allowed", message)
-
-
-def _split(url: str) -> SplitResult:
-    """The parts of what a client wrote; empty if it is no URL."""
-    try:
-        return urlsplit(url)
-    except ValueError:
-        return urlsplit("")
 
 
 def new_key() -> str:
@@ -169,7 +162,7 @@ def load_access(config: AccessConfig) -> Access:
     for name, hash_ in hashes.items():
         if not isinstance(hash_, str) or not HASH.fullmatch(hash_):
             raise ConfigError(f"access.keys.{name}: not a hash; make a key and its hash with `vita-duplex key {name}`")
-    return Access(hashes, frozenset(config.origins))
+    return Access(hashes, frozenset(map(origins.origin, config.origins)))
 
 
 def refuse_exposure(host: str, config: AccessConfig, access: Access) -> None:

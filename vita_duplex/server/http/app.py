@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Request, WebSocket
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.security import HTTPBearer
 
 from vita_duplex import __version__
@@ -25,6 +26,7 @@ from vita_duplex.server.http import (
     verdict,
 )
 from vita_duplex.server.http.body_limit import BodyLimit
+from vita_duplex.server.http.root_path import RootPath
 from vita_duplex.server.http.unserved import refuse_other_sockets
 from vita_duplex.server.realtime.visit import visit
 from vita_duplex.server.server import Server
@@ -62,9 +64,21 @@ def create_app(server: Server) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,  # FastAPI's pages load their scripts from a CDN
         redoc_url=None,
+        root_path=server.config.server.root_path,
     )
     app.add_middleware(BodyLimit)
     app.add_middleware(Gate, arrivals=server.arrivals, refused=server.metrics.refusal)
+    if allowed := server.access.origins:  # answers preflights, before anybody is asked for a key
+        exposed = ["Retry-After", "WWW-Authenticate"]
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(allowed),
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=exposed,
+        )
+    if root_path := server.config.server.root_path:
+        app.add_middleware(RootPath, root_path=root_path)
     errors.answer_errors(app, server.metrics)
     _add_routes(app, server)
     return app

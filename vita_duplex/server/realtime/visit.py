@@ -48,7 +48,11 @@ async def visit(server: Server, socket: WebSocket, speaks: type[Conversation] = 
 
 
 async def deny(server: Server, socket: WebSocket, denied: Denied) -> None:
-    """Refuse the handshake."""
+    """Refuse the handshake. Browsers do not tell a page why, so one whose origin is wrong is told by an event."""
+    if denied.status == 403 and "origin" in socket.headers:
+        await socket.accept("realtime" if "realtime" in socket.scope.get("subprotocols", []) else None)
+        await _refuse(server, socket, Refusal(denied.code, denied.message), POLICY_VIOLATION)
+        return
     server.metrics.refusal(denied.code)
     body = error_body(denied.code, denied.message)
     await socket.send_denial_response(JSONResponse(body, denied.status, denied.headers))
