@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Literal
 
-from vita_duplex.engine.messages import Verdict
-from vita_duplex.engine.notices import AsideEnded, AsideStarted, AsideText, Notice, PartTrouble
+from vita_duplex.engine.messages import Call, Verdict
+from vita_duplex.engine.notices import AsideCalled, AsideEnded, AsideStarted, AsideText, Notice, PartTrouble
 from vita_duplex.engine.ports import PartFailed
 from vita_duplex.engine.requests import Request
 
@@ -38,8 +38,11 @@ class Asides:
         def write(delta: str) -> None:
             self._tell(AsideText(number, delta))
 
-        self._tell(AsideStarted(number))
-        self._tasks[number] = task = self._group.create_task(request.run(judge, write), name=f"aside {number}")
+        def tell(call: Call) -> None:
+            self._tell(AsideCalled(number, call))
+
+        self._tell(AsideStarted(number, bool(request.query.tools.offered)))
+        self._tasks[number] = task = self._group.create_task(request.run(judge, write, tell), name=f"aside {number}")
         # A callback, for a task that is cancelled before it ran runs no `finally`.
         task.add_done_callback(lambda task: self._end(number, request, task))
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vita_duplex.engine.audio import INPUT_RATE
-from vita_duplex.engine.messages import AssistantMessage, Message, UserMessage, Utterance
+from vita_duplex.engine.messages import AssistantMessage, Call, CallMessage, Message, UserMessage, Utterance
 
 HISTORY_LIMIT = 1000
 """Messages kept. Older ones go first; an instance takes what fits its own budget."""
@@ -17,8 +17,8 @@ AUDIO_LIMIT_S = 180
 """Seconds of speech kept where there are no words for it: 11.5 MB, and 2,250 tokens of VITA. Older turns go first."""
 
 
-Place = tuple[Literal["message", "reply"], int]
-"""An entry: an utterance or a message by its number, a reply by its turn."""
+Place = tuple[Literal["message", "reply"], int] | tuple[Literal["call"], str]
+"""An entry: an utterance or a message by its number, a reply by its turn, a call with its output by its id."""
 
 
 @dataclass(slots=True, eq=False)
@@ -55,11 +55,22 @@ class Reply:
     cut: bool = True
 
 
-Entry = UserEntry | AssistantEntry | Reply
+@dataclass(slots=True, eq=False)
+class CallEntry:
+    """A call, with its output once that is there."""
+
+    message: CallMessage
+
+    @property
+    def text(self) -> str:
+        return self.message.text
+
+
+Entry = UserEntry | AssistantEntry | Reply | CallEntry
 
 
 class Dialogue:
-    """What was said and heard, in the order of speaking. A `<2>` utterance never gets here."""
+    """What was said, heard and called, in the order of speaking. A `<2>` utterance never gets here."""
 
     def __init__(self) -> None:
         self._entries: list[Entry] = []
@@ -95,11 +106,11 @@ class Dialogue:
         """Enter a reply of an earlier conversation; `number` is one of the utterances' numbers."""
         self._append(AssistantEntry(message, number))
 
-    def move(self, number: int, behind: Iterable[Place]) -> None:
-        """Move a message behind the first of these entries that there is; if there is none, to the beginning. It waits
+    def move(self, place: Place, behind: Iterable[Place]) -> None:
+        """Move an entry behind the first of these entries that there is; if there is none, to the beginning. It waits
         for an answer no more, unless what follows it does: a client puts it among what was said before."""
-        places = {place: entry for entry in self._entries for place in _places(entry)}
-        if (entry := places.pop(("message", number), None)) is None:
+        places = {known: entry for entry in self._entries for known in _places(entry)}
+        if (entry := places.pop(place, None)) is None:
             return
         self._entries.remove(entry)
         before = next((places[place] for place in behind if place in places), None)
@@ -158,6 +169,27 @@ class Dialogue:
                 case AssistantEntry(number=added) if added == number:
                     self._entries.remove(entry)
 
+    def add_call(self, call: Call) -> None:
+        self._append(CallEntry(CallMessage(call)))
+
+    def add_output(self, call: Call, output: str, *, late: bool) -> None:
+        """Enter what came of a call. If something was said since the call, the call moves to its output, where the
+        model will look for both."""
+        message = CallMessage(call, output, late)
+        for entry in reversed(self._entries):
+            if not isinstance(entry, CallEntry):
+                break
+            if entry.message.call.id == call.id:
+                entry.message = message
+                return
+        self.remove_call(call.id)
+        self._append(CallEntry(message))
+
+    def remove_call(self, call_id: str) -> None:
+        for entry in list(self._entries):
+            if isinstance(entry, CallEntry) and entry.message.call.id == call_id:
+                self._entries.remove(entry)
+
     def remove_reply(self, turn: int) -> None:
         for entry in [entry for entry in self._entries if isinstance(entry, Reply) and entry.turn == turn]:
             self._entries.remove(entry)
@@ -189,6 +221,8 @@ def _places(entry: Entry) -> list[Place]:
             return [("message", number)]
         case Reply(turn):
             return [("reply", turn)]
+        case CallEntry(message):
+            return [("call", message.call.id)]
 
 
 def _message(entry: Entry) -> Message:

@@ -90,6 +90,7 @@ class Duplex:
         self._typed: deque[int] = deque(maxlen=TYPED_KEPT)  # not only the newest: what waited may be asked about late
         self._talking: int | None = None  # the utterance being spoken right now
         self._sustained = False  # … and it is no blip
+        self._next: int | None = None  # what is asked once the reply under way is over
         self._ended: tuple[int, ...] = ()  # what is over and not decided about; a request about it is under way
         self._said_into: dict[int, ev.SaidInto] = {}  # of the undecided utterances
         self._replied = False  # a reply has ended
@@ -105,8 +106,8 @@ class Duplex:
 
     @property
     def undecided(self) -> tuple[int, ...]:
-        """The utterances whose audio is still needed."""
-        return self._ended if self._talking is None else (*self._ended, self._talking)
+        """The utterances that are still needed."""
+        return tuple(one for one in (*self._ended, self._talking, self._next) if one is not None)
 
     @property
     def deadline(self) -> float | None:
@@ -148,6 +149,8 @@ class Duplex:
                 return self._speech_forgotten(now) if utterance == self._talking else []
             case ev.QueryTyped(utterance):
                 return self._query_typed(utterance, now)
+            case ev.AnswerAsked(utterance):
+                return self._answer_asked(utterance, now)
             case ev.VerdictReached():
                 return self._judged(event, now)
             case ev.Glanced(number, p1):
@@ -155,7 +158,7 @@ class Duplex:
             case ev.ReplyEnded(turn) | ev.ReplyFailed(turn):
                 return self._reply_over(turn, now, failed=isinstance(event, ev.ReplyFailed))
             case ev.Played(turn):
-                return self._played(turn)
+                return self._played(turn, now)
             case ev.CancelAsked(turn):
                 speaking = self.floor is not None and self.floor.turn == turn
                 return self._finish("cancelled", "client_cancelled") if speaking else []
@@ -231,9 +234,20 @@ class Duplex:
             return []
         self._typed.append(utterance)
         commands = self._abort_judging() + self._finish("cancelled", "turn_detected")
+        return commands + self._answer_typed(utterance, now)
+
+    def _answer_asked(self, utterance: int, now: float) -> list[ev.Command]:
+        """What a tool says interrupts nobody. When the user interrupts meanwhile, the answer to that is the one."""
+        if utterance in self._typed or self.floor is None:
+            return self._query_typed(utterance, now)
+        self._typed.append(utterance)
+        self._next = utterance
+        return []
+
+    def _answer_typed(self, utterance: int, now: float) -> list[ev.Command]:
         self.turns += 1
         self.floor = Speaking(self.turns, self.generator, generating=True)
-        commands.append(ev.Begin(self.generator, self.turns, (utterance,)))
+        commands: list[ev.Command] = [ev.Begin(self.generator, self.turns, (utterance,))]
         commands += [ev.Accept(self.turns, (utterance,)), ev.GiveFloor(self.turns)]
         if self._ended:
             commands += self._judge_ended(now)
@@ -402,16 +416,19 @@ class Duplex:
         self.pending = None  # speech is going on; its end begins a new request about it
         return self._judge_ended(now) if self._ended else []
 
-    def _played(self, turn: int) -> list[ev.Command]:
+    def _played(self, turn: int, now: float) -> list[ev.Command]:
         if self.floor is None or turn != self.floor.turn or self.floor.generating:
             return []
+        following, failed = self._next, self.floor.failed
+        commands = [] if following is None else self._abort_judging()
         # Held at the very end: the client may have a little left to play and must not keep it for ever.
-        commands, failed = self._resume(), self.floor.failed
-        return commands + (self._finish("failed", "instance_failed") if failed else self._finish("completed"))
+        commands += self._resume()
+        commands += self._finish("failed", "instance_failed") if failed else self._finish("completed")
+        return commands if following is None else commands + self._answer_typed(following, now)
 
     def _finish(self, status: ev.Status, cause: ev.Cause | None = None) -> list[ev.Command]:
         commands = self._abort_floor()
-        floor, self.floor = self.floor, None
+        floor, self.floor, self._next = self.floor, None, None
         self._replied |= floor is not None
         return [*commands, ev.Finish(floor.turn, status, cause)] if floor else []
 

@@ -62,6 +62,13 @@ class QueryTyped:
     utterance: int
 
 
+@dataclass(frozen=True, slots=True)
+class AnswerAsked:
+    """The client wants the outputs of calls answered; like a typed query, but it waits for the reply under way."""
+
+    utterance: int
+
+
 # ── events: from an instance, the speaker and the client ──────────────────────────────
 
 
@@ -139,6 +146,7 @@ Event = (
     | SpeechForgotten
     | SpeechEnded
     | QueryTyped
+    | AnswerAsked
     | VerdictReached
     | Glanced
     | ReplyEnded
@@ -275,5 +283,5 @@ Command = (
 - An EndGlance comes first: what follows may ask the same instance.
 - A glance that ends a reply: Abort, Interrupt, Finish, Swap.
 - A verdict that takes the floor: Abort, Accept, Finish, Swap, GiveFloor, Hold. A typed query: Abort, Finish, Begin,
-  Accept, GiveFloor, Hold.
+  Accept, GiveFloor, Hold. An answer that has waited: Abort, Resume, Finish, and as a typed query.
 """

@@ -39,7 +39,69 @@ class AssistantMessage:
     cut: bool = field(default=False, compare=False)
 
 
-Message = UserMessage | AssistantMessage
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function of the client's that a model may call."""
+
+    name: str
+    description: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    """A JSON schema."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What a model is offered for one reply."""
+
+    tools: tuple[Tool, ...] = ()
+    choice: Literal["auto", "none", "required", "named"] = "auto"
+    """Whether the model decides, must not call, must call one, or must call the one of `name`."""
+    name: str | None = None
+    parallel: bool = True
+    """Whether one reply may have several calls."""
+
+    @property
+    def offered(self) -> tuple[Tool, ...]:
+        """Those that may be called."""
+        if self.choice == "none":
+            return ()
+        return tuple(tool for tool in self.tools if self.name in (None, tool.name))
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A model wants this tool called. The client calls it, and gives the output under the same id."""
+
+    id: str
+    name: str
+    arguments: str
+    """JSON as the model wrote it: it may be none."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallMessage:
+    """A call, and what came of it."""
+
+    call: Call
+    output: str | None = None
+    """None: there is none yet."""
+    late: bool = False
+    """The user had gone on to something else when the output came."""
+
+    @property
+    def text(self) -> str:
+        """For a model that knows no calls."""
+        return f"[{self.call.name}({self.call.arguments}): {self.told}]"
+
+    @property
+    def told(self) -> str:
+        """The output as a model is told of it."""
+        if self.output is None:
+            return "there is no output yet"
+        return f"(late, after the user had gone on) {self.output}" if self.late else self.output
+
+
+Message = UserMessage | AssistantMessage | CallMessage
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +135,7 @@ class Query:
     """What the user speaks (ISO 639-1, for example "zh"), where the client has said it."""
     max_tokens: int | None = None
     """The answer is cut after so many; None: after as many as the instance allows. 0: only the verdict is used."""
+    tools: Tools = Tools()
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,13 +220,14 @@ class Sampling:
 class Chat:
     """A request that belongs to no session: all of a dialogue, of which the last message is to be answered."""
 
-    messages: tuple[ChatMessage, ...]
+    messages: tuple[ChatMessage | CallMessage, ...]
     sampling: Sampling = Sampling()
+    tools: Tools = Tools()
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
     """The end of a chat's answer."""
 
-    reason: Literal["stop", "length"]
+    reason: Literal["stop", "length", "calls"]
     usage: Usage

@@ -5,7 +5,7 @@ from typing import Literal
 
 from vita_duplex.engine.audio import Samples
 from vita_duplex.engine.events import Cause, Reason, Status
-from vita_duplex.engine.messages import Usage, Verdict
+from vita_duplex.engine.messages import Call, Usage, Verdict
 from vita_duplex.engine.turn_record import TurnRecord
 
 
@@ -91,6 +91,8 @@ class TurnStarted:
     """The last utterance it answers."""
     spoken: bool = True
     """False: its text is sent as it is generated, without sound."""
+    may_call: bool = False
+    """It may have calls, and then perhaps no text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,14 @@ class TurnAudio:
     turn: int
     samples: Samples
     text: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TurnCalled:
+    """The model wants a tool called; the turn may have more to say."""
+
+    turn: int
+    call: Call
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,12 +140,21 @@ class AsideStarted:
     """A request beside the conversation; its answer is text and enters no dialogue."""
 
     number: int
+    may_call: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class AsideText:
     number: int
     delta: str
+
+
+@dataclass(frozen=True, slots=True)
+class AsideCalled:
+    """The session does not know this call: it is the client's alone."""
+
+    number: int
+    call: Call
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,11 +190,13 @@ Notice = (
     | WordsFailed
     | TurnStarted
     | TurnAudio
+    | TurnCalled
     | TurnHeld
     | TurnResumed
     | TurnEnded
     | AsideStarted
     | AsideText
+    | AsideCalled
     | AsideEnded
     | PartTrouble
     | TurnRecorded

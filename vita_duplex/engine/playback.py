@@ -73,6 +73,11 @@ class Playback:
         self._dialogue.note_heard(number, text, cut=not over or heard < ledger.sent)
         return text
 
+    @property
+    def held(self) -> bool:
+        """Whether the reply waits for the verdict on what is said into it."""
+        return self._held
+
     # ── holding ────────────────────────────────────────────────────────────────────────
 
     def hold(self) -> None:

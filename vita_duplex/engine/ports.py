@@ -17,7 +17,7 @@ from vita_duplex.engine.events import (
     SpeechStarted,
     SpeechSustained,
 )
-from vita_duplex.engine.messages import Chat, Finished, Query, Usage, Verdict
+from vita_duplex.engine.messages import Call, Chat, Finished, Query, Usage, Verdict
 from vita_duplex.engine.notices import Notice
 
 Progress = Callable[[float, str], None]
@@ -32,9 +32,12 @@ class Instance(Protocol):
     """Whether it looks at a query's frames, and a chat's pictures and films."""
     follows_schemas: bool
     """Whether a chat's answers can be made to follow a JSON schema."""
+    calls: bool
+    """Whether it can call a query's tools."""
 
-    def answer(self, query: Query) -> AsyncGenerator[Verdict | str | Usage]:
-        """Yield one verdict, then text deltas, then the usage if it is known. Closing the iterator aborts the request.
+    def answer(self, query: Query) -> AsyncGenerator[Verdict | str | Call | Usage]:
+        """Yield one verdict, then text deltas and calls, then the usage if it is known. Closing the iterator aborts the
+        request.
 
         An instance that is given `answer_so_far` yields no verdict and only what follows that text. An instance that
         cannot tell from words leaves `Verdict.finished`, `transcripts` and `asr_s` as they are: only the cascade
@@ -44,9 +47,9 @@ class Instance(Protocol):
         """
         ...
 
-    def chat(self, chat: Chat) -> AsyncGenerator[Verdict | str | Finished]:
-        """Yield what the model judged, if it did, then text deltas, then the end. Closing the iterator aborts the
-        request. Unlike a query it is answered whatever the verdict.
+    def chat(self, chat: Chat) -> AsyncGenerator[Verdict | str | Call | Finished]:
+        """Yield what the model judged, if it did, then text deltas and calls, then the end. Closing the iterator aborts
+        the request. Unlike a query it is answered whatever the verdict.
 
         Errors: `Unanswerable` when this request can have no answer; `PartFailed` when the engine cannot go on.
         """

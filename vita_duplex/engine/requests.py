@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from vita_duplex.engine.duplex_settings import DuplexConfig
 from vita_duplex.engine.events import Glanced, Slot
-from vita_duplex.engine.messages import Query, Usage, Verdict
+from vita_duplex.engine.messages import Call, Query, Usage, Verdict
 from vita_duplex.engine.pool import Seat
 from vita_duplex.engine.ports import Instance, PartFailed
 
@@ -32,6 +32,7 @@ class Request:
         self.verdict: Verdict | None = None
         self.text = ""
         """What the model has said."""
+        self.calls: list[Call] = []
         self.first_delta: float | None = None
         """When the first piece of it came (loop time, seconds)."""
         self.usage: Usage | None = None
@@ -46,12 +47,18 @@ class Request:
         self._tried: set[str] = set()  # in vain, though they are up
         self._now = asyncio.get_running_loop().time
 
-    async def run(self, judge: Callable[[Verdict], Awaitable[None]], write: Callable[[str], None]) -> PartFailed | None:
-        """Take the request to its end; return why no instance could. `judge` takes the verdict, `write` each delta.
+    async def run(
+        self, judge: Callable[[Verdict], Awaitable[None]], write: Callable[[str], None], call: Callable[[Call], None]
+    ) -> PartFailed | None:
+        """Take the request to its end; return why no instance could. `judge` takes the verdict, `write` each delta,
+        `call` each call.
 
-        Cancelled, it closes the instance's stream, which aborts the request.
+        An instance that fails after a call has said enough: another one would call again. Cancelled, the request
+        closes the instance's stream, which aborts it in the engine.
         """
-        while failure := await self._stream(judge, write):
+        while failure := await self._stream(judge, write, call):
+            if self.calls:
+                break
             instance = self.instances[-1]
             if instance.healthy:
                 self._tried.add(instance.name)
@@ -65,7 +72,7 @@ class Request:
         return None
 
     async def _stream(
-        self, judge: Callable[[Verdict], Awaitable[None]], write: Callable[[str], None]
+        self, judge: Callable[[Verdict], Awaitable[None]], write: Callable[[str], None], call: Callable[[Call], None]
     ) -> PartFailed | None:
         """Take in what the present instance yields; return why it stopped if that is not the end of the answer."""
         instance = self.instances[-1]
@@ -86,6 +93,9 @@ class Request:
                                 break
                         case Usage():
                             self.usage, self.limited = item, item.cut
+                        case Call():
+                            self.calls.append(item)
+                            call(item)
                         case "":  # it thinks
                             waiting.reschedule(self._patience(stall))
                         case _ if self._deltas == self.query.max_tokens:
@@ -122,7 +132,9 @@ class Told(Request):
         super().__init__(query, slot, seat, limits)
         self._words = words
 
-    async def run(self, judge: Callable[[Verdict], Awaitable[None]], write: Callable[[str], None]) -> PartFailed | None:
+    async def run(
+        self, judge: Callable[[Verdict], Awaitable[None]], write: Callable[[str], None], call: Callable[[Call], None]
+    ) -> PartFailed | None:
         """Nothing is asked of an instance."""
         while (words := await self._words.get()) is not None:
             self._take(words)

@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 from vita_duplex.engine import events as ev
 from vita_duplex.engine import notices
 from vita_duplex.engine.asides import Asides
 from vita_duplex.engine.audio import Samples
+from vita_duplex.engine.calling import Calling
 from vita_duplex.engine.dialogue import Dialogue
 from vita_duplex.engine.duplex import Duplex
 from vita_duplex.engine.duplex_settings import DuplexConfig
@@ -33,6 +34,19 @@ EVENT_LIMIT = 256
 
 ABORT_LIMIT_S = 0.1
 """How long an engine may take to end a request (vLLM: 1 ms) before we go on without it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A query that the client has put, with its own settings if it has any."""
+
+    utterance: Utterance
+    settings: ReplySettings | None
+    patient: bool = False
+    """It waits for the reply under way."""
+
+
+Item = ev.Event | Heard | Asked | Configure
 
 Watch = Callable[[float, ev.Event | None, list[ev.Command]], None]
 """Told of each step of the core: the loop's time, the event (None: a deadline had passed), what it decided."""
@@ -69,7 +83,7 @@ class Session:
         self._client = client
         self._watch = watch
         self._now = asyncio.get_running_loop().time
-        self._events: asyncio.Queue[ev.Event | Heard | Utterance | Configure] = asyncio.Queue(EVENT_LIMIT)
+        self._events: asyncio.Queue[Item] = asyncio.Queue(EVENT_LIMIT)
         self._tasks = Tasks()
         self._asides = Asides(self._tasks, self._tell)
         self._transcripts = Transcripts(asr, transcriber, self.dialogue, self._tasks, self._tell)
@@ -77,6 +91,7 @@ class Session:
         self._recorder = Recorder(self._now(), self._utterances.spans)
         self._turns: dict[int, Turn] = {}
         self._playback = Playback(self.dialogue)
+        self.calling = Calling(self.dialogue, self._playback, self._tell, self._now)
         self._warm_up = WarmUp(self._tasks)
         self._glancing = Glancing(self._tasks, seat, self._events.put)
         self._roles = RoleTeller(self.duplex, seat, self._tell)
@@ -122,18 +137,17 @@ class Session:
 
     async def answer_dialogue(self, numbers: Iterator[int], settings: ReplySettings) -> int:
         """Answer what waits in the dialogue, or else the dialogue as it is, by a query without words; return the number
-        of the utterance that is answered. `numbers` are the next of the utterances'."""
+        of the utterance that is answered. `numbers` are the next of the utterances'. Where only outputs of calls wait
+        to be answered, they wait for the reply under way, too."""
         question = self.dialogue.take_question() if settings.history is None else None
         utterance = question or Utterance(next(numbers), text="")
-        self._reply_settings[utterance.number] = settings
-        await self._events.put(utterance)
+        patient = question is None and settings.history is None and bool(self.calling.ledger.waiting)
+        await self._events.put(Asked(utterance, settings, patient))
         return utterance.number
 
     async def ask(self, number: int, text: str, settings: ReplySettings | None = None) -> None:
         """Put a typed query; `number` is the next of the utterances' numbers. None: the session's own settings."""
-        if settings:
-            self._reply_settings[number] = settings
-        await self._events.put(Utterance(number, text=text))
+        await self._events.put(Asked(Utterance(number, text=text), settings))
 
     def start_aside(self, number: int, query: Query) -> bool:
         """Answer beside the conversation, as text. False: too many are under way."""
@@ -194,7 +208,7 @@ class Session:
             if turn is self._playback.turn and not turn.typed and not self._transcripts.take(turn.utterances, verdict):
                 self._transcripts.find(turn.utterances, self._settings)
 
-        if failure := await turn.request.run(judge, turn.speech.write):
+        if failure := await turn.request.run(judge, turn.speech.write, lambda _: self.calling.tell()):
             self._tell(notices.PartTrouble(failure.part, failure.message))
             await self._events.put(ev.ReplyFailed(turn.number))
         else:
@@ -237,9 +251,11 @@ class Session:
             for command in commands:
                 await self._perform(command, now)
             self._utterances.forget_all_but(self.duplex.undecided)
+            for number in self._reply_settings.keys() - set(self.duplex.undecided):
+                del self._reply_settings[number]
             self._seat.update(self.duplex.generator, idle=self.duplex.idle)
 
-    def _note(self, item: ev.Event | Heard | Utterance | Configure, now: float) -> ev.Event | None:
+    def _note(self, item: Item, now: float) -> ev.Event | None:
         """Keep what comes beside an event for the core; return that event, if it is one."""
         match item:
             case Configure(decisions=decisions):
@@ -256,9 +272,11 @@ class Session:
             case Heard(event):
                 self._utterances.note(item, now, self._playback.situation(now))
                 return event
-            case Utterance(number):
-                self._utterances.keep(item)
-                return ev.QueryTyped(number)
+            case Asked(utterance, settings, patient):
+                self._utterances.keep(utterance)
+                if settings:
+                    self._reply_settings[utterance.number] = settings
+                return ev.AnswerAsked(utterance.number) if patient else ev.QueryTyped(utterance.number)
             case _:
                 return item
 
@@ -290,6 +308,7 @@ class Session:
             case ev.Resume(number):
                 self._playback.resume()
                 self._tell(notices.TurnResumed(number))
+                self.calling.tell()
             case ev.Finish():
                 self._finish(command, now)
             case _:
@@ -306,7 +325,7 @@ class Session:
         history = self.dialogue.history() if reply.history is None else reply.history
         said, limit = tuple(one for one in utterances if one.text != ""), reply.max_tokens
         situation = self._utterances.situation([one.number for one in said])
-        return Query(history, said, reply.instructions, frames, None, situation, False, language, limit)
+        return Query(history, said, reply.instructions, frames, None, situation, False, language, limit, reply.tools)
 
     def _glance_query(self, utterance: int, now: float) -> Query:
         """A look at speech into the reply that is being heard now, whatever was when the speech began."""
@@ -322,7 +341,8 @@ class Session:
         asked = self._query(utterances, settings), command.slot, self._seat, self.duplex.config
         request = Request(*asked) if settings.told is None else Told(settings.told, *asked)
         speech = self._open_speech(settings.voice) if settings.spoken else TextReply()
-        turn = Turn(command.turn, utterances, request, speech, Ledger(settings.spoken))
+        outputs = self.calling.ledger.waiting if settings.history is None else frozenset()
+        turn = Turn(command.turn, utterances, request, speech, Ledger(settings.spoken), outputs)
         self._turns[command.turn] = turn
         turn.answering = self._tasks.create_task(self._answer(turn), name=f"answer {command.turn}")
 
@@ -333,7 +353,9 @@ class Session:
         await asyncio.wait([turn.answering], timeout=ABORT_LIMIT_S)
 
     def _accept(self, turn: Turn, numbers: tuple[int, ...]) -> None:
-        if turn.utterances[-1].text == "":  # the dialogue was answered as it is
+        says_something = turn.utterances[-1].text != ""  # else the dialogue is answered as it is
+        self.calling.accept(turn, moves_on=says_something)
+        if not says_something:
             return
         verdict, words = turn.verdict, turn.words
         self._tell(notices.VerdictGiven(numbers, verdict, True, "verdict"))
@@ -362,7 +384,9 @@ class Session:
 
     def _give_floor(self, turn: Turn) -> None:
         self._playback.begin(turn)
-        self._tell(notices.TurnStarted(turn.number, turn.utterances[-1].number, turn.ledger.spoken))
+        may_call = bool(turn.request.query.tools.offered)
+        self._tell(notices.TurnStarted(turn.number, turn.utterances[-1].number, turn.ledger.spoken, may_call))
+        self.calling.tell()
         turn.speaking = self._tasks.create_task(self._speak(turn), name=f"speak {turn.number}")
 
     def _finish(self, command: ev.Finish, now: float) -> None:
@@ -370,6 +394,8 @@ class Session:
         assert turn.speaking is not None
         turn.speaking.cancel()
         heard = self._playback.end(now, completed=command.status == "completed")
+        if command.cause == "client_cancelled":
+            self.calling.ledger.cancel(turn.number)
         self._tell(self._ended(turn, command.status, command.cause, heard))
         self._tell(notices.TurnRecorded(self._recorder.close(turn)))
 

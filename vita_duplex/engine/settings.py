@@ -1,10 +1,10 @@
 """What a client sets for its session."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vita_duplex.engine.events import SettingsChanged
-from vita_duplex.engine.messages import Message, Pixels
+from vita_duplex.engine.messages import Message, Pixels, Tools
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,7 @@ class ReplySettings:
     """The dialogue to be answered; None: the session's."""
     told: asyncio.Queue[str | None] | None = None
     """The client gives the reply by itself: its words, and None for its end. None: an instance gives it."""
+    tools: Tools = field(default_factory=Tools)
 
 
 @dataclass(frozen=True, slots=True)

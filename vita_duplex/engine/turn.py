@@ -17,6 +17,10 @@ class Turn:
     request: Request
     speech: Speech
     ledger: Ledger
+    outputs: frozenset[str] = frozenset()
+    """Of calls: those that it answers."""
+    calls_told: int = 0
+    """Calls of its request that the client knows."""
     answering: asyncio.Task[None] | None = None
     speaking: asyncio.Task[None] | None = None
     heard: int = 0

@@ -10,9 +10,11 @@ from vita_duplex.engine.cascade.judge import Judge
 from vita_duplex.engine.instances.text_model import TemplateMessage, TextModel
 from vita_duplex.engine.joining import joined
 from vita_duplex.engine.messages import (
+    CallMessage,
     Chat,
     ChatAudio,
     ChatImage,
+    ChatMessage,
     ChatVideo,
     Finished,
     Message,
@@ -31,6 +33,7 @@ class Cascade:
 
     sees = False
     follows_schemas = True
+    calls = False
 
     def __init__(self, name: str, asr: Asr, judge: Judge, text: TextModel) -> None:
         self.name = name
@@ -68,11 +71,16 @@ class Cascade:
         now = asyncio.get_running_loop().time
         asked = now()
         messages: list[TemplateMessage] = []
+        sounds: list[Utterance] = []
         for message in chat.messages:
+            if isinstance(message, CallMessage):
+                messages.append(("assistant", message.text))
+                continue
             sounds = [Utterance(-1, part.samples) for part in message.parts if isinstance(part, ChatAudio)]
             transcripts = [await self._transcribe(sound) for sound in sounds]
             messages.append((message.role, _read(message.parts, transcripts)))
         if sounds:
+            assert isinstance(message, ChatMessage)
             typed = [Utterance(-1, text=message.text)] if message.text else []
             yield self._verdict([*sounds, *typed], transcripts, now() - asked, Situation())
         else:

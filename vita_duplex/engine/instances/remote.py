@@ -38,7 +38,7 @@ from vita_duplex.engine.instances.vita_dialogue import (
     write,
     write_ahead,
 )
-from vita_duplex.engine.messages import Chat, Finished, Query, Usage, Verdict
+from vita_duplex.engine.messages import Call, Chat, Finished, Query, Usage, Verdict
 from vita_duplex.engine.ports import PartFailed, Unanswerable
 from vita_duplex.engine.section import Section
 from vita_duplex.models.audio_features import clip_tokens
@@ -88,6 +88,7 @@ class RemoteInstance:
 
     sees = True
     follows_schemas = False  # as for `VitaInstance`
+    calls = False
 
     def __init__(self, name: str, address: str, config: RemoteConfig) -> None:
         """Nothing is sent yet: a server may come up later than we do."""
@@ -133,7 +134,7 @@ class RemoteInstance:
     def restart(self) -> None:
         """It is somebody else's to start, and noticed when it is back."""
 
-    async def answer(self, query: Query) -> AsyncGenerator[Verdict | str | Usage]:
+    async def answer(self, query: Query) -> AsyncGenerator[Verdict | str | Call | Usage]:
         with self._counted():
             so_far = query.answer_so_far
             if not is_spoken(query) and so_far is None:
@@ -175,7 +176,7 @@ class RemoteInstance:
             told = {one["token"]: one["logprob"] for one in first["top_logprobs"]}
             return weighed({state: told[f"token_id:{one}"] for state, one in served.states.deciding.items()})
 
-    async def chat(self, chat: Chat) -> AsyncGenerator[Verdict | str | Finished]:
+    async def chat(self, chat: Chat) -> AsyncGenerator[Verdict | str | Call | Finished]:
         with self._counted():
             served = await self._look()
             reading = Reading(chat, self._manner.wording, served.states)

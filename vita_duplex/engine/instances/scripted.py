@@ -1,15 +1,40 @@
 """An instance without a model: it answers by script. Tests and `configs/scripted.yaml` run on it."""
 
 import asyncio
+import json
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import suppress
+from itertools import count, takewhile
+from typing import Any
 
 from pydantic import Field
 
-from vita_duplex.engine.messages import Chat, ChatAudio, Finished, Message, Query, Usage, UserMessage, Verdict
+from vita_duplex.engine.messages import (
+    Call,
+    CallMessage,
+    Chat,
+    ChatAudio,
+    ChatMessage,
+    Finished,
+    Message,
+    Query,
+    Tools,
+    Usage,
+    UserMessage,
+    Verdict,
+)
 from vita_duplex.engine.ports import PartFailed
 from vita_duplex.engine.section import Section
+
+
+class ScriptedCall(Section):
+    """A call of a tool, if the client offers it."""
+
+    name: str = "*"
+    """`*`: whichever the client offers first."""
+    arguments: str | None = None
+    """JSON, or whatever a client shall be tried with. None: an example of what the tool's schema requires."""
 
 
 class ScriptedReply(Section):
@@ -22,6 +47,12 @@ class ScriptedReply(Section):
     others. Without any it is `p1`."""
     transcript: str | None = "a question"
     """Words that are heard. None has no words for it, as VITA."""
+    calls: tuple[ScriptedCall, ...] = ()
+    """What is called, as far as the client offers it."""
+    text_with_calls: str = ""
+    """What is said before calls, in the place of `text`."""
+    text_after_calls: str = "The tool said {output}."
+    """What is said, in the place of `text`, when the output of a call is to be answered."""
     text: str = "This is a scripted answer, spoken by a voice that hums. It has two sentences."
     """The answer."""
     verdict_s: float = Field(0.05, ge=0)
@@ -39,6 +70,7 @@ class ScriptedInstance:
 
     sees = True
     follows_schemas = True  # as far as the script does
+    calls = True
 
     def __init__(self, name: str, replies: tuple[ScriptedReply, ...] = (ScriptedReply(),)) -> None:
         self.name = name
@@ -50,8 +82,9 @@ class ScriptedInstance:
         """The latest."""
         self._replies = replies
         self._glanced = (0, 0)  # the latest utterance that was glanced at, and how often
+        self._numbers = count(1)  # of calls
 
-    async def answer(self, query: Query) -> AsyncGenerator[Verdict | str | Usage]:
+    async def answer(self, query: Query) -> AsyncGenerator[Verdict | str | Call | Usage]:
         number = query.utterances[-1].number if query.utterances else 1
         reply = self._replies[(number - 1) % len(self._replies)]
         if query.unfinished and reply.glances:
@@ -62,47 +95,71 @@ class ScriptedInstance:
         self.running += 1
         so_far = query.answer_so_far
         said = 0 if so_far is None else len(so_far.split())
+        outputs = [] if query.utterances else _newest_outputs(query.history)
+        calls = [] if outputs and query.tools.choice == "auto" else self._calls(reply, query.tools)
         try:
             if so_far is None:
                 await self._work(reply.verdict_s)
                 await self._go_wrong(reply, 0)
                 yield self._judge(query, reply)
-            words = reply.text.split(" ")
+            words = _words(_said(reply, outputs, calls))
             given = words[: query.max_tokens]
-            for number, word in enumerate(given[said:], said + 1):
-                await self._work(reply.token_s)
-                await self._go_wrong(reply, number)
-                yield word if number == 1 else f" {word}"
-            yield Usage(
-                sum(map(_words, query.history)) + _words(self._heard(query, reply)), len(given), len(given) < len(words)
-            )
+            async for word in self._speak(reply, given, said):
+                yield word
+            for call in calls:
+                yield call
+            read = sum(len(_words(message.text)) for message in (*query.history, self._heard(query, reply)))
+            yield Usage(read, len(given), len(given) < len(words))
         finally:
             self.running -= 1
 
-    async def chat(self, chat: Chat) -> AsyncGenerator[Verdict | str | Finished]:
+    async def chat(self, chat: Chat) -> AsyncGenerator[Verdict | str | Call | Finished]:
         """The n-th reply answers the n-th message of the user; a token is a word."""
-        asked = [message for message in chat.messages if message.role == "user"]
+        asked = [message for message in chat.messages if isinstance(message, ChatMessage) and message.role == "user"]
         reply = self._replies[(len(asked) - 1) % len(self._replies)]
         sampling = chat.sampling
-        text = reply.text
+        outputs = _newest_outputs(chat.messages)
+        calls = [] if outputs and chat.tools.choice == "auto" else self._calls(reply, chat.tools)
+        text = _said(reply, outputs, calls)
         for stop in sampling.stop:
             text = text.split(stop)[0]
-        words = text.split(" ")
+        words = _words(text)
         given = words[: sampling.max_tokens]
         self.running += 1
         try:
             await self._work(reply.verdict_s)
             await self._go_wrong(reply, 0)
-            spoken = any(isinstance(part, ChatAudio) for part in asked[-1].parts)
+            spoken = bool(asked) and any(isinstance(part, ChatAudio) for part in asked[-1].parts)
             yield self._verdict(reply, 1) if spoken else Verdict(0.0, 0.0, 1.0)
-            for number, word in enumerate(given, 1):
-                await self._work(reply.token_s)
-                await self._go_wrong(reply, number)
-                yield word if number == 1 else f" {word}"
-            usage = Usage(sum(len(message.text.split()) for message in chat.messages), len(given))
-            yield Finished("stop" if len(given) == len(words) else "length", usage)
+            async for word in self._speak(reply, given):
+                yield word
+            for call in calls:
+                yield call
+            usage = Usage(sum(len(_words(message.text)) for message in chat.messages), len(given))
+            cut = len(given) < len(words)
+            yield Finished("length" if cut else "calls" if calls else "stop", usage)
         finally:
             self.running -= 1
+
+    async def _speak(self, reply: ScriptedReply, words: Sequence[str], said: int = 0) -> AsyncGenerator[str]:
+        for number, word in enumerate(words[said:], said + 1):
+            await self._work(reply.token_s)
+            await self._go_wrong(reply, number)
+            yield word if number == 1 else f" {word}"
+
+    def _calls(self, reply: ScriptedReply, tools: Tools) -> list[Call]:
+        """What is called; where a call is required and none is scripted, the first tool."""
+        offered = {tool.name: tool for tool in reversed(tools.offered)}
+        if not offered:
+            return []
+        first = tools.offered[0]
+        scripted = [(offered.get(call.name, first), call) for call in reply.calls if call.name in ("*", *offered)]
+        if not scripted and tools.choice != "auto":
+            scripted = [(first, ScriptedCall())]
+        return [
+            Call(f"call_{self.name}{next(self._numbers)}", tool.name, call.arguments or example(tool.parameters))
+            for tool, call in scripted[: None if tools.parallel else 1]
+        ]
 
     async def warm(self, query: Query) -> None:
         """Always warm, once it is up."""
@@ -148,5 +205,28 @@ class ScriptedInstance:
         self.healthy = False
 
 
-def _words(message: Message) -> int:
-    return len((message.text or "").split())
+def _words(text: str | None) -> list[str]:
+    return text.split(" ") if text else []
+
+
+def _newest_outputs(messages: Sequence[Message | ChatMessage]) -> list[str]:
+    """Of calls that nothing was said after."""
+    newest = takewhile(lambda message: isinstance(message, CallMessage), reversed(messages))
+    return [message.told for message in newest if isinstance(message, CallMessage) and message.output is not None]
+
+
+def _said(reply: ScriptedReply, outputs: Sequence[str], calls: Sequence[Call]) -> str:
+    if calls:
+        return reply.text_with_calls
+    return reply.text_after_calls.format(output=" ".join(reversed(outputs))) if outputs else reply.text
+
+
+def example(schema: Mapping[str, Any]) -> str:
+    """Arguments with what a tool's schema requires, as JSON."""
+    values = {"integer": 1, "number": 1.5, "boolean": True, "array": [], "object": {}, "null": None}
+    fields = schema.get("properties", {})
+
+    def value(field: Mapping[str, Any]) -> Any:
+        return field["enum"][0] if field.get("enum") else values.get(field.get("type", ""), "Paris")
+
+    return json.dumps({name: value(fields.get(name, {})) for name in schema.get("required", ())})

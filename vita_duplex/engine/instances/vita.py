@@ -35,7 +35,7 @@ from vita_duplex.engine.instances.vita_dialogue import (
     write_ahead,
 )
 from vita_duplex.engine.instances.vllm_engine import TokenCount, VllmConfig, VllmEngine, first_line, on_cpu
-from vita_duplex.engine.messages import Chat, Finished, Pixels, Query, Usage, Verdict
+from vita_duplex.engine.messages import Call, Chat, Finished, Pixels, Query, Usage, Verdict
 from vita_duplex.engine.ports import PartFailed, Progress
 from vita_duplex.models.audio_features import MIN_SAMPLES, clip_tokens
 from vita_duplex.models.prompts import Prompt, wording
@@ -100,6 +100,7 @@ class VitaInstance:
 
     sees = True
     follows_schemas = False  # a state token stands before its answers
+    calls = False
 
     def __init__(self, name: str, config: VitaInstanceConfig, engine: VllmEngine) -> None:
         self.name = name
@@ -155,7 +156,7 @@ class VitaInstance:
             async for _ in outputs:
                 pass
 
-    async def answer(self, query: Query) -> AsyncGenerator[Verdict | str | Usage]:
+    async def answer(self, query: Query) -> AsyncGenerator[Verdict | str | Call | Usage]:
         prompt = self._fitted(write, query, self._room)
         so_far = query.answer_so_far
         if so_far is None:
@@ -207,7 +208,7 @@ class VitaInstance:
             yield piece
         yield count.usage
 
-    async def chat(self, chat: Chat) -> AsyncGenerator[Verdict | str | Finished]:
+    async def chat(self, chat: Chat) -> AsyncGenerator[Verdict | str | Call | Finished]:
         reading, count = Reading(chat, self._manner.wording, self._states), TokenCount()
         deciding = self._states.deciding
         request = await asyncio.to_thread(body, chat, self._states, self._config.max_tokens)

@@ -10,7 +10,7 @@ from typing import Any
 from vita_duplex.engine.audio import Samples
 from vita_duplex.engine.instances.vita_dialogue import Unmarked, weighed
 from vita_duplex.engine.instances.vllm_engine import sampling_fields
-from vita_duplex.engine.messages import Chat, ChatAudio, ChatImage, ChatVideo, Verdict
+from vita_duplex.engine.messages import CallMessage, Chat, ChatAudio, ChatImage, ChatMessage, ChatVideo, Verdict
 from vita_duplex.engine.wav import wav
 from vita_duplex.models.prompts import State, Wording
 from vita_duplex.models.tokens import StateTokens
@@ -20,9 +20,7 @@ def body(chat: Chat, states: StateTokens, max_tokens: int) -> dict[str, Any]:
     """Of a request. Without a wish of the client's the answer is greedy and of at most `max_tokens`."""
     sampling = chat.sampling
     return {
-        "messages": [
-            {"role": message.role, "content": [part(one) for one in message.parts]} for message in chat.messages
-        ],
+        "messages": [_message(message) for message in chat.messages],
         "max_completion_tokens": sampling.max_tokens or max_tokens,
         "temperature": 0,  # the original samples at one of 0.001, which is greedy but for ties
         "repetition_penalty": 1,
@@ -30,6 +28,12 @@ def body(chat: Chat, states: StateTokens, max_tokens: int) -> dict[str, Any]:
         "logprob_token_ids": list(states.deciding.values()),  # of the whole vocabulary
         **sampling_fields(sampling),
     }
+
+
+def _message(message: ChatMessage | CallMessage) -> dict[str, Any]:
+    if isinstance(message, CallMessage):  # the model knows no calls
+        return {"role": "assistant", "content": [part(message.text)]}
+    return {"role": message.role, "content": [part(one) for one in message.parts]}
 
 
 def part(of_message: str | ChatAudio | ChatImage | ChatVideo) -> dict[str, Any]:
@@ -53,7 +57,8 @@ class Reading:
 
     def __init__(self, chat: Chat, words: Wording, states: StateTokens) -> None:
         # In the training data an all-text sample has no state token.
-        has_media = any(not isinstance(part, str) for message in chat.messages for part in message.parts)
+        messages = [message for message in chat.messages if isinstance(message, ChatMessage)]
+        has_media = any(not isinstance(part, str) for message in messages for part in message.parts)
         self._place = len(states.shared) if has_media else None
         self._rows = 0
         self._text = Unmarked(words)

@@ -13,7 +13,16 @@ from typing import Literal, cast
 import numpy as np
 
 from vita_duplex.engine.audio import Samples
-from vita_duplex.engine.messages import AssistantMessage, Message, Pixels, Query, UserMessage, Utterance, Verdict
+from vita_duplex.engine.messages import (
+    AssistantMessage,
+    CallMessage,
+    Message,
+    Pixels,
+    Query,
+    UserMessage,
+    Utterance,
+    Verdict,
+)
 from vita_duplex.models.prompts import (
     STATES,
     Audio,
@@ -130,9 +139,11 @@ def _exchanges(history: Sequence[Message]) -> list[Exchange]:
                 said = utterances or (Utterance(-1, text=text or ""),)
                 state: State = "query" if any(one.text is None for one in said) else "typed"
                 exchanges.append(Exchange(_parts(said), state=state))
-            case AssistantMessage(text) if exchanges:  # one whose question was forgotten goes, too
+            case AssistantMessage(text=text) | CallMessage(text=text) if (
+                exchanges
+            ):  # one whose question was forgotten goes, too
                 old = exchanges[-1]
-                answer = f"{old.answer} {text}" if old.answer else text
+                answer = f"{old.answer} {message.text}" if old.answer else message.text
                 exchanges[-1] = Exchange(old.user, answer, old.state)
     return exchanges
 

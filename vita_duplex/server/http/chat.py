@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, Response
 
-from vita_duplex.engine.messages import Finished, Usage, Verdict
+from vita_duplex.engine.messages import Call, Finished, Usage, Verdict
 from vita_duplex.engine.ports import PartFailed
 from vita_duplex.server.access.auth import Caller
 from vita_duplex.server.errors import ClientError, error_body
@@ -23,7 +23,10 @@ from vita_duplex.server.server import Server
 
 PATH = "/v1/chat/completions"
 
-Items = AsyncGenerator[Verdict | str | Finished]
+REASONS = {"stop": "stop", "length": "length", "calls": "tool_calls"}
+"""Why an answer ended, as OpenAI's API has it."""
+
+Items = AsyncGenerator[Verdict | str | Call | Finished]
 
 
 def router(server: Server, caller: Callable[..., Awaitable[Caller]]) -> APIRouter:
@@ -68,33 +71,40 @@ class Answer:
         self._created = int(time.time())
         self._tells_usage = tells_usage
 
-    async def whole(self, first: Verdict | str | Finished, items: Items) -> Json:
+    async def whole(self, first: Verdict | str | Call | Finished, items: Items) -> Json:
         """A `chat.completion`."""
-        text, verdict, finished = "", None, None
+        text, verdict, finished, calls = "", None, None, list[Json]()
         async for item in chain(first, items):
             match item:
                 case Verdict():
                     verdict = item
                 case Finished():
                     finished = item
+                case Call():
+                    calls.append(_call(item))
                 case delta:
                     text += delta
         assert finished is not None
-        message = {"role": "assistant", "content": text, "refusal": None}
-        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finished.reason}
+        message: Json = {"role": "assistant", "content": None if calls and not text else text, "refusal": None}
+        if calls:
+            message["tool_calls"] = calls
+        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": REASONS[finished.reason]}
         fields = {"choices": [choice], "usage": _usage(finished.usage), "vita": _verdict(verdict)}
         return self._resource("chat.completion", **fields)
 
-    async def chunks(self, first: Verdict | str | Finished, items: Items) -> AsyncIterator[Json]:
+    async def chunks(self, first: Verdict | str | Call | Finished, items: Items) -> AsyncIterator[Json]:
         """Its `chat.completion.chunk`s."""
-        verdict = first if isinstance(first, Verdict) else None
+        verdict, calls = first if isinstance(first, Verdict) else None, 0
         yield self._chunk({"role": "assistant", "content": ""}, vita=_verdict(verdict))
         async for item in chain(first, items):
             match item:
                 case Verdict():
                     pass
+                case Call():
+                    yield self._chunk({"tool_calls": [{"index": calls, **_call(item)}]})
+                    calls += 1
                 case Finished(reason, usage):
-                    yield self._chunk({}, reason)
+                    yield self._chunk({}, REASONS[reason])
                     if self._tells_usage:
                         yield self._resource("chat.completion.chunk", choices=[], usage=_usage(usage))
                 case delta:
@@ -129,7 +139,7 @@ async def items_of(server: Server, caller: Caller, body: ChatRequest, model: str
                 yield item
 
 
-async def _events(answer: Answer, first: Verdict | str | Finished, items: Items) -> AsyncIterator[str]:
+async def _events(answer: Answer, first: Verdict | str | Call | Finished, items: Items) -> AsyncIterator[str]:
     """Server-sent events; an error in mid-answer is one, too."""
     try:
         async for chunk in answer.chunks(first, items):
@@ -142,6 +152,10 @@ async def _events(answer: Answer, first: Verdict | str | Finished, items: Items)
 def _usage(usage: Usage) -> Json:
     total = usage.input_tokens + usage.output_tokens
     return {"prompt_tokens": usage.input_tokens, "completion_tokens": usage.output_tokens, "total_tokens": total}
+
+
+def _call(call: Call) -> Json:
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
 
 
 def _verdict(verdict: Verdict | None) -> Json | None:

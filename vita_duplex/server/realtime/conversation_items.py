@@ -93,7 +93,7 @@ class ConversationItems:
                 assert_never(item)
         before = self._find_place(event)  # more may have been said meanwhile
         if before != self._events.items.last:
-            self._session.dialogue.move(key[1], map(_place, self._events.items.up_to(before)))
+            self._session.dialogue.move(self._place(key), map(self._place, self._events.items.up_to(before)))
         self._send(*self._events.created(key, item.role, _content(item), item.id, before))
         if self._events.items.forgotten and not self._told_forgotten:
             self._told_forgotten = True
@@ -206,6 +206,12 @@ class ConversationItems:
             raise ClientError("item_not_found", message, param="item_id", event_id=event_id)
         return key, item
 
+    def _place(self, key: Key) -> Place:
+        """Where an item is in the dialogue."""
+        if key[0] == "call":
+            return "call", (self._events.items.get(key) or {}).get("call_id", "")
+        return ("reply" if key[0] == "reply" else "message"), key[1]
+
     def _turn(self, item_id: str, event_id: str | None) -> int:
         """The turn of a reply's item."""
         key = self._events.items.find(item_id)
@@ -216,10 +222,6 @@ class ConversationItems:
     def _samples(self, ms: int) -> int:
         """Of the voice, whatever the rate on the wire."""
         return ms * self._voice_rate // 1000
-
-
-def _place(key: Key) -> Place:
-    return ("reply" if key[0] == "reply" else "message"), key[1]
 
 
 def _no_reply(item_id: str, event_id: str | None) -> ClientError:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any, Protocol
 
+from vita_duplex.engine.messages import Call
 from vita_duplex.server.realtime.items import Json, Key
 
 AUDIO_HEADER = struct.Struct("<II")
@@ -64,6 +65,11 @@ def error_fields(kind: str, code: str, message: str, param: str | None = None, e
 def item_fields(item_id: str, role: str, status: str, content: list[Json]) -> Json:
     fields = {"id": item_id, "object": "realtime.item", "type": "message", "role": role}
     return {**fields, "status": status, "content": content}
+
+
+def call_fields(item_id: str, call: Call, status: str) -> Json:
+    fields = {"id": item_id, "object": "realtime.item", "type": "function_call", "status": status}
+    return {**fields, "call_id": call.id, "name": call.name, "arguments": call.arguments}
 
 
 def refusal(code: str, message: str, retry_after_s: float | None = None) -> Json:

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from typing import Any, Literal, cast
 
 Json = dict[str, Any]
-Kind = Literal["user", "system", "assistant", "reply", "aside"]
+Kind = Literal["user", "system", "assistant", "reply", "aside", "call"]
 Key = tuple[Kind, int]
 """What an item is: an utterance or a message of the user, a message that the client added for the system or for the
-assistant, the reply of a turn, a reply beside the conversation; and its number."""
+assistant, the reply of a turn, a reply beside the conversation, a call in either; and its number."""
 
 ITEM_LIMIT = 1000
 """Items kept: four hours of talk. The oldest are forgotten and can no longer be retrieved."""
@@ -38,7 +38,7 @@ class Items:
     def __init__(self, tail: str = "") -> None:
         """`tail`: what the ids of this session end with, so that a client can bring along items of another one."""
         self._tail = tail
-        self._own_id = re.compile(rf"item_(user|system|assistant|reply|aside)_([0-9]{{1,9}}){re.escape(tail)}")
+        self._own_id = re.compile(rf"item_(user|system|assistant|reply|aside|call)_([0-9]{{1,9}}){re.escape(tail)}")
         self._items: dict[Key, Json] = {}
         self._ids: dict[Key, str] = {}  # the client's own
         self._keys: dict[str, Key] = {}
@@ -113,4 +113,7 @@ class Items:
 
 
 def _characters(item: Json | None) -> int:
-    return sum(len(part.get("text") or part.get("transcript") or "") for part in item["content"]) if item else 0
+    if item is None:
+        return 0
+    texts = [part.get("text") or part.get("transcript") for part in item.get("content", ())]
+    return sum(len(text) for text in (*texts, item.get("arguments"), item.get("output")) if text)

@@ -3,17 +3,27 @@
 import base64
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Any
 
 import numpy as np
 
 from vita_duplex.engine.audio import Samples
 from vita_duplex.engine.joining import joined, separator
-from vita_duplex.engine.messages import Usage
-from vita_duplex.engine.notices import AsideEnded, AsideStarted, AsideText, TurnAudio, TurnEnded, TurnStarted
+from vita_duplex.engine.messages import Call, Usage
+from vita_duplex.engine.notices import (
+    AsideCalled,
+    AsideEnded,
+    AsideStarted,
+    AsideText,
+    TurnAudio,
+    TurnCalled,
+    TurnEnded,
+    TurnStarted,
+)
 from vita_duplex.server.audio.formats import DEFAULT, AudioFormat
 from vita_duplex.server.audio.resample import Resampler
-from vita_duplex.server.realtime.event_writer import EventWriter, Frame, item_fields
+from vita_duplex.server.realtime.event_writer import EventWriter, Frame, call_fields, item_fields
 from vita_duplex.server.realtime.items import Items, Json, Key, response_id
 
 _NO_SAMPLES: Samples = np.zeros(0, np.float32)
@@ -40,19 +50,26 @@ class Response:
     conversation: str | None
     """None: the response is beside the conversation."""
     previous_item: str | None = None
+    may_call: bool = False
     asked: Asked = Asked()
     cancelled: bool = False
     """The client has cancelled it; its end is on the way."""
     over: bool = False
     """The client was told of its end; what is left of its sound still comes."""
     texts: list[str] = field(default_factory=list)
+    message: int | None = None
+    """The place of its message among the items of its output; None: the message has not begun."""
+    output: dict[int, Json] = field(default_factory=dict)
+    """Its items, by their places, as far as they are done."""
+    items: int = 0
+    """How many have begun."""
 
     @property
     def text(self) -> str:
         return joined(self.texts) if self.spoken else "".join(self.texts)
 
 
-ResponseNotice = TurnStarted | TurnAudio | TurnEnded | AsideStarted | AsideText | AsideEnded
+ResponseNotice = TurnStarted | TurnAudio | TurnCalled | TurnEnded | AsideStarted | AsideText | AsideCalled | AsideEnded
 
 
 class ResponseEvents:
@@ -73,11 +90,12 @@ class ResponseEvents:
         self._binary_audio = binary_audio
         self._wire = DEFAULT
         self._asides: dict[int, Response] = {}
+        self._calls = count(1)
 
     def translate(self, notice: ResponseNotice) -> Iterator[Frame]:
         match notice:
             case TurnStarted():
-                self.reply = self._open(("reply", notice.turn), notice.answers, spoken=notice.spoken)
+                self.reply = self._open(("reply", notice.turn), notice.answers, notice.may_call, spoken=notice.spoken)
                 self.reply.conversation, self.reply.previous_item = self._conversation_id, self._items.last_id
                 yield from self._started(self.reply)
             case TurnAudio(turn, samples, text):
@@ -89,11 +107,16 @@ class ResponseEvents:
                     yield from self._last_audio(response, notice)
                     if not response.over:
                         yield from self._ended(response, notice)
-            case AsideStarted(number):
-                self._asides[number] = self._open(("aside", number), number, spoken=False)
+            case TurnCalled(turn, call):
+                if self.reply and turn == self.reply.key[1]:
+                    yield from self._called(self.reply, call)
+            case AsideStarted(number, may_call):
+                self._asides[number] = self._open(("aside", number), number, may_call, spoken=False)
                 yield from self._started(self._asides[number])
             case AsideText(number, delta):
                 yield from self._more(self._asides[number], _NO_SAMPLES, delta)
+            case AsideCalled(number, call):
+                yield from self._called(self._asides[number], call)
             case AsideEnded(number):
                 yield from self._ended(self._asides.pop(number), notice)
 
@@ -113,7 +136,7 @@ class ResponseEvents:
             yield from self._audio_delta(response, response.resampler.finish())
             response.wire, response.resampler = wire, Resampler(self._voice_rate, wire.rate)
 
-    def _open(self, key: Key, answers: int | None, *, spoken: bool) -> Response:
+    def _open(self, key: Key, answers: int | None, may_call: bool, *, spoken: bool) -> Response:
         return Response(
             key,
             response_id(key),
@@ -122,6 +145,7 @@ class ResponseEvents:
             self._wire,
             Resampler(self._voice_rate, self._wire.rate),
             None,
+            may_call=may_call,
             asked=Asked() if answers is None else self.asked.pop(answers, Asked()),
         )
 
@@ -129,16 +153,47 @@ class ResponseEvents:
         event = self._writer.event
         yield event("response.created", response=_resource(response, "in_progress", None, [], None))
         yield event("rate_limits.updated", rate_limits=[])
+        if not response.may_call:
+            yield from self._message_begun(response)
+
+    def _message_begun(self, response: Response) -> Iterator[Frame]:
+        """At once, where a message is sure to come; else with its first words."""
+        event = self._writer.event
+        response.message = self._next_place(response)
         item = item_fields(response.item_id, "assistant", "in_progress", [])
-        yield event("response.output_item.added", response_id=response.id, output_index=0, item=item)
+        yield event("response.output_item.added", response_id=response.id, output_index=response.message, item=item)
         if response.conversation:
             self._items.put(response.key, item)
             yield event("conversation.item.added", item=item, previous_item_id=response.previous_item)
         part = {"type": "audio", "transcript": ""} if response.spoken else {"type": "text", "text": ""}
         yield self._content("response.content_part.added", response, part=part)
 
+    def _next_place(self, response: Response) -> int:
+        response.items += 1
+        return response.items - 1
+
+    def _called(self, response: Response, call: Call) -> Iterator[Frame]:
+        event, place = self._writer.event, self._next_place(response)
+        key: Key = ("call", next(self._calls))
+        item_id, previous = self._items.id(key), self._items.last_id
+        at: Json = {"response_id": response.id, "output_index": place}
+        begun, done = (call_fields(item_id, call, status) for status in ("in_progress", "completed"))
+        response.output[place] = done
+        yield event("response.output_item.added", **at, item={**begun, "arguments": ""})
+        if response.conversation:
+            self._items.put(key, done)
+            yield event("conversation.item.added", item={**begun, "arguments": ""}, previous_item_id=previous)
+        told = {**at, "item_id": item_id, "call_id": call.id}
+        yield event("response.function_call_arguments.delta", **told, delta=call.arguments)
+        yield event("response.function_call_arguments.done", **told, name=call.name, arguments=call.arguments)
+        yield event("response.output_item.done", **at, item=done)
+        if response.conversation:
+            yield event("conversation.item.done", item=done, previous_item_id=previous)
+
     def _more(self, response: Response, samples: Samples, text: str | None) -> Iterator[Frame]:
         if text is not None and not response.over:
+            if response.message is None:
+                yield from self._message_begun(response)
             before = response.texts[-1] if response.texts else ""
             delta = separator(before, text) + text if response.spoken else text
             response.texts.append(text)
@@ -161,6 +216,15 @@ class ResponseEvents:
             yield from self._audio_delta(response, response.resampler.finish())
 
     def _ended(self, response: Response, notice: TurnEnded | AsideEnded) -> Iterator[Frame]:
+        if response.message is None and not response.output:
+            yield from self._message_begun(response)  # though there is nothing in it
+        if response.message is not None:
+            yield from self._message_done(response, response.message, notice)
+        output = [response.output[place] for place in sorted(response.output)]
+        resource = _resource(response, notice.status, _details(notice), output, notice.usage)
+        yield self._writer.event("response.done", response=resource)
+
+    def _message_done(self, response: Response, place: int, notice: TurnEnded | AsideEnded) -> Iterator[Frame]:
         text = response.text  # also of a reply that was cut: clients that find anything else there have text twice
         if response.spoken:
             yield self._content("response.output_audio.done", response)
@@ -173,17 +237,21 @@ class ResponseEvents:
         item_status = "completed" if notice.status == "completed" else "incomplete"
         item = item_fields(response.item_id, "assistant", item_status, [content])
         event = self._writer.event
-        yield event("response.output_item.done", response_id=response.id, output_index=0, item=item)
+        response.output[place] = item
+        yield event("response.output_item.done", response_id=response.id, output_index=place, item=item)
         if response.conversation:
             if self._items.get(response.key):  # not deleted meanwhile
                 self._items.put(response.key, item)
             yield event("conversation.item.done", item=item, previous_item_id=response.previous_item)
-        resource = _resource(response, notice.status, _details(notice), [item], notice.usage)
-        yield event("response.done", response=resource)
 
     def _content(self, kind: str, response: Response, **fields: Any) -> Frame:
         return self._writer.event(
-            kind, response_id=response.id, item_id=response.item_id, output_index=0, content_index=0, **fields
+            kind,
+            response_id=response.id,
+            item_id=response.item_id,
+            output_index=response.message,
+            content_index=0,
+            **fields,
         )
 
 

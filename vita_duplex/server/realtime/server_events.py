@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any, assert_never
 
 from vita_duplex.engine.notices import (
+    AsideCalled,
     AsideEnded,
     AsideStarted,
     AsideText,
@@ -15,6 +16,7 @@ from vita_duplex.engine.notices import (
     PartTrouble,
     Roles,
     TurnAudio,
+    TurnCalled,
     TurnEnded,
     TurnHeld,
     TurnRecorded,
@@ -109,7 +111,9 @@ class ServerEvents:
             case TurnEnded(turn, "cancelled" | "failed", _, heard) if self._vita_events:
                 yield self._of_reply("vita.heard", turn, transcript=heard)
                 yield from self._responses.translate(notice)
-            case TurnStarted() | TurnAudio() | TurnEnded() | AsideStarted() | AsideText() | AsideEnded():
+            case TurnStarted() | TurnAudio() | TurnCalled() | TurnEnded():
+                yield from self._responses.translate(notice)
+            case AsideStarted() | AsideText() | AsideCalled() | AsideEnded():
                 yield from self._responses.translate(notice)
             case PartTrouble(part, message):
                 yield self.server_error(f"{part}_failed".replace(" ", "_"), message)
