@@ -33,6 +33,7 @@ from vita_duplex.engine.duplex_settings import DuplexConfig, Thresholds
 from vita_duplex.engine.events import (
     Abort,
     Accept,
+    AnswerAsked,
     BargeIn,
     Begin,
     CancelAsked,
@@ -64,12 +65,13 @@ from vita_duplex.engine.events import (
 )
 from vita_duplex.engine.glances import GAP_S, LIMIT_S
 from vita_duplex.engine.instances.scripted import ScriptedInstance
-from vita_duplex.engine.messages import AssistantMessage, Message, Query, Verdict
+from vita_duplex.engine.messages import AssistantMessage, Call, CallMessage, Message, Query, Verdict
 from vita_duplex.engine.notices import (
     Notice,
     PartTrouble,
     Roles,
     TurnAudio,
+    TurnCalled,
     TurnEnded,
     TurnHeld,
     TurnRecorded,
@@ -83,7 +85,7 @@ from vita_duplex.engine.pool import Pool, Seat
 from vita_duplex.engine.ports import Heard, PartFailed, SpeechEvent
 from vita_duplex.engine.requests import STALL_LIMIT_S
 from vita_duplex.engine.session import ABORT_LIMIT_S, Session
-from vita_duplex.engine.settings import Configure
+from vita_duplex.engine.settings import Configure, ReplySettings
 from vita_duplex.tts.speech import PacedSpeech, SpeechConfig
 
 HOLD_LIMIT_S = 12.0
@@ -294,7 +296,7 @@ def core_7_what_is_rejected_is_never_heard_of_again_and_only_what_the_verdict_al
                 said_into.setdefault(utterance, "speaking" if floor else "after" if replied else "idle")
             case VerdictReached(turn, p1):
                 verdicts.setdefault(turn, p1)
-            case QueryTyped(utterance):
+            case QueryTyped(utterance) | AnswerAsked(utterance):
                 typed.add(utterance)
             case SpeechEnded(utterance):
                 over.add(utterance)
@@ -377,7 +379,35 @@ def core_commands_come_in_the_order_that_the_shell_relies_on(steps: Steps) -> No
         assert between == sorted(between, key=OF_TWO_TURNS.index)
 
 
+def core_what_waits_for_the_reply_under_way_is_asked_once_it_is_over_unless_the_user_went_on(steps: Steps) -> None:
+    waiting: int | None = None
+    asked: set[int] = set()
+    floor = None
+    for step in steps:
+        if isinstance(step.event, AnswerAsked) and floor is not None and step.event.utterance not in asked:
+            assert step.commands == [], "it interrupted"
+            waiting = step.event.utterance
+            asked.add(waiting)
+        for command in step.commands:
+            match command:
+                case GiveFloor(turn):
+                    floor = turn
+                case Finish(_, status):
+                    floor = None
+                    if status == "cancelled":
+                        waiting = None
+                case Begin(_, _, (utterance,)) if utterance == waiting:
+                    assert floor is None
+                    waiting = None
+                case Begin(_, _, utterances):
+                    assert not asked & set(utterances), "asked twice, or after the user went on"
+        if isinstance(step.event, QueryTyped | AnswerAsked):
+            asked.add(step.event.utterance)
+    assert waiting is None, "forgotten"
+
+
 CORE_CHECKS = [
+    core_what_waits_for_the_reply_under_way_is_asked_once_it_is_over_unless_the_user_went_on,
     core_commands_come_in_the_order_that_the_shell_relies_on,
     core_1_at_most_one_turn_is_audible,
     core_3_a_rejected_utterance_changes_nothing_but_the_hold,
@@ -503,6 +533,10 @@ class CoreMachine(RuleBasedStateMachine):
     def the_user_types(self) -> None:
         self.happens(QueryTyped(self.ears.next_number()))
 
+    @rule()
+    def the_client_asks_for_an_answer_that_can_wait(self) -> None:
+        self.happens(AnswerAsked(self.ears.next_number()))
+
     @rule(barge_in=BARGE_INS, threshold=THRESHOLDS, speaking=OWN_THRESHOLDS)
     def the_client_wants_it_decided_otherwise(
         self, barge_in: BargeIn, threshold: float, speaking: float | None
@@ -515,6 +549,16 @@ class CoreMachine(RuleBasedStateMachine):
         assert self.duplex.floor
         turn = self.duplex.floor.turn
         self.happens(Played(turn) if played else CancelAsked(turn))
+
+    @precondition(lambda self: self.duplex.floor)
+    @rule()
+    def the_reply_is_generated_and_heard_to_its_end(self) -> None:
+        assert self.duplex.floor
+        turn = self.duplex.floor.turn
+        if turn in self.running:
+            self.running.remove(turn)
+            self.happens(ReplyEnded(turn))
+        self.happens(Played(turn))
 
     @precondition(lambda self: self.past)
     @rule(back=st.integers(1, 12))
@@ -584,7 +628,7 @@ class Request:
 
     turn: int
     query: Query
-    items: asyncio.Queue[Verdict | str | PartFailed | None] = field(default_factory=asyncio.Queue)
+    items: asyncio.Queue[Verdict | str | Call | PartFailed | None] = field(default_factory=asyncio.Queue)
     judged: bool = False
     closed: bool = False
 
@@ -600,7 +644,7 @@ class Engine:
         self._world = world
         self._close_s = close_s
 
-    async def answer(self, query: Query) -> AsyncGenerator[Verdict | str]:
+    async def answer(self, query: Query) -> AsyncGenerator[Verdict | str | Call]:
         if query.unfinished:
             yield await self._glance(query)
         task = asyncio.current_task()
@@ -613,6 +657,8 @@ class Engine:
             while (item := await request.items.get()) is not None:
                 if isinstance(item, PartFailed):
                     raise item
+                if isinstance(item, Call):
+                    self._world.made.setdefault(request.turn, []).append(item.id)
                 if isinstance(item, str):
                     self._world.said[request.turn] = self._world.said.get(request.turn, "") + item
                 yield item
@@ -724,6 +770,12 @@ class World:
         self.engines = (Engine("a", self, close_s), Engine("b", self, close_s))
         self.pool = Pool(self.engines)
         self.said: dict[int, str] = {}
+        self.made: dict[int, list[str]] = {}
+        """By turn, the calls that its engines made, by id."""
+        self.outputs: dict[str, bool] = {}
+        """Of which calls the client has given an output, and whether it was late."""
+        self.asked_for: set[str] = set()
+        """Calls whose outputs the client wanted answered."""
         self.asked: dict[int, set[str]] = {}
         """By turn, the instances that were asked for it."""
         self._began: dict[int, tuple[dict[str, bool], Expected]] = {}
@@ -775,7 +827,7 @@ class World:
         )
         self._heard.put_nowait(Heard(event, now, now, now, samples))
 
-    def do(self, coroutine: Coroutine[None, None, None]) -> None:
+    def do(self, coroutine: Coroutine[None, None, object]) -> None:
         self.loop.run_until_complete(coroutine)
 
     def requests(self) -> list[Request]:
@@ -946,6 +998,8 @@ def _check_history(history: tuple[Message, ...], expected: Expected, exact: bool
     """What was asked in a row is one message or several, its words the same."""
     shown: list[tuple[str, list[str]]] = []
     for message in history:
+        if isinstance(message, CallMessage):
+            continue
         role = "assistant" if isinstance(message, AssistantMessage) else "user"
         words = (message.text or "").split()
         if role == "user" and shown and shown[-1][0] == "user":
@@ -1048,7 +1102,52 @@ def session_9_nothing_waits_for_ever(world: World) -> None:
     assert (duplex.held, duplex.pending, duplex._ended, duplex.floor) == (False, None, (), None)
 
 
+def session_calls_are_told_once_while_their_turn_is_heard_and_not_held(world: World) -> None:
+    told: dict[int, list[str]] = {}
+    audible, held = None, False
+    for _, notice in world.told:
+        match notice:
+            case TurnStarted(turn):
+                audible, held = turn, False
+            case TurnHeld() | TurnResumed():
+                held = isinstance(notice, TurnHeld)
+            case TurnCalled(turn, call):
+                assert (turn, held) == (audible, False), "called for nobody"
+                told.setdefault(turn, []).append(call.id)
+            case TurnEnded(turn, status):
+                audible = None
+                made, calls = world.made.get(turn, []), told.get(turn, [])
+                assert calls == made[: len(calls)], "doubled, or out of order"
+                assert status == "cancelled" or calls == made, "a call is lost"
+
+
+def session_each_call_is_in_the_dialogue_once_with_its_first_output(world: World) -> None:
+    told = [notice.call.id for _, notice in world.told if isinstance(notice, TurnCalled)]
+    calls = {one.call.id: one for one in world.session.dialogue.history() if isinstance(one, CallMessage)}
+    assert len(told) == len(set(told))
+    assert sorted(calls) == sorted(told)
+    for call_id, message in calls.items():
+        output = f"first output of {call_id}" if call_id in world.outputs else None
+        assert (message.output, message.late) == (output, world.outputs.get(call_id, False))
+
+
+def session_an_output_is_answered_once_when_the_client_asks(world: World) -> None:
+    answered = Counter[str]()
+    seen: set[str] = set()
+    for begun in world.begun:
+        known = {one.call.id for one in begun.history if isinstance(one, CallMessage) and one.output is not None}
+        if begun.turn in world.playbacks:
+            answered.update(known - seen)
+            seen |= known
+    assert set(answered.values()) <= {1}
+    cancelled = any(isinstance(one, TurnEnded) and one.status == "cancelled" for _, one in world.told)
+    assert cancelled or world.asked_for <= seen, "the client waits for ever"
+
+
 SESSION_CHECKS = [
+    session_calls_are_told_once_while_their_turn_is_heard_and_not_held,
+    session_each_call_is_in_the_dialogue_once_with_its_first_output,
+    session_an_output_is_answered_once_when_the_client_asks,
     session_1_at_most_one_turn_is_audible,
     session_2_after_the_end_of_a_turn_was_told_no_sample_of_it_is_sent_or_made,
     session_3_noise_changes_only_the_hold_and_no_sample_is_lost_or_repeated,
@@ -1076,13 +1175,16 @@ class SessionMachine(RuleBasedStateMachine):
         pauses=st.booleans(),
         voice=st.sampled_from([(10_000, 0.0), (700, 0.3)]),
         close_s=st.sampled_from([0, 0.05]),
+        calls=st.integers(0, 2),
     )
-    def begin(self, config: DuplexConfig, pauses: bool, voice: tuple[int, float], close_s: float) -> None:
+    def begin(self, config: DuplexConfig, pauses: bool, voice: tuple[int, float], close_s: float, calls: int) -> None:
         self.world = World(config, pauses, *voice, close_s)
         self.ears = Ears()
         self.past: list[SpeechEvent] = []
         self.the_user_types(0)
         self.the_newest_request_is_answered(1.0, text=" ".join(SENTENCES), ends=False, seconds=1.1)
+        if calls:
+            self.the_newest_request_calls(1.0, calls, ends=True, seconds=0.0)
 
     def hear(self, event: SpeechEvent) -> None:
         self.past.append(event)
@@ -1140,6 +1242,50 @@ class SessionMachine(RuleBasedStateMachine):
         if ends or fails:
             request.items.put_nowait(PartFailed("engine", "scripted to fail") if fails else None)
         self.world.time_passes(seconds)
+
+    @precondition(lambda self: self.world.requests())
+    @rule(p1=PROBABILITIES, calls=st.integers(1, 2), ends=st.booleans(), seconds=TIMES)
+    def the_newest_request_calls(self, p1: float, calls: int, ends: bool, seconds: float) -> None:
+        request = self.world.requests()[-1]
+        self.judge(request, p1)
+        for _ in range(calls):
+            request.items.put_nowait(Call(f"call_{self.ears.next_number()}", "f", "{}"))
+        if ends:
+            request.items.put_nowait(None)
+        self.world.time_passes(seconds)
+
+    @property
+    def has_called(self) -> bool:
+        return any(isinstance(notice, TurnCalled) for _, notice in self.world.told) if self.world else False
+
+    @precondition(lambda self: self.has_called)
+    @rule(back=st.integers(1, 3), seconds=TIMES)
+    def the_client_gives_an_output_and_asks(self, back: int, seconds: float) -> None:
+        self.the_client_gives_an_output(back, 0.0)
+        ledger = self.world.session.calling.ledger
+        if ledger.waiting:
+            self.world.asked_for |= ledger.waiting
+            numbers = iter(self.ears.next_number, None)
+            self.world.do(self.world.session.answer_dialogue(numbers, ReplySettings()))
+        self.world.time_passes(seconds)
+
+    @precondition(lambda self: self.has_called)
+    @rule(back=st.integers(1, 3), seconds=TIMES)
+    def the_client_gives_an_output(self, back: int, seconds: float) -> None:
+        """In time, late, twice, or for a call that nobody made."""
+        world, calling = self.world, self.world.session.calling
+        calls = [notice.call.id for _, notice in world.told if isinstance(notice, TurnCalled)]
+        if back > len(calls):
+            assert calling.add_output("call_0", "nothing") == "unknown"
+            return
+        call_id = calls[-back]
+        late = calling.ledger.state(call_id, world.loop.time()) != "open"
+        refused = calling.add_output(
+            call_id, f"{'second' if call_id in world.outputs else 'first'} output of {call_id}"
+        )
+        assert refused == ("twice" if call_id in world.outputs else None)
+        world.outputs.setdefault(call_id, late)
+        world.time_passes(seconds)
 
     def judge(self, request: Request, p1: float) -> None:
         if request.judged:
