@@ -1377,7 +1377,12 @@ class SessionMachine(RuleBasedStateMachine):
         if world is None:
             return
         try:
-            for seconds in (HOLD_LIMIT_S, 2 * STALL_LIMIT_S):  # nobody says anything any more
+            for seconds in (
+                HOLD_LIMIT_S,
+                2 * STALL_LIMIT_S,
+                2 * STALL_LIMIT_S,
+            ):  # nobody says anything any more, also to
+                # what waited for the reply under way
                 world.time_passes(seconds)
             for check in SESSION_CHECKS:
                 check(world)
