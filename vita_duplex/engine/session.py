@@ -176,6 +176,8 @@ class Session:
         floor, turn = self.duplex.floor, self._playback.turn
         if not floor or not turn or floor.turn != turn.number or floor.generating or floor.failed:
             return None
+        if turn.calls_told < len(turn.request.calls):
+            return None
         return self._ended(turn, "completed", None, turn.request.text)
 
     def acknowledge(self, number: int, samples: int) -> None:

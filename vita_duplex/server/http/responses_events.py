@@ -3,7 +3,7 @@
 import secrets
 from typing import Any
 
-from vita_duplex.engine.messages import Finished, Usage, Verdict
+from vita_duplex.engine.messages import Call, Finished, Usage, Verdict
 from vita_duplex.server.http.responses_requests import ResponsesRequest
 from vita_duplex.server.realtime.items import Json
 
@@ -43,11 +43,13 @@ class ResponseEvents:
     def begin(self) -> list[Json]:
         return [self._whole("response.created"), self._whole("response.in_progress")]
 
-    def push(self, item: Verdict | str | Finished) -> list[Json]:
+    def push(self, item: Verdict | str | Call | Finished) -> list[Json]:
         match item:
             case Verdict(p1=p1, p2=p2, p3=p3):
                 self.response["vita"] = {"state": item.state, "p1": p1, "p2": p2, "p3": p3}
                 return []
+            case Call():
+                raise AssertionError("no tools are offered")
             case Finished(reason, usage):
                 return self._finish(reason, usage)
             case delta:

@@ -96,7 +96,7 @@ class ResponseEvents:
         match notice:
             case TurnStarted():
                 self.reply = self._open(("reply", notice.turn), notice.answers, notice.may_call, spoken=notice.spoken)
-                self.reply.conversation, self.reply.previous_item = self._conversation_id, self._items.last_id
+                self.reply.conversation = self._conversation_id
                 yield from self._started(self.reply)
             case TurnAudio(turn, samples, text):
                 if self.reply and turn == self.reply.key[1]:
@@ -160,6 +160,8 @@ class ResponseEvents:
         """At once, where a message is sure to come; else with its first words."""
         event = self._writer.event
         response.message = self._next_place(response)
+        if response.conversation:
+            response.previous_item = self._items.last_id
         item = item_fields(response.item_id, "assistant", "in_progress", [])
         yield event("response.output_item.added", response_id=response.id, output_index=response.message, item=item)
         if response.conversation:
