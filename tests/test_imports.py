@@ -65,7 +65,17 @@ ALLOWED = {
         "engine",
         "config",
     },
+    "server.webrtc": {
+        "server",
+        "server.errors",
+        "server.access",
+        "server.audio",
+        "server.realtime",
+        "engine",
+        "config",
+    },
     "server.http": {
+        "server.webrtc",
         "server.verdict",
         "server",
         "server.telephony",

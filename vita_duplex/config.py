@@ -131,6 +131,40 @@ class TelephonyConfig(Section):
         return self.audiosocket and self.audiosocket.rpartition(":")[0].strip("[]")
 
 
+class IceServer(Section):
+    """A STUN or TURN server."""
+
+    urls: tuple[str, ...] = Field(min_length=1)
+    """Such as stun:stun.example:3478 or turn:turn.example:3478?transport=udp."""
+    username: str | None = None
+    """For TURN."""
+    credential: SecretStr = SecretStr("")
+    """For TURN."""
+
+
+class WebRtcConfig(Section):
+    """How WebRTC reaches clients; docs/webrtc.md has what a network needs."""
+
+    ice_servers: tuple[IceServer, ...] = ()
+    """STUN and TURN servers that the server itself uses. None are needed where it has a public address."""
+    ports: str | None = Field(None, pattern=r"^\d{1,5}-\d{1,5}$")
+    """UDP ports for media, such as 40000-40100: one for each session and address. None takes any that is free."""
+
+    @model_validator(mode="after")
+    def _ports_go_up(self) -> Self:
+        first, last = self.port_range or (1, 1)
+        if not 1 <= first <= last <= 65535:
+            raise ValueError("ports must be a range such as 40000-40100")
+        return self
+
+    @property
+    def port_range(self) -> tuple[int, int] | None:
+        if self.ports is None:
+            return None
+        first, last = self.ports.split("-")
+        return int(first), int(last)
+
+
 class ObserveConfig(Section):
     """What the operator sees."""
 
@@ -281,6 +315,7 @@ class Config(BaseSettings, Section):
     access: AccessConfig = AccessConfig()
     limits: LimitsConfig = LimitsConfig()
     telephony: TelephonyConfig = TelephonyConfig()
+    webrtc: WebRtcConfig = WebRtcConfig()
     observe: ObserveConfig = ObserveConfig()
     engine: EngineConfig = EngineConfig()
     models: dict[str, EngineConfig] = {}

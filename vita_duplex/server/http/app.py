@@ -32,6 +32,7 @@ from vita_duplex.server.realtime.visit import visit
 from vita_duplex.server.server import Server
 from vita_duplex.server.telephony import audiosocket, calls
 from vita_duplex.server.verdict.conversation import VerdictConversation
+from vita_duplex.server.webrtc import calls as webrtc
 
 DESCRIPTION = """
 Talk with a multimodal model that listens while it speaks.
@@ -46,10 +47,12 @@ the subprotocol `openai-insecure-api-key.…`.
 def create_app(server: Server) -> FastAPI:
     """The application around a server that is not loaded yet."""
 
+    peers = webrtc.Calls(server)
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         loading = asyncio.create_task(server.run(), name="load")
-        async with audiosocket.listening(server):
+        async with audiosocket.listening(server), webrtc.closing(peers):
             yield
         loading.cancel()
         with suppress(asyncio.CancelledError):
@@ -80,11 +83,11 @@ def create_app(server: Server) -> FastAPI:
     if root_path := server.config.server.root_path:
         app.add_middleware(RootPath, root_path=root_path)
     errors.answer_errors(app, server.metrics)
-    _add_routes(app, server)
+    _add_routes(app, server, peers)
     return app
 
 
-def _add_routes(app: FastAPI, server: Server) -> None:
+def _add_routes(app: FastAPI, server: Server, peers: webrtc.Calls) -> None:
     async def caller(request: Request, _: Annotated[Any, Depends(HTTPBearer(auto_error=False))] = None) -> Caller:
         """Who asks; an ephemeral key will not do."""
         return server.access.admit(credentials(request.scope["headers"]), time.time(), ephemeral=False)
@@ -103,6 +106,7 @@ def _add_routes(app: FastAPI, server: Server) -> None:
         await visit(server, socket, VerdictConversation)
 
     app.include_router(calls.router(server))
+    app.include_router(webrtc.router(server, peers, any_caller))
     app.include_router(status.router(server, caller))
     app.include_router(client_secrets.router(server, caller))
     app.include_router(instances.router(server, caller))

@@ -11,6 +11,7 @@ from vita_duplex.server.errors import ClientError, error_body
 from vita_duplex.server.http.places import ClientLeft, NoPlace
 from vita_duplex.server.http.unserved import not_served
 from vita_duplex.server.observe.metrics import Metrics
+from vita_duplex.server.realtime.seat import NoSeat
 
 CLIENT_CLOSED_REQUEST = 499
 """Not in the RFCs, nginx's: it reaches nobody but the access log."""
@@ -30,6 +31,10 @@ def answer_errors(app: FastAPI, metrics: Metrics) -> None:
         kind = "server_error" if none.status >= 500 else "invalid_request_error"
         body = error_body(none.refusal.code, none.refusal.message, kind=kind)
         return JSONResponse(body, none.status, none.headers)
+
+    @app.exception_handler(NoSeat)
+    async def no_seat(request: Request, none: NoSeat) -> JSONResponse:
+        return await no_place(request, NoPlace(none.refusal))
 
     @app.exception_handler(HTTPException)
     async def refused_by_the_framework(request: Request, error: HTTPException) -> JSONResponse:

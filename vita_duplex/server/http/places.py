@@ -18,6 +18,9 @@ Result = TypeVar("Result")
 
 STATUS = {
     "model_not_found": 404,
+    "session_not_found": 404,
+    "resume_gap": 409,
+    "webrtc_not_installed": 501,
     "no_asr": 404,
     "response_not_found": 404,
     "session_limit_reached": 429,

@@ -68,6 +68,7 @@ class Gateway:
             voice_rate=parts.voice.rate,
             vita_events=kind.vita_events,
             binary_audio=kind.binary_audio,
+            plays=kind.plays,
         )
         self._missed = Missed() if terms.resume_token else None
         self._presence = Presence(terms.lifetime, self._clock(), resumable=self._missed is not None)
@@ -185,6 +186,10 @@ class Gateway:
             await other.run(self._receive)
         finally:
             self._joined.discard(other)
+
+    def hang_up(self) -> None:
+        """End the session, whatever its client does."""
+        self._connection.end(Farewell(NORMAL, "hung up"), flushed=True)
 
     def _resume_fields(self) -> Json:
         return {"resume_token": self._terms.resume_token, "resume_s": RESUME_S} if self._missed else {}

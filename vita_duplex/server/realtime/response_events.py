@@ -56,6 +56,8 @@ class Response:
     """The client has cancelled it; its end is on the way."""
     over: bool = False
     """The client was told of its end; what is left of its sound still comes."""
+    playing: bool = False
+    """Its client was told that its audio has begun."""
     texts: list[str] = field(default_factory=list)
     message: int | None = None
     """The place of its message among the items of its output; None: the message has not begun."""
@@ -76,9 +78,17 @@ class ResponseEvents:
     """Turns the notices of replies into events, in the order the reference gives."""
 
     def __init__(
-        self, writer: EventWriter, items: Items, conversation_id: str, voice_rate: int, *, binary_audio: bool
+        self,
+        writer: EventWriter,
+        items: Items,
+        conversation_id: str,
+        voice_rate: int,
+        *,
+        binary_audio: bool,
+        plays: bool,
     ) -> None:
-        """`voice_rate`: of the samples in `TurnAudio`. `binary_audio`: audio goes into binary frames."""
+        """`voice_rate`: of the samples in `TurnAudio`. `binary_audio`: audio goes into binary frames; `plays`: its
+        begin and end are events."""
         self.asked: dict[int, Asked] = {}
         """By the number of the utterance or of the aside that a response answers."""
         self.reply: Response | None = None
@@ -88,6 +98,7 @@ class ResponseEvents:
         self._conversation_id = conversation_id
         self._voice_rate = voice_rate
         self._binary_audio = binary_audio
+        self._plays = plays
         self._wire = DEFAULT
         self._asides: dict[int, Response] = {}
         self._calls = count(1)
@@ -206,6 +217,9 @@ class ResponseEvents:
     def _audio_delta(self, response: Response, samples: Samples) -> Iterator[Frame]:
         if not len(samples):
             return
+        if self._plays and not response.playing:
+            response.playing = True
+            yield self._writer.event("output_audio_buffer.started", response_id=response.id)
         data, ms = response.wire.encode(samples), 1000 * len(samples) / response.wire.rate
         if self._binary_audio:
             yield self._writer.audio(response.key, response.item_id, data, ms)
@@ -216,6 +230,9 @@ class ResponseEvents:
     def _last_audio(self, response: Response, notice: TurnEnded) -> Iterator[Frame]:
         if notice.status != "cancelled":
             yield from self._audio_delta(response, response.resampler.finish())
+        if response.playing:
+            kind = "cleared" if notice.status == "cancelled" else "stopped"
+            yield self._writer.event(f"output_audio_buffer.{kind}", response_id=response.id)
 
     def _ended(self, response: Response, notice: TurnEnded | AsideEnded) -> Iterator[Frame]:
         if response.message is None and not response.output:

@@ -102,7 +102,8 @@ class Responses:
         """Stop the reply under way; the client has stopped playing it."""
         if (reply := self._events.sounding) is not None:
             await self._cancel(reply)
-            self._send(self._events.output_cleared(reply))
+            if not reply.playing:  # else it is told when the reply is over
+                self._send(self._events.output_cleared(reply))
 
     async def _cancel(self, reply: Response) -> None:
         reply.cancelled = True

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import cast
 
+from pydantic import BaseModel
+
 from vita_duplex.server.access.admission import Ticket
 from vita_duplex.server.access.auth import Caller
 from vita_duplex.server.access.limits import AudioAllowance, Lifetime
@@ -16,6 +18,7 @@ from vita_duplex.server.observe.watch import SessionWatch
 from vita_duplex.server.realtime.client_events import SessionUpdateFields
 from vita_duplex.server.realtime.conversation import Conversation
 from vita_duplex.server.realtime.gateway import Gateway
+from vita_duplex.server.realtime.items import Json
 from vita_duplex.server.realtime.terms import Terms
 from vita_duplex.server.realtime.transport import ClientKind, Transport
 from vita_duplex.server.server import Server
@@ -92,3 +95,17 @@ async def converse(
             await gateway.serve()
     finally:
         lifetime.charge(clock())
+
+
+def merged(granted: BaseModel | None, of_call: SessionUpdateFields) -> SessionUpdateFields:
+    """The settings that came with an ephemeral key and those of a call, which count more."""
+
+    def join(one: Json, other: Json) -> Json:
+        both = dict(one)
+        for name, value in other.items():
+            before = both.get(name)
+            both[name] = join(before, value) if isinstance(before, dict) and isinstance(value, dict) else value
+        return both
+
+    below = granted.model_dump(exclude_unset=True) if granted else {}
+    return SessionUpdateFields.model_validate(join(below, of_call.model_dump(exclude_unset=True)))

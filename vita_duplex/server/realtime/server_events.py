@@ -45,10 +45,13 @@ class ServerEvents:
     """Turns the notices of one session into events, in the order the reference gives.
 
     `voice_rate` is the rate of the samples in `TurnAudio`. `vita_events`: whether the client asked for events the
-    reference does not know; `binary_audio`: whether it wants audio as binary frames (`AUDIO_HEADER`, then samples).
+    reference does not know; `binary_audio`: whether it wants audio as binary frames (`AUDIO_HEADER`, then samples);
+    `plays`: whether it is told when its audio begins and ends.
     """
 
-    def __init__(self, session_id: str, *, voice_rate: int, vita_events: bool, binary_audio: bool = False) -> None:
+    def __init__(
+        self, session_id: str, *, voice_rate: int, vita_events: bool, binary_audio: bool = False, plays: bool = False
+    ) -> None:
         self.items = Items("_" + session_id.removeprefix("sess_")[-ID_TAIL:])
         self.transcribes = True
         """Whether the client wants to know the words of what was said to it."""
@@ -58,7 +61,7 @@ class ServerEvents:
         self._event = self._writer.event
         self.conversation_id = session_id.replace("sess", "conv", 1)
         self._responses = ResponseEvents(
-            self._writer, self.items, self.conversation_id, voice_rate, binary_audio=binary_audio
+            self._writer, self.items, self.conversation_id, voice_rate, binary_audio=binary_audio, plays=plays
         )
 
     @property

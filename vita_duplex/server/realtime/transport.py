@@ -23,6 +23,8 @@ class ClientKind:
     """Audio as bytes (`AUDIO_HEADER`, then samples) instead of JSON."""
     pauses: bool = False
     """On a hold the client falls silent at once, and keeps what it has not played."""
+    plays: bool = False
+    """The transport plays the audio; its client is told when that begins and ends."""
     wire_in: AudioFormat | None = None
     wire_out: AudioFormat | None = None
     """How the transport carries audio, if that is not the client's choice."""

@@ -20,7 +20,7 @@ from vita_duplex.server.realtime.client_events import SessionUpdateFields
 from vita_duplex.server.realtime.connection import Connection, Ended
 from vita_duplex.server.realtime.event_writer import AUDIO_HEADER
 from vita_duplex.server.realtime.presence import POLICY_VIOLATION
-from vita_duplex.server.realtime.seat import NoSeat, converse, place
+from vita_duplex.server.realtime.seat import NoSeat, converse, merged, place
 from vita_duplex.server.realtime.transport import ClientKind, FromClient, KeyPressed, Played, Take
 from vita_duplex.server.realtime.visit import TRY_AGAIN_LATER, deny
 from vita_duplex.server.server import Server
@@ -136,21 +136,7 @@ def admit(server: Server, socket: WebSocket, start: Start) -> Caller:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise ClientError("invalid_value", f"Parameter {first['loc'][-1]}: {first['msg']}") from error
-    granted = caller.session.model_dump(exclude_unset=True) if caller.session else {}
-    return replace(caller, session=SessionUpdateFields.model_validate(merged(granted, of_call)))
-
-
-def merged(below: dict[str, object], above: SessionUpdateFields) -> dict[str, object]:
-    """Settings, where those of `above` count."""
-
-    def join(one: dict[str, object], other: dict[str, object]) -> dict[str, object]:
-        both = dict(one)
-        for name, value in other.items():
-            before = both.get(name)
-            both[name] = join(before, value) if isinstance(before, dict) and isinstance(value, dict) else value
-        return both
-
-    return join(below, above.model_dump(exclude_unset=True))
+    return replace(caller, session=merged(caller.session, of_call))
 
 
 class MediaStream(Connection):

@@ -1,0 +1,1 @@
+"""WebRTC: audio as RTP, events over a data channel. On aiortc, which only the extra `webrtc` installs."""
