@@ -94,9 +94,10 @@ def test_marks_prove_what_was_heard() -> None:
             await phone.be_silent(0.1)
             await phone.speak(0.6)
             await phone.be_silent(1)
-            done = await application.until("response.done")
-            words = done["response"]["output"][0]["content"][0]["transcript"].split()
-            assert len(words) <= 2
+            item = (await application.until("response.done"))["response"]["output"][0]
+            application.put({"type": "conversation.item.retrieve", "item_id": item["id"]})
+            heard = (await application.until("conversation.item.retrieved"))["item"]["content"][0]["transcript"]
+            assert len(heard.split()) <= 2
 
     run(script())
 

@@ -52,9 +52,8 @@ async def test_what_was_not_meant_for_it_holds_the_answer_for_a_moment(port: int
             if number < 2:
                 await caller.until("response.created", number + 1)
                 await caller.until_loud()
-        await caller.until("vita.hold")
-        held = caller.events[-1][0]
         await caller.until("vita.resume")
+        held = max(time for time, event in caller.events if event["type"] == "vita.hold")
         await caller.until("response.done", 2)
         gap = [level for time, level in caller.levels if held + 0.2 < time < held + 0.5]
         assert max(gap) < 0.02
