@@ -260,6 +260,10 @@ def test_the_session_and_the_settings_load_no_model_and_no_server() -> None:
     assert loaded_by("vita_duplex.engine.instances.vita_dialogue", HEAVY) == set()
 
 
+def test_the_server_loads_webrtc_with_the_first_call_only() -> None:
+    assert loaded_by("vita_duplex.server.http.app", {"aiortc", "av", "vita_duplex.server.webrtc.peer"}) == set()
+
+
 def test_the_package_itself_loads_nothing_of_ours() -> None:
     parts = {f"vita_duplex.{part}" for part in ALLOWED}
     assert loaded_by("vita_duplex", parts) == set()

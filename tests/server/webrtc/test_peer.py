@@ -55,8 +55,8 @@ async def test_what_was_not_meant_for_it_holds_the_answer_for_a_moment(port: int
         await caller.until("vita.resume")
         held = max(time for time, event in caller.events if event["type"] == "vita.hold")
         await caller.until("response.done", 2)
-        gap = [level for time, level in caller.levels if held + 0.2 < time < held + 0.5]
-        assert max(gap) < 0.02
+        quiet = [level for time, level in caller.levels if held < time < held + 0.6 and level < 0.02]
+        assert len(quiet) >= 5, "frames of 20 ms"
         assert caller.all("response.done")[1]["response"]["status"] == "completed"
 
 

@@ -2,28 +2,33 @@
 
 import asyncio
 import json
-import logging
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import ValidationError
 
+from vita_duplex.config import WebRtcConfig
 from vita_duplex.server.access.auth import Caller
 from vita_duplex.server.audio.formats import pcm
 from vita_duplex.server.errors import ClientError, Refusal
 from vita_duplex.server.realtime.client_events import SessionUpdateFields
+from vita_duplex.server.realtime.presence import NORMAL
 from vita_duplex.server.realtime.resume import NOT_FOUND
 from vita_duplex.server.realtime.seat import NoSeat, converse, merged, place
-from vita_duplex.server.realtime.transport import ClientKind
+from vita_duplex.server.realtime.transport import ClientKind, Farewell
 from vita_duplex.server.server import Server
+from vita_duplex.server.webrtc.opus import NoOpus
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from vita_duplex.server.webrtc.peer import Peer
 
-MISSING = "WebRTC is not installed here: pip install 'vita-duplex[webrtc]'. The WebSocket /v1/realtime is there."
+MISSING = (
+    "WebRTC, or its libopus, is not installed here: pip install 'vita-duplex[webrtc]'. /v1/realtime is a WebSocket."
+)
 IN_WIRE, OUT_WIRE = pcm(16_000), pcm(24_000)
 FORM_LIMIT = 100_000
 """Bytes of `session` in a form."""
@@ -44,42 +49,36 @@ class Calls:
         task = asyncio.create_task(self._serve(call, caller, sdp, model, flags, answered), name=call)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        await asyncio.wait((task, answered), return_when=asyncio.FIRST_COMPLETED)
+        if not answered.done():
+            await task  # raises what came before the answer
         return call, await answered
 
     async def _serve(
         self, call: str, caller: Caller, sdp: str, model: str | None, flags: set[str], answered: asyncio.Future[str]
     ) -> None:
-        peer_module = _peer_module()
-        try:
-            with place(self._server, caller, model, may_wait=False):
-                peer, answer = await peer_module.answer_offer(sdp, self._server.config.webrtc)
-                answered.set_result(answer)
-                kind = ClientKind(
-                    vita_events="vita_events" in flags,
-                    binary_audio=True,
-                    pauses=True,
-                    plays=True,
-                    wire_in=IN_WIRE,
-                    wire_out=OUT_WIRE,
-                )
+        """Errors: `ClientError`, `NoSeat`, before there is an answer."""
+        kind = ClientKind("vita_events" in flags, True, True, True, IN_WIRE, OUT_WIRE)
+        with place(self._server, caller, model, may_wait=False):
+            peer, answer = await answer_offer(sdp, self._server.config.webrtc)
+            answered.set_result(answer)
+            try:
                 await converse(self._server, caller, model, peer, kind, resumable="resume" in flags, call=call)
-        except (ClientError, NoSeat) as error:
-            if not answered.done():
-                answered.set_exception(error)
-        except asyncio.CancelledError:
-            answered.cancel()
-            raise
+            except NoSeat:
+                pass  # the server has begun to stop in between
+            finally:
+                await peer.close(Farewell(NORMAL, "over"))
 
     async def resume(self, caller: Caller, sdp: str, token: str, last_event: int) -> str:
         """The answer for a client that comes back. Errors: `ClientError`, `NoSeat`."""
         gateway = self._server.resumables.find(token, caller.key)
         if gateway is None:
             raise NoSeat(NOT_FOUND)
-        peer, answer = await _peer_module().answer_offer(sdp, self._server.config.webrtc)
+        peer, answer = await answer_offer(sdp, self._server.config.webrtc)
         if refused := gateway.take_over(peer, last_event):
-            await peer.close(None)
+            await peer.close(Farewell(NORMAL, refused.code))
             raise NoSeat(refused)
-        return str(answer)
+        return answer
 
     async def close(self) -> None:
         for task in self._tasks:
@@ -87,13 +86,14 @@ class Calls:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
-def _peer_module() -> Any:
-    """Imported with the first call: a second of work, and only the extra has it. Errors: `NoSeat`."""
-    try:
+async def answer_offer(sdp: str, config: WebRtcConfig) -> "tuple[Peer, str]":
+    """The transport and the answer. Errors: `ClientError`, `NoSeat`."""
+    try:  # imported with the first call: a second of work, and only the extra has it
         from vita_duplex.server.webrtc import peer
-    except ImportError as error:
+
+        return await peer.answer_offer(sdp, config)
+    except (ImportError, NoOpus) as error:
         raise NoSeat(Refusal("webrtc_not_installed", MISSING)) from error
-    return peer
 
 
 @asynccontextmanager

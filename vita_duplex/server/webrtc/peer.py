@@ -1,6 +1,7 @@
 """One WebRTC connection as a transport: events over the data channel `oai-events`, audio as RTP."""
 
 import asyncio
+import logging
 from typing import Any
 
 from aiortc import (
@@ -28,6 +29,8 @@ from vita_duplex.server.webrtc.offers import check_offer, prefer_fec
 from vita_duplex.server.webrtc.opus import IN_RATE, OUT_FRAME, OUT_RATE, Decoder, Encoder
 from vita_duplex.server.webrtc.ports import use_ports
 
+log = logging.getLogger(__name__)
+
 CONNECT_S = 30.0
 """From the offer to the first packet of the data channel."""
 CHANNEL = "oai-events"
@@ -35,7 +38,6 @@ TAIL, STILL = 10, 20
 """Frames of silence that are sent after a reply, and then one of so many: a sign of life in 400 ms, as with DTX."""
 INCOMING_LIMIT = 1_000_000
 """Bytes of events and audio that may wait to be taken."""
-FLOOD = ClientError("too_fast", "Events come faster than they can be taken; the connection is closed.")
 
 
 async def answer_offer(sdp: str, config: WebRtcConfig) -> tuple["Peer", str]:
@@ -142,6 +144,9 @@ class Peer:
             async with asyncio.timeout(CONNECT_S):
                 await self._opened.wait()
         except TimeoutError:
+            log.warning(
+                "a call over WebRTC had no data channel after %.0f s: its network lets no UDP through", CONNECT_S
+            )
             self._end(left=True)
 
     async def _wait(self) -> None:
