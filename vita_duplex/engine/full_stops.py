@@ -4,7 +4,7 @@ import re
 
 _ABBREVIATION = re.compile(
     r"(?:^|[\s(\"'])(?:Mr|Mrs|Ms|Dr|Prof|Gen|Gov|Sen|Rev|Capt|Mt|St|Sr|Jr|vs|etc|approx|cf|[Ff]ig|No|[A-HJ-Z]"
-    r"|Jan|Feb|Aug|Sept|Oct|Nov|Dec|(?:[A-Za-z]\.)+[A-Za-z]|Ph\.D)\.$"
+    r"|Jan|Feb|Apr|Aug|Sept|Oct|Nov|Dec|Inc|Ltd|Corp|Sgt|Lt|Ft|Hwy|Ave|Blvd|dept|max|(?:[A-Za-z]\.)+[A-Za-z]|Ph\.D)\.$"
 )
 _NUMBER = re.compile(r"\d\.$")
 _LIST_NUMBER = re.compile(r"(?:^|\n)\s*\d{1,2}\.$")

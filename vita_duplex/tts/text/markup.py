@@ -2,6 +2,8 @@
 
 import re
 
+from vita_duplex.tts.text.screen import unmarked
+
 ADDRESS = "\ufffc"
 """Stands where a URL was (Unicode's object replacement character)."""
 
@@ -31,7 +33,7 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
 
 def plain(text: str) -> str:
     """The prose in a piece of markdown, on one line, with `ADDRESS` in place of each URL."""
-    text = _RULES[0][0].sub(" ", text)
+    text = unmarked(_RULES[0][0].sub(" ", text))
     for pattern, replacement in _RULES[1:]:
         text = pattern.sub(replacement, text)
     text = _ROW.sub(_cells, text)

@@ -6,9 +6,11 @@ Plain words are never touched: nothing but white space is lost from them.
 import re
 import unicodedata
 
+from vita_duplex.tts.text.english import written_out
 from vita_duplex.tts.text.markup import ADDRESS, plain
 from vita_duplex.tts.text.maths import Language, spell_signs
 from vita_duplex.tts.text.reading import half_width, has_symbols, read_out
+from vita_duplex.tts.text.screen import spelled_out
 
 _CHINESE = re.compile(r"[㐀-鿿，。！？、；：￥]")
 _WORD = re.compile(r"[A-Za-z]{2,}")
@@ -25,14 +27,16 @@ def language_of(text: str, otherwise: Language = "en") -> Language:
 
 def is_plain(text: str) -> bool:
     """Whether it goes without the grammars, which take milliseconds."""
-    return not has_symbols(text + unicodedata.normalize("NFKC", text))  # "m²" is read with a 2
+    return not has_symbols(
+        text + unicodedata.normalize("NFKC", text) + written_out(text)
+    )  # "m²" has a 2, "Part II" too
 
 
 def normalise(text: str, language: Language | None = None) -> str:
     """The sayable form of one piece of text, in its own language if none is given; empty if there is nothing to say."""
     prose = plain(text)
     language = language or language_of(prose)
-    prose = half_width(prose).replace(ADDRESS, _LINK[language])
+    prose = spelled_out(half_width(prose), language).replace(ADDRESS, _LINK[language])
     said = " ".join(read_out(spell_signs(prose, language), language).split())
     said = re.sub(
         r" (?=[,.;:!?](?:\s|$)|[，。！？；：、])", "", said

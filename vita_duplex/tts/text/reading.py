@@ -8,6 +8,7 @@ import re
 from functools import cache
 from typing import Any
 
+from vita_duplex.tts.text.english import written_out
 from vita_duplex.tts.text.maths import Language
 
 _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -61,6 +62,7 @@ _ENGLISH: _Rules = (
     (re.compile(r"\bDr\.(?=\s)"), "Doctor"),
     (re.compile(r"\bProf\.(?=\s)"), "Professor"),
     (re.compile(r"\bSt\.(?=\s[A-Z])"), "Saint"),
+    (re.compile(r"(?<=[?!] )No\. (\d)(?=\s)"), lambda m: f"No, {_DIGITS[int(m[1])]}"),
     (re.compile(r"\bNo\.\s?(?=\d)|(?<!\w)#(?=\d)"), "number "),
     (re.compile(r"\bp\.\s?(?=\d)"), "page "),
     (re.compile(r"(?:\babout\s+)?(?<![\w%])(?:~|ca?\.\s?)(?=[\d$€£])"), "about "),
@@ -91,7 +93,15 @@ _ENGLISH: _Rules = (
 )
 
 
+_CODES = "验证码|密码|房间号?|尾号|邮编|学号|编号|单号"
 _CHINESE: _Rules = (
+    (
+        re.compile(rf"({_CODES})(是|为|：|:)?\s?(\d{{2,}})(?![\d.])"),
+        lambda m: f"{m[1]}{m[2] or ''}{''.join('零一二三四五六七八九'[int(digit)] for digit in m[3])}",
+    ),
+    (re.compile(r"(?<=\d)%\s?[-–~]\s?(?=\d+%)"), "%到"),
+    (re.compile(r"(?<=[¥$€£])(\d{1,3}(?:,\d{3})+)"), lambda m: m[1].replace(",", "")),
+    (re.compile(r"¥\s?(\d{4,}(?:\.\d+)?)元?"), r"\1元"),  # WeText: 一元两百九十九
     (re.compile(r"([¥$€£])\s?(\d[\d.,]*)\s?([万亿]+)"), lambda m: m[2] + m[3] + _CURRENCIES[m[1]]),
     (re.compile(r"(?<=[\d方])\s?m/s(?![A-Za-z])"), "米每秒"),
     (re.compile(r"(?<=\d),(?=\d{3}(?!\d))"), ""),
@@ -127,6 +137,7 @@ def has_symbols(text: str) -> bool:
 
 def read_out(text: str, language: Language) -> str:
     """The text with everything in words that is not written in words."""
+    text = written_out(text) if language == "en" else text
     for pattern, replacement in _ENGLISH if language == "en" else _CHINESE:
         text = pattern.sub(replacement, text)
     return _KNOWN[language].sub(lambda m: _read(m[0], language), text)
