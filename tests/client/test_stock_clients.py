@@ -1,7 +1,7 @@
 """Clients that were made for OpenAI, unmodified, against this server over real sockets.
 
-The official client comes with the `dev` extra. The OpenAI Agents SDK and pipecat are in the extra `stock`, which the
-lock leaves out: the Agents SDK wants websockets below 17. `make stock` installs them beside and runs this file.
+The official client comes with the `dev` extra. The OpenAI Agents SDK and pipecat are in tests/client/requirements.lock;
+`make stock` installs them beside and runs this file.
 """
 
 import asyncio
@@ -136,7 +136,7 @@ async def test_the_official_client_is_told_its_errors() -> None:
 
 @asynccontextmanager
 async def agent(*replies: ScriptedReply, **settings: Any) -> AsyncIterator[Any]:
-    realtime = pytest.importorskip("agents.realtime", reason="the Agents SDK is in the extra `stock`: make stock")
+    realtime = pytest.importorskip("agents.realtime", reason="make stock installs the Agents SDK")
     async with serving(scripted_server(*replies)) as port:
         runner = realtime.RealtimeRunner(realtime.RealtimeAgent(name="Guide", instructions="Be brief."))
         config = {
@@ -209,7 +209,7 @@ async def test_the_agents_sdk_is_interrupted_by_speech() -> None:
 
 
 async def test_a_pipecat_pipeline_speaks_and_hears_the_answer() -> None:
-    pytest.importorskip("pipecat.services.openai.realtime.llm", reason="pipecat is in the extra `stock`: make stock")
+    pytest.importorskip("pipecat.services.openai.realtime.llm", reason="make stock installs pipecat")
     from pipecat.frames.frames import EndFrame, InputAudioRawFrame, TTSAudioRawFrame, TTSStoppedFrame
     from pipecat.pipeline.pipeline import Pipeline
     from pipecat.pipeline.runner import PipelineRunner

@@ -77,6 +77,10 @@ def run(arguments: argparse.Namespace) -> int:
     host = f"[{config.server.host}]" if ":" in config.server.host else config.server.host
     address = f"{'https' if certificate else 'http'}://{host}:{listening.getsockname()[1]}"
     print(f"vita-duplex: {address} (Ctrl-C stops; while the models load, the page shows how far)", flush=True)
+    if config.server.self_signed:
+        print(
+            f"vita-duplex: clients trust NODE_EXTRA_CA_CERTS={certificate} or SSL_CERT_FILE={certificate}", flush=True
+        )
     with ExitStack() as stack:
         if sys.stderr.isatty():
             server.on_progress = stack.enter_context(progress_bar())
