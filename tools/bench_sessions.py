@@ -1,6 +1,6 @@
 """What the server itself costs: many sessions in one process, with engines and a voice that take no computing.
 
-    python tools/bench_sessions.py [--sessions 64] [--seconds 60] [--vad silero]
+    python tools/bench_sessions.py [--sessions 64] [--seconds 60] [--vad silero] [--no-glances]
 
 Runs in real time. Everybody talks at random, also into the answers. Measured at the seams: from the 20 ms frame that
 completes a pause to the request at the engine, and from the first clause (or the floor, whichever comes later) to the
@@ -22,7 +22,7 @@ from uvicorn.loops.auto import auto_loop_factory
 
 from vita_duplex.engine.audio import INPUT_RATE, Samples
 from vita_duplex.engine.duplex_settings import DuplexConfig
-from vita_duplex.engine.events import SpeechPaused
+from vita_duplex.engine.events import SpeechGrew, SpeechPaused
 from vita_duplex.engine.instances.scripted import ScriptedInstance, ScriptedReply
 from vita_duplex.engine.messages import Query, Verdict
 from vita_duplex.engine.notices import Notice, TurnEnded, TurnRecorded
@@ -60,6 +60,8 @@ class Seen:
     to_request: list[float] = field(default_factory=list)
     to_audio: list[float] = field(default_factory=list)
     endings: list[str] = field(default_factory=list)
+    glances: int = 0
+    """That were asked for."""
     late: list[float] = field(default_factory=list)
     """How late the microphones' frames were: the event loop's own delay."""
 
@@ -67,9 +69,10 @@ class Seen:
 class NotingListener(MicrophoneListener):
     """Notes when the frame came in that completed a pause."""
 
-    def __init__(self, detector: Detector, seen: Seen) -> None:
+    def __init__(self, detector: Detector, seen: Seen, glances: bool) -> None:
         super().__init__(detector, EndpointConfig(), count(1))
         self._seen = seen
+        self._glances = glances
         self._came: list[float] = []
 
     def hear(self, samples: Samples) -> bool:
@@ -80,7 +83,8 @@ class NotingListener(MicrophoneListener):
         async for heard in super().run():
             if isinstance(heard.event, SpeechPaused):
                 self._seen.paused[id(heard.samples)] = self._came[(heard.now - 1) // FRAME]
-            yield heard
+            if self._glances or not isinstance(heard.event, SpeechGrew):
+                yield heard
 
 
 class NotingInstance(ScriptedInstance):
@@ -91,6 +95,7 @@ class NotingInstance(ScriptedInstance):
         self._seen = seen
 
     async def answer(self, query: Query) -> AsyncGenerator[Verdict | str]:
+        self._seen.glances += query.unfinished
         paused = self._seen.paused.pop(id(query.utterances[-1].samples), None)
         if paused is not None:
             self._seen.to_request.append(asyncio.get_running_loop().time() - paused)
@@ -147,14 +152,14 @@ class User:
                 due += 0.02
 
 
-async def measure(sessions: int, seconds: float, vad: str) -> Seen:
+async def measure(sessions: int, seconds: float, vad: str, glances: bool) -> Seen:
     seen = Seen()
     pool = Pool([NotingInstance(name, seen) for name in "ab"])
     executor = ThreadPoolExecutor(1)
     normaliser = Normaliser(ThreadPoolExecutor(1))
     await normaliser.warm()
     detector = Detector(LevelVad() if vad == "level" else Silero(), executor)
-    users = [User(n, pool, NotingListener(detector, seen), normaliser, seen) for n in range(sessions)]
+    users = [User(n, pool, NotingListener(detector, seen, glances), normaliser, seen) for n in range(sessions)]
     running = [asyncio.create_task(user.session.run()) for user in users]
     until = asyncio.get_running_loop().time() + seconds
     await asyncio.gather(*(user.talk(until) for user in users))
@@ -178,15 +183,16 @@ def main() -> None:
     parser.add_argument("--sessions", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--vad", choices=["level", "silero"], default="level")
+    parser.add_argument("--glances", action=argparse.BooleanOptionalAction, default=True)
     args = parser.parse_args()
     settle()
     began = time.process_time()
     with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:  # uvloop where it is installed, as in the server
-        seen = runner.run(measure(args.sessions, args.seconds, args.vad))
+        seen = runner.run(measure(args.sessions, args.seconds, args.vad, args.glances))
     cpu = time.process_time() - began
     print(
         f"{args.sessions} sessions for {args.seconds:g} s, {args.vad} vad: {len(seen.endings)} replies, of which "
-        f"{seen.endings.count('cancelled')} were interrupted"
+        f"{seen.endings.count('cancelled')} were interrupted; {seen.glances} glances"
     )
     print(row("pause complete → request at the engine", seen.to_request, ADDED_BAR_MS))
     print(row("first clause or floor → first audio event", seen.to_audio, ADDED_BAR_MS))

@@ -152,6 +152,7 @@ async def engine(folder: Path) -> list[tuple[str, str]]:
             query = trimmed(instance, dialogue(2 * seed + 1, speech(2, 20 + seed)))
             await instance.warm(replace(query, utterances=()))
             warm.append(await verdict_s(instance, query))
+        glances = {seconds: await glance_s(instance, seconds) for seconds in (0.7, 1.3, 4.0)}
         aborts = [await abort_s(instance, seed) for seed in range(10)]
         heard, runs = await cache_use(instance)
     finally:
@@ -160,9 +161,24 @@ async def engine(folder: Path) -> list[tuple[str, str]]:
     return [
         (f"verdict on 2 s of speech, cold prefix of {PREFIX_TOKENS} tokens", f"{1000 * before:.0f} ms"),
         ("the same, prefix warmed while the user speaks", f"{1000 * after:.0f} ms, {before / after:.1f} x faster"),
+        *(
+            (f"a glance at {length:g} s of speech, prefix warmed", f"{1000 * one:.0f} ms")
+            for length, one in glances.items()
+        ),
         ("closing an answer until the engine has let go", f"{1000 * statistics.median(aborts):.1f} ms"),
         (f"encoder cache, {heard} sounds in the requests of a dialogue", f"{heard - runs} hits, {runs} encoded"),
     ]
+
+
+async def glance_s(instance: VitaInstance, seconds: float) -> float:
+    """Median time of a look at so much of an utterance that goes on."""
+    took = []
+    for seed in range(RUNS):
+        number = 1000 * round(10 * seconds) + seed
+        query = trimmed(instance, dialogue(number, speech(seconds, number)))
+        await instance.warm(replace(query, utterances=()))
+        took.append(await verdict_s(instance, replace(query, unfinished=True)))
+    return statistics.median(took)
 
 
 async def abort_s(instance: VitaInstance, seed: int) -> float:
