@@ -299,6 +299,37 @@ def test_a_glance_is_shown_the_latest_of_the_speech_and_no_more_than_four_second
     run(script())
 
 
+def test_a_radio_that_talks_without_end_costs_the_reply_two_seconds_in_a_minute() -> None:
+    async def script() -> None:
+        story = STORY.model_copy(update={"text": " ".join(f"word{n:03}" for n in range(45)) + "."})
+        async with conversation(story, *[reply(0.05)] * 9) as talk:
+            await talk.speak(0.6)
+            await talk.silent_until(TurnAudio, 8)
+            for _ in range(60):
+                await talk.speak(1.0)
+                assert len(talk.session._utterances._latest) <= 1
+            assert talk.endings() == [(1, "completed", None)]
+            holds = list(zip(talk.times(TurnHeld), talk.times(TurnResumed), strict=True))
+            assert 1 <= len(holds) <= 3
+            assert sum(resumed - held for held, resumed in holds) < 2.0
+            await talk.be_silent(3.0)
+            assert "secret" not in repr(talk.told)
+
+    run(script())
+
+
+def test_a_question_over_a_running_radio_is_found_and_answered() -> None:
+    async def script() -> None:
+        found = reply(*[0.05] * 7, 0.6, 0.7, p1=0.9)
+        async with conversation(STORY, found) as talk:
+            await overlapped(talk, 7.0)
+            assert len(talk.times(TurnHeld)) == 2, "held again when the question was heard"
+            await talk.silent_until(TurnEnded, 2)
+            assert talk.endings() == [(1, "cancelled", "turn_detected"), (2, "completed", None)]
+
+    run(script())
+
+
 @pytest.mark.parametrize("trouble", ["fails", "hangs"])
 def test_an_engine_in_trouble_at_glances_is_trouble_for_nobody(trouble: str) -> None:
     class Troubled(ScriptedInstance):
