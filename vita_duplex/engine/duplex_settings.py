@@ -21,8 +21,8 @@ class DuplexSettings(Section):
     """How a session decides."""
 
     barge_in: BargeIn = "hold"
-    """`hold`: speech pauses a reply until its verdict · `verdict`: a reply goes on until the verdict · `off`: speech
-    during a reply is ignored."""
+    """`hold`: speech pauses a reply until it is clear whom it is meant for, at most until its verdict · `verdict`: a
+    reply goes on until the verdict · `off`: speech during a reply is ignored."""
     verdict_threshold: float = Field(0.5, ge=0, le=1)
     """Probability `p1` that a spoken utterance needs to be answered, wherever `threshold` has no value of its own."""
     threshold: Thresholds = Thresholds()
