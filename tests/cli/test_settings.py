@@ -40,7 +40,8 @@ def test_a_unit_in_a_name_is_in_the_help() -> None:
 def test_one_setting_is_told_with_its_names(capsys: pytest.CaptureFixture[str]) -> None:
     assert printed("duplex.barge_in", capsys) == (
         "duplex.barge_in (`hold`, `verdict`, `off`; default hold)\n"
-        "  `hold`: speech pauses a reply until its verdict · `verdict`: a reply goes on until the verdict · "
+        "  `hold`: speech pauses a reply until it is clear whom it is meant for, at most until its verdict · "
+        "`verdict`: a reply goes on until the verdict · "
         "`off`: speech during a reply is ignored.\n"
         "  VITA_DUPLEX_DUPLEX__BARGE_IN\n"
     )

