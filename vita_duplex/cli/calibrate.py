@@ -17,6 +17,7 @@ from vita_duplex.client.errors import TalkError
 from vita_duplex.client.recording import read_recording
 from vita_duplex.client.talk import table
 from vita_duplex.config import Config
+from vita_duplex.engine import session_log
 from vita_duplex.engine.audio import Samples
 from vita_duplex.engine.duplex import ABSTAIN_BAND
 from vita_duplex.engine.duplex_settings import DuplexSettings
@@ -62,6 +63,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "the model are wrong"
     )
     parser.add_argument("clips", type=Path, metavar="CLIPS.tsv", help="labelled recordings, each one utterance")
+    parser.add_argument(
+        "--corrections",
+        type=Path,
+        metavar="FOLDER",
+        help="count what users corrected as well: the session logs of `server.session_logs`, of the same model",
+    )
     parser.add_argument("-o", "--out", type=Path, metavar="ROC.svg", help="draw the ROC curve")
     parser.add_argument(
         "--recall",
@@ -101,6 +108,8 @@ def run(arguments: argparse.Namespace, config: Config, progress: Progress) -> in
             instance.close()
     except PartFailed as failure:
         raise CalibrateError(str(failure)) from failure
+    if arguments.corrections:
+        verdicts += read_corrections(arguments.corrections)
     roc = roc_of(verdicts)
     print(report(verdicts, config.duplex, arguments.recall))
     if arguments.out:
@@ -131,6 +140,20 @@ def read_clips(path: Path) -> list[Clip]:
     if len({clip.is_query for clip in clips}) < 2:
         raise CalibrateError(f"{path} has to have clips of both kinds, {' and '.join(LABELS)}")
     return clips
+
+
+def read_corrections(folder: Path) -> list[ClipVerdict]:
+    """What users said of verdicts, and the `p1` that they were given. Errors: `CalibrateError`."""
+    try:
+        logs = [(path, session_log.read(path)) for path in sorted(folder.glob("*.jsonl"))]
+    except session_log.LogError as error:
+        raise CalibrateError(str(error)) from error
+    return [
+        ClipVerdict(Clip(path, label.meant, Situation(label.reply)), label.p1)
+        for path, log in logs
+        for label in log.labels
+        if label.p1 is not None
+    ]
 
 
 def _situation(columns: list[str], place: str) -> Situation:

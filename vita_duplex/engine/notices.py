@@ -51,6 +51,19 @@ class VerdictGiven:
 
 
 @dataclass(frozen=True, slots=True)
+class Corrected:
+    """The user says that a verdict was wrong."""
+
+    utterances: tuple[int, ...]
+    meant: bool
+    """Whether they were meant for us."""
+    p1: float | None
+    """Of the verdict, if there was one."""
+    reply: Literal["speaking", "after", "idle"]
+    """The situation they were said into."""
+
+
+@dataclass(frozen=True, slots=True)
 class UtteranceAccepted:
     """One accepted utterance entered the dialogue."""
 
@@ -184,6 +197,7 @@ Notice = (
     | UserStarted
     | UserStopped
     | VerdictGiven
+    | Corrected
     | UtteranceAccepted
     | UtteranceCommitted
     | WordsKnown

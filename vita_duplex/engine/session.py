@@ -22,6 +22,7 @@ from vita_duplex.engine.ports import Asr, Chunk, Client, Heard, Listener, PartFa
 from vita_duplex.engine.recorder import Recorder
 from vita_duplex.engine.requests import Glancing, Request, Told, WarmUp
 from vita_duplex.engine.roles import RoleTeller
+from vita_duplex.engine.second_thoughts import SecondThoughts
 from vita_duplex.engine.settings import Configure, ReplySettings
 from vita_duplex.engine.tasks import Tasks
 from vita_duplex.engine.text_reply import TextReply
@@ -46,7 +47,15 @@ class Asked:
     """It waits for the reply under way."""
 
 
-Item = ev.Event | Heard | Asked | Configure
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The client says that an utterance that was rejected was meant for us."""
+
+    utterance: int
+
+
+Item = ev.Event | Heard | Asked | Configure | Claim
+"""What waits for the core."""
 
 Watch = Callable[[float, ev.Event | None, list[ev.Command]], None]
 """Told of each step of the core: the loop's time, the event (None: a deadline had passed), what it decided."""
@@ -88,6 +97,7 @@ class Session:
         self._asides = Asides(self._tasks, self._tell)
         self._transcripts = Transcripts(asr, transcriber, self.dialogue, self._tasks, self._tell)
         self._utterances = Utterances(self._tell)
+        self._second_thoughts = SecondThoughts()
         self._recorder = Recorder(self._now(), self._utterances.spans)
         self._turns: dict[int, Turn] = {}
         self._playback = Playback(self.dialogue)
@@ -171,6 +181,27 @@ class Session:
     async def cancel_reply(self, turn: int) -> None:
         await self._events.put(ev.CancelAsked(turn))
 
+    async def claim(self, number: int) -> bool:
+        """The last utterance that was rejected was meant for us: answer it. False: it is not kept any more."""
+        known = self._second_thoughts.can_claim(number, self._now())
+        if known:
+            await self._events.put(Claim(number))
+        return known
+
+    async def disclaim(self, number: int) -> tuple[tuple[int, ...], int] | None:
+        """The last utterance that was accepted was not meant for us: its reply stops, and the dialogue forgets both.
+        Return the utterances that were judged with it and the turn of the reply; None: it is too late."""
+        found = self._second_thoughts.disclaim(number, self._now())
+        if found is None:
+            return None
+        numbers, turn, corrected = found
+        await self.cancel_reply(turn)
+        for one in numbers:
+            self.dialogue.remove_message(one)
+        self.dialogue.remove_reply(turn)
+        self._tell(corrected)
+        return numbers, turn
+
     def foreseen_end(self) -> notices.TurnEnded | None:
         """How the reply that is being heard will end if nothing stops it; None: there is none, or not all of it yet."""
         floor, turn = self.duplex.floor, self._playback.turn
@@ -236,10 +267,11 @@ class Session:
         while True:
             event = None
             try:
-                async with asyncio.timeout_at(self.duplex.deadline):
+                async with asyncio.timeout_at(self._deadline):
                     item = await self._events.get()
             except TimeoutError:
                 now = self._now()
+                self._second_thoughts.forget(now)
                 commands = self.duplex.tick(now)
             else:
                 now = self._now()
@@ -256,6 +288,11 @@ class Session:
             for number in self._reply_settings.keys() - set(self.duplex.undecided):
                 del self._reply_settings[number]
             self._seat.update(self.duplex.generator, idle=self.duplex.idle)
+
+    @property
+    def _deadline(self) -> float | None:
+        moments = (self.duplex.deadline, self._second_thoughts.deadline)
+        return min((one for one in moments if one is not None), default=None)
 
     def _note(self, item: Item, now: float) -> ev.Event | None:
         """Keep what comes beside an event for the core; return that event, if it is one."""
@@ -279,8 +316,21 @@ class Session:
                 if settings:
                     self._reply_settings[utterance.number] = settings
                 return ev.AnswerAsked(utterance.number) if patient else ev.QueryTyped(utterance.number)
+            case Claim(number):
+                return self._claimed(number, now)
             case _:
                 return item
+
+    def _claimed(self, number: int, now: float) -> ev.Event | None:
+        """An utterance that was rejected is asked about, as one that was committed is."""
+        found = self._second_thoughts.claim(number, now)
+        if found is None:
+            return None  # something else was rejected meanwhile
+        utterance, corrected = found
+        self._utterances.keep(utterance)
+        self._tell(corrected)
+        self._tell(notices.UtteranceCommitted(utterance.number))
+        return ev.QueryTyped(utterance.number)
 
     async def _perform(self, command: ev.Command, now: float) -> None:
         match command:
@@ -360,6 +410,9 @@ class Session:
         if not says_something:
             return
         verdict, words = turn.verdict, turn.words
+        if turn.request.verdict:
+            situation = self._utterances.situation(numbers)
+            self._second_thoughts.accept(numbers, verdict, situation, turn.number, self._now())
         self._tell(notices.VerdictGiven(numbers, verdict, True, "verdict"))
         for utterance, text in zip(turn.utterances, words, strict=True):
             self._utterances.tell(utterance.number)
@@ -379,6 +432,9 @@ class Session:
         if command.reason == "deadline" and verdict is None:
             self._seat.stalled(turn.request.instances[-1], self._now())
         wordless = replace(verdict, transcripts=()) if verdict else None
+        situation = self._utterances.situation(command.utterances)
+        rejected = [one for one in turn.utterances if one.number in command.utterances]
+        self._second_thoughts.reject(rejected, verdict, situation, self._now())
         for number in command.utterances:
             self._utterances.give_up(number)
         self._tell(notices.VerdictGiven(command.utterances, wordless, False, command.reason))

@@ -1,10 +1,11 @@
 """The log of a session: what its core was told, what it decided, and the turns' records. No words and no audio.
 
-JSON lines. The first is a header, each further one has one of three forms:
+JSON lines. The first is a header, each further one has one of four forms:
 
     {"now": 12.5, "event": {"SpeechEnded": {"utterance": 3}}, "commands": [{"Begin": {"slot": 1, …}}]}
     {"at": 0.01, "roles": {"generator": "a", "monitor": "b", "swaps": 0}}
     {"record": {"turn": 1, …}}
+    {"at": 12.9, "label": {"utterances": [3], "meant": true, "p1": 0.31, "reply": "speaking"}}
 
 Events, commands, `Roles` and `TurnRecord` have the names and fields of their classes; a tick's event is null.
 
@@ -23,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from vita_duplex.engine.duplex import Duplex
 from vita_duplex.engine.duplex_settings import DuplexConfig
 from vita_duplex.engine.events import Command, Event
-from vita_duplex.engine.notices import Roles
+from vita_duplex.engine.notices import Corrected, Roles
 from vita_duplex.engine.turn_record import TurnRecord
 
 FORMAT = 2
@@ -71,6 +72,7 @@ class SessionLog:
     steps: list[Step] = field(default_factory=list)
     roles: list[tuple[float, Roles]] = field(default_factory=list)
     records: list[dict[str, Any]] = field(default_factory=list)
+    labels: list[Corrected] = field(default_factory=list)
     cut: bool = False
     """Its last line was not written to the end; it is left out."""
 
@@ -97,6 +99,11 @@ def step_line(now: float, event: Event | None, commands: Sequence[Command]) -> s
 
 def roles_line(at: float, roles: Roles) -> str:
     return _line({"at": at, "roles": asdict(roles)})
+
+
+def label_line(at: float, label: Corrected) -> str:
+    """What the user said of a verdict, for `calibrate`."""
+    return _line({"at": at, "label": asdict(label)})
 
 
 def record_line(record: TurnRecord) -> str:
@@ -154,6 +161,8 @@ def _take(log: SessionLog, number: int, line: str) -> None:
             log.steps.append(Step(number, line, now, _KINDS[kind](**fields)))
         case {"at": float() | int() as at, "roles": dict(roles)}:
             log.roles.append((at, Roles(**roles)))
+        case {"at": float() | int(), "label": dict(label)}:
+            log.labels.append(Corrected(**label))
         case {"record": dict(record)}:
             log.records.append(record)
         case _:

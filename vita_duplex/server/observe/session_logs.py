@@ -12,9 +12,9 @@ from threading import Thread
 from vita_duplex import __version__
 from vita_duplex.engine.duplex_settings import DuplexConfig
 from vita_duplex.engine.events import Command, Event
-from vita_duplex.engine.notices import Notice, Roles, TurnRecorded
+from vita_duplex.engine.notices import Corrected, Notice, Roles, TurnRecorded
 from vita_duplex.engine.ports import PartFailed
-from vita_duplex.engine.session_log import Header, header_line, record_line, roles_line, step_line
+from vita_duplex.engine.session_log import Header, header_line, label_line, record_line, roles_line, step_line
 
 log = logging.getLogger(__name__)
 
@@ -87,10 +87,12 @@ class SessionWriter:
         self._add(step_line(now, event, commands))
 
     def note(self, notice: Notice) -> None:
-        """Of what the client is told, roles and records."""
+        """Of what the client is told, roles, records and what the user corrects."""
         match notice:
             case Roles():
                 self._add(roles_line(self._clock() - self._began, notice))
+            case Corrected():
+                self._add(label_line(self._clock() - self._began, notice))
             case TurnRecorded(record):
                 self._add(record_line(record))
 

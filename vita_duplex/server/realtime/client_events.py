@@ -347,6 +347,21 @@ class Heartbeat(_Event):
     type: Literal["session.heartbeat"]
 
 
+class UtteranceAccept(_Event):
+    """The last utterance that was left alone was meant for us. Not OpenAI's, as the next one."""
+
+    type: Literal["vita.utterance.accept"]
+    utterance: int = Field(ge=0, strict=True)
+    """One of those in its `vita.verdict`."""
+
+
+class UtteranceReject(_Event):
+    """The last utterance that was answered was not."""
+
+    type: Literal["vita.utterance.reject"]
+    utterance: int = Field(ge=0, strict=True)
+
+
 class ResponseOutput(_Part):
     format: Format | None = None
     voice: VoiceName | None = None
@@ -394,6 +409,8 @@ ClientEvent = (
     | OutputClear
     | PlaybackAck
     | Heartbeat
+    | UtteranceAccept
+    | UtteranceReject
 )
 SUPPORTED = (
     "session.update",
@@ -409,6 +426,8 @@ SUPPORTED = (
     "output_audio_buffer.clear",
     "playback.ack",
     "session.heartbeat",
+    "vita.utterance.accept",
+    "vita.utterance.reject",
 )
 _client_event = TypeAdapter[ClientEvent](Annotated[ClientEvent, Field(discriminator="type")])
 

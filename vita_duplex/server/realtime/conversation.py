@@ -31,6 +31,8 @@ from vita_duplex.server.realtime.client_events import (
     SessionUpdate,
     SessionUpdateFields,
     UserItem,
+    UtteranceAccept,
+    UtteranceReject,
     decode,
 )
 from vita_duplex.server.realtime.conversation_items import ConversationItems
@@ -160,10 +162,23 @@ class Conversation:
                 await self._responses.cancel(event)
             case OutputClear():
                 await self._responses.clear_output()
+            case UtteranceAccept(event_id=event_id, utterance=number):
+                if not await self.session.claim(number):
+                    raise _gone(number, event_id)
+            case UtteranceReject(event_id=event_id, utterance=number):
+                await self._disclaim(number, event_id)
             case Heartbeat():
                 self._send(self.events.heartbeat(HEARTBEAT_S))
             case _:
                 assert_never(event)
+
+    async def _disclaim(self, number: int, event_id: str | None) -> None:
+        """Errors: `ClientError`."""
+        found = await self.session.disclaim(number)
+        if found is None:
+            raise _gone(number, event_id)
+        numbers, turn = found
+        self._items.forget([*(("user", one) for one in numbers), ("reply", turn)])
 
     async def update(self, event: SessionUpdate) -> ClientError | None:
         """Change all the settings of an event, or none. Returned is what cannot be done for any session here.
@@ -219,3 +234,8 @@ class Conversation:
     def _send(self, *frames: Frame) -> None:
         for frame in frames:
             self._send_one(frame)
+
+
+def _gone(number: int, event_id: str | None) -> ClientError:
+    message = f"Utterance {number} cannot be corrected: only the last that was left alone or answered can, for 20 s."
+    return ClientError("utterance_gone", message, param="utterance", event_id=event_id)

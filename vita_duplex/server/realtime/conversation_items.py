@@ -1,7 +1,7 @@
 """The items that a client adds, retrieves, deletes and truncates."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import assert_never
 
 import numpy as np
@@ -140,6 +140,12 @@ class ConversationItems:
             case _:
                 pass
         self._send(self._events.deleted(key))
+
+    def forget(self, keys: Iterable[Key]) -> None:
+        """Tell of items that the dialogue has forgotten."""
+        for key in keys:
+            if self._events.items.get(key):
+                self._send(self._events.deleted(key))
 
     async def truncate(self, event: ItemTruncate) -> None:
         turn = self._turn(event.item_id, event.event_id)

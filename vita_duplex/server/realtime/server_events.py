@@ -12,6 +12,7 @@ from vita_duplex.engine.notices import (
     AsideEnded,
     AsideStarted,
     AsideText,
+    Corrected,
     Notice,
     PartTrouble,
     Roles,
@@ -123,6 +124,8 @@ class ServerEvents:
             case Roles() | VoiceActivity() | VerdictGiven() | TurnHeld() | TurnResumed() | TurnRecorded():
                 if self._vita_events:
                     yield self._vita_event(notice)
+            case Corrected():
+                pass  # the client said it
             case _:
                 assert_never(notice)
 
