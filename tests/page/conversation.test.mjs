@@ -73,6 +73,19 @@ test("an ignored utterance holds and resumes the reply and leaves a token, no wo
   assert.deepEqual(overheard, { id: 2, kind: "overheard", state: "<2>", p1: 0.1, reason: "verdict" });
 });
 
+test("the last utterance that was left alone, and the last that was answered, can be corrected once", () => {
+  const conversation = new Conversation();
+  const verdict = (utterance, accepted, state = accepted ? "<1>" : "<2>") => ({ type: "vita.verdict", state, p1: 0.5, accepted, reason: "verdict", utterances: [utterance] });
+  const item = (id) => ({ type: "conversation.item.added", item: { id, role: "user", content: [{ type: "input_audio", transcript: "words" }] } });
+  play(conversation, verdict(1, false), verdict(2, false), verdict(3, true), item("a"), verdict(4, true, "<3>"), item("b"));
+  const corrections = conversation.entries.map(({ correct }) => correct);
+  assert.deepEqual(corrections, [undefined, { type: "vita.utterance.accept", utterance: 2 }, { type: "vita.utterance.reject", utterance: 3 }, undefined]);
+  play(conversation, verdict(5, true), item("c"));
+  const last = conversation.entries.at(-1);
+  assert.deepEqual(conversation.takeCorrection(last), { type: "vita.utterance.reject", utterance: 5 });
+  assert.equal(last.correct, undefined);
+});
+
 test("holds and resumes of another reply than the present one are ignored", () => {
   const conversation = new Conversation();
   const commands = play(conversation, hold("r0"), created("r1"), hold("r0"), resume("r0"), done("r1", "cancelled"), hold("r1"));

@@ -48,6 +48,8 @@ FALLIBLE = (
     "output_audio_buffer.clear",
     "playback.ack",
     "input_audio_buffer.append",
+    "vita.utterance.accept",
+    "vita.utterance.reject",
 )
 """Those that are refused at once, or answered later or by silence."""
 

@@ -16,7 +16,7 @@ KEPT_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Judged:
+class _Decided:
     """The utterances of one verdict."""
 
     numbers: tuple[int, ...]
@@ -39,8 +39,8 @@ class SecondThoughts:
     """Of one session; times are those of `now`, in seconds."""
 
     def __init__(self) -> None:
-        self._rejected: _Judged | None = None
-        self._accepted: _Judged | None = None
+        self._rejected: _Decided | None = None
+        self._accepted: _Decided | None = None
 
     @property
     def deadline(self) -> float | None:
@@ -60,11 +60,11 @@ class SecondThoughts:
         numbers = tuple(one.number for one in utterances)
         whole = Utterance(numbers[-1], np.concatenate(sounds)) if sounds else None
         p1 = verdict.p1 if verdict else None
-        self._rejected = _Judged(numbers, p1, situation, now + KEPT_S, utterance=whole) if whole else None
+        self._rejected = _Decided(numbers, p1, situation, now + KEPT_S, utterance=whole) if whole else None
 
     def accept(self, numbers: tuple[int, ...], verdict: Verdict, situation: Situation, turn: int, now: float) -> None:
         """These were, and `turn` answers them."""
-        self._accepted = _Judged(numbers, verdict.p1, situation, now + KEPT_S, turn)
+        self._accepted = _Decided(numbers, verdict.p1, situation, now + KEPT_S, turn)
 
     def can_claim(self, number: int, now: float) -> bool:
         """Whether `claim` has something to give."""
@@ -74,13 +74,13 @@ class SecondThoughts:
         """An utterance that was rejected was meant for us after all; it is given once."""
         if self._rejected is None or not self._rejected.is_about(number, now):
             return None
-        judged, self._rejected = self._rejected, None
-        assert judged.utterance is not None
-        return judged.utterance, judged.corrected(meant=True)
+        decided, self._rejected = self._rejected, None
+        assert decided.utterance is not None
+        return decided.utterance, decided.corrected(meant=True)
 
     def disclaim(self, number: int, now: float) -> tuple[tuple[int, ...], int, Corrected] | None:
         """One that was accepted was not: its numbers, and the turn that answers them."""
         if self._accepted is None or not self._accepted.is_about(number, now):
             return None
-        judged, self._accepted = self._accepted, None
-        return judged.numbers, judged.turn, judged.corrected(meant=False)
+        decided, self._accepted = self._accepted, None
+        return decided.numbers, decided.turn, decided.corrected(meant=False)

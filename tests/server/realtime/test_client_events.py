@@ -28,6 +28,8 @@ from vita_duplex.server.realtime.client_events import (
     ResponseCreate,
     SessionUpdate,
     UserItem,
+    UtteranceAccept,
+    UtteranceReject,
     decode,
     decode_base64,
 )
@@ -82,6 +84,8 @@ def test_each_supported_event_is_understood() -> None:
             PlaybackAck,
         ),
         "session.heartbeat": (event("session.heartbeat"), Heartbeat),
+        "vita.utterance.accept": (event("vita.utterance.accept", utterance=1), UtteranceAccept),
+        "vita.utterance.reject": (event("vita.utterance.reject", utterance=1), UtteranceReject),
     }
     assert tuple(frames) == SUPPORTED
     for kind, (frame, model) in frames.items():

@@ -109,17 +109,32 @@ export class Conversation {
   }
 
   /** Spoken utterances enter the conversation after their verdict, typed ones before it. */
-  judged({ state, p1, reason, accepted }) {
+  judged({ state, p1, reason, accepted, utterances }) {
     this.judging = false;
+    const correction = this.correction(state, accepted, utterances?.at(-1));
     if (!accepted) {
-      this.add({ kind: "overheard", state, p1, reason });
+      this.add({ kind: "overheard", state, p1, reason, ...correction });
       return [];
     }
-    this.accepted = { state, p1 };
+    this.accepted = { state, p1, ...correction };
     for (const entry of this.entries) {
       if (entry.kind === "utterance" && !entry.state) Object.assign(entry, this.accepted);
     }
     return [];
+  }
+
+  /** What says that a verdict was wrong: of the last utterance that was left alone, and of the last that was answered. */
+  correction(state, accepted, utterance) {
+    if (utterance == null || state === "<3>") return {};
+    const type = `vita.utterance.${accepted ? "reject" : "accept"}`;
+    for (const entry of this.entries) if (entry.correct?.type === type) delete entry.correct;
+    return { correct: { type, utterance } };
+  }
+
+  takeCorrection(entry) {
+    const event = entry.correct;
+    delete entry.correct;
+    return event;
   }
 
   replyBegins({ id: response }) {

@@ -280,8 +280,7 @@ class Talk {
 
   complain({ code, message, param, event_id }) {
     if (param === "session.vita.echo_guard") return; // it has none
-    if (code === "response_cancel_not_active") return; // the reply ended while Stop was on its way
-    if (code === "item_not_found") return; // a picture that was replaced, or sound of a reply of which nothing is kept
+    if (["response_cancel_not_active", "item_not_found", "utterance_gone"].includes(code)) return; // too late for it
     if (this.phase !== "live") return; // the line says why there is no session
     if (code === "image_not_supported") {
       this.sharing.forget();
@@ -437,6 +436,7 @@ view.bind({
   ask: (text) => talk.ask(text),
   hasPictures: () => talk.sharing.pictures.length > 0,
   stopReply: () => talk.stopReply(),
+  correct: (entry) => talk.line?.send(talk.conversation.takeCorrection(entry)),
   unblockSound: () => talk.unblockSound(),
   addPictures: (files) => talk.sharing.addPictures(files),
   share: (source) => talk.sharing.toggle(source),

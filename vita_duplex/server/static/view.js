@@ -14,7 +14,8 @@ export class View {
     this.trouble = null;
   }
 
-  bind({ press, ask, hasPictures, stopReply, unblockSound, addPictures, share }) {
+  bind({ press, ask, hasPictures, stopReply, unblockSound, addPictures, share, correct }) {
+    this.correct = correct;
     at("talk").addEventListener("click", press);
     at("stop-reply").addEventListener("click", stopReply);
     at("unblock").addEventListener("click", unblockSound);
@@ -149,19 +150,37 @@ export class View {
       this.shown.delete(id);
     }
     for (const entry of entries) {
-      if (!this.shown.has(entry.id)) this.shown.set(entry.id, log.appendChild(newEntry(entry)));
+      if (!this.shown.has(entry.id)) this.shown.set(entry.id, log.appendChild(newEntry(entry, this.correct)));
       fill(this.shown.get(entry.id), entry);
     }
     if (follow) log.scrollTop = log.scrollHeight;
   }
 }
 
-function newEntry({ kind }) {
+function newEntry(entry, correct) {
+  const { kind } = entry;
   const node = element("article", { class: `entry ${kind}` });
   if (kind === "utterance") node.append(element("div", { class: "shown" }));
   if (kind === "utterance" || kind === "reply") node.append(element("p", { class: "words" }));
+  if (kind === "utterance" || kind === "overheard") node.append(corrector(entry, correct));
   if (kind !== "mark") node.append(element("p", { class: "facts" }));
   return node;
+}
+
+/** One tap says that the verdict was wrong. */
+function corrector(entry, correct) {
+  const button = element("button", { type: "button", class: "correct" });
+  button.addEventListener("click", () => {
+    button.hidden = true;
+    correct(entry);
+  });
+  return button;
+}
+
+function setCorrector(node, { kind, correct }) {
+  const button = node.querySelector(".correct");
+  button.hidden = !correct;
+  setText(button, say(kind === "overheard" ? "do.accept" : "do.reject"));
 }
 
 function fill(node, entry) {
@@ -174,9 +193,11 @@ function fill(node, entry) {
         node.firstChild.append(...entry.pictures.map((src) => element("img", { src, alt: "" })));
       }
       setText(node.querySelector(".words"), entry.text ?? say("talk.spoken")); // not every model writes down what it hears
+      setCorrector(node, entry);
       setFacts(node.lastChild, [token(entry), ...certainty(entry)]);
       break;
     case "overheard":
+      setCorrector(node, entry);
       setFacts(node.lastChild, [token(entry), { text: say(`ignored.${entry.reason}`) }, ...certainty(entry)]);
       break;
     case "reply":
