@@ -21,6 +21,7 @@ import numpy as np
 import psutil
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from vita_duplex.cli import slo
 from vita_duplex.client.connection import Session, open_session
 from vita_duplex.client.conversation import Conversation
 from vita_duplex.client.errors import TalkError
@@ -374,6 +375,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what to serve (default: configs/cpu.yaml)",
     )
     parser.add_argument("--runs", type=_count, default=10, help="how many times to ask (default: 10)")
+    slo.add_arguments(parser)
 
 
 def _count(text: str) -> int:
@@ -386,6 +388,8 @@ def run(args: argparse.Namespace) -> int:
     """`vita-duplex bench`."""
     try:
         question = read_recording(args.question)
+        if args.slo:
+            return slo.run(args, [question, *map(read_recording, args.more)])
         if not args.config.is_file():
             raise BenchError(f"there is no configuration {args.config}")
         measured = measure(args.config, question, args.runs)
