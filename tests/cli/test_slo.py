@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.support.paths import DATA
 from tests.support.served import served
 from vita_duplex.cli.slo import FINENESS, Objective, Step, line, picture, search, spoken, summed
-from vita_duplex.client.crowd import GAP_S, LOUD, Ear, Seen
+from vita_duplex.client.crowd import GAP_S, LOUD, Hearing, Seen
 from vita_duplex.client.recording import read_recording
 
 PROMISED = Objective(first_audio_s=2.0, stop_s=0.2, gaps=0.01)
@@ -63,35 +63,35 @@ def delta(seconds: float) -> dict[str, Any]:
 
 def test_what_a_user_hears_is_measured() -> None:
     seen = Seen()
-    ear = Ear(seen)
-    ear.asked(10.0)
-    ear.hears(delta(0.2), 11.0)
-    ear.hears(delta(0.2), 11.2 + GAP_S / 2)
-    ear.interrupts(11.3)
-    ear.hears({"type": "vita.hold"}, 11.4)
-    ear.hears({"type": "vita.resume"}, 15.0)
-    ear.hears(delta(0.2), 15.0)
-    ear.hears({"type": "response.done"}, 15.1)
+    hearing = Hearing(seen)
+    hearing.asked(10.0)
+    hearing.hears(delta(0.2), 11.0)
+    hearing.hears(delta(0.2), 11.2 + GAP_S / 2)
+    hearing.interrupts(11.3)
+    hearing.hears({"type": "vita.hold"}, 11.4)
+    hearing.hears({"type": "vita.resume"}, 15.0)
+    hearing.hears(delta(0.2), 15.0)
+    hearing.hears({"type": "response.done"}, 15.1)
     assert (seen.first_audio, seen.replies, seen.gaps) == ([1.0], 1, 0), "a pause that was meant is no gap"
     assert seen.stop == [pytest.approx(0.1)]
 
 
 def test_a_gap_is_what_a_listener_without_a_buffer_hears() -> None:
     seen = Seen()
-    ear = Ear(seen)
-    ear.hears(delta(0.2), 1.0)
-    ear.hears(delta(0.2), 1.2 + 1.5 * GAP_S)
-    ear.hears({"type": "response.done"}, 2.0)
+    hearing = Hearing(seen)
+    hearing.hears(delta(0.2), 1.0)
+    hearing.hears(delta(0.2), 1.2 + 1.5 * GAP_S)
+    hearing.hears({"type": "response.done"}, 2.0)
     assert seen.gaps == 1
 
 
 def test_a_stock_servers_silence_is_its_news_that_somebody_speaks() -> None:
     seen = Seen()
-    ear = Ear(seen)
-    ear.hears(delta(0.2), 1.0)
-    ear.interrupts(1.1)
-    ear.hears({"type": "input_audio_buffer.speech_started"}, 1.3)
-    ear.hears({"type": "response.done"}, 1.5)
+    hearing = Hearing(seen)
+    hearing.hears(delta(0.2), 1.0)
+    hearing.interrupts(1.1)
+    hearing.hears({"type": "input_audio_buffer.speech_started"}, 1.3)
+    hearing.hears({"type": "response.done"}, 1.5)
     assert seen.stop == [pytest.approx(0.2)]
 
 

@@ -33,6 +33,7 @@ mount -o remount,bind,ro "$ROOT"
 mount -t tmpfs tmpfs "$ROOT/tmp"
 mount --rbind /dev "$ROOT/dev"
 mount --bind /proc "$ROOT/proc"
+mount --rbind /sys "$ROOT/sys"
 exec "$@"
 """
 

@@ -56,7 +56,7 @@ class Seen:
             setattr(self, name, getattr(self, name) + value)
 
 
-class Ear:
+class Hearing:
     """What one user hears of the server. Pure: `now` in seconds."""
 
     def __init__(self, seen: Seen) -> None:
@@ -149,35 +149,35 @@ class User:
                 await self._call(connection, until)
 
     async def _call(self, connection: ClientConnection, until: float) -> None:
-        ear = Ear(self._seen)
+        hearing = Hearing(self._seen)
         try:
             async with asyncio.TaskGroup() as tasks:
-                listening = tasks.create_task(self._listen(connection, ear))
+                listening = tasks.create_task(self._listen(connection, hearing))
                 await connection.send(json.dumps(SESSION))
                 self._due = self._clock()
                 while self._clock() < until:
-                    await self._turn(connection, ear, until)
+                    await self._turn(connection, hearing, until)
                     if self._moods.random() < LEAVES:
                         break
                 listening.cancel()
         except* ConnectionClosed as closed:
             self._seen.refused += [str(one.rcvd.code if one.rcvd else "broken") for one in _leaves(closed)]
 
-    async def _turn(self, connection: ClientConnection, ear: Ear, until: float) -> None:
+    async def _turn(self, connection: ClientConnection, hearing: Hearing, until: float) -> None:
         """One question, and what follows from it."""
         await self._say(connection, self._moods.choice(self._speech))
-        ear.asked(self._clock())
+        hearing.asked(self._clock())
         gives_up = self._clock() + PATIENCE_S
         mood, at_s = self._moods.random(), self._moods.uniform(0.5, 3)
-        while (ear.waits or ear.replying) and self._clock() < until:
-            if ear.waits and self._clock() > gives_up:
-                ear.gives_up()
-            if ear.replying and ear.heard_s > at_s and mood < INTERRUPTS + NODS:
-                ear.interrupts(self._clock())
+        while (hearing.waits or hearing.replying) and self._clock() < until:
+            if hearing.waits and self._clock() > gives_up:
+                hearing.gives_up()
+            if hearing.replying and hearing.heard_s > at_s and mood < INTERRUPTS + NODS:
+                hearing.interrupts(self._clock())
                 speech = self._moods.choice(self._speech)
                 await self._say(connection, speech if mood < INTERRUPTS else speech[: OUTPUT_RATE // 2])
                 if mood < INTERRUPTS:
-                    ear.asked(self._clock())
+                    hearing.asked(self._clock())
                     gives_up = self._clock() + PATIENCE_S
                 mood = 1.0
             await self._say(connection, SILENCE)
@@ -193,10 +193,10 @@ class User:
             await connection.send('{"type":"input_audio_buffer.append","audio":"' + frame + '"}')
             self._due += FRAME_S
 
-    async def _listen(self, connection: ClientConnection, ear: Ear) -> None:
+    async def _listen(self, connection: ClientConnection, hearing: Hearing) -> None:
         async for message in connection:
             event = json.loads(message)
-            ear.hears(event, self._clock())
+            hearing.hears(event, self._clock())
             if event.get("type") == "error" and event["error"].get("code") == "session_limit_reached":
                 self._seen.refused.append("session_limit_reached")
 
