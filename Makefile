@@ -7,7 +7,7 @@ TARGETS ?= cpu gateway
 ARGS ?=
 BIN := $(VENV)/bin
 
-.PHONY: serve prepare test test-all page-tools screenshots stock chinese image deploy-test lint types bench bench-vita settings-doc overlaps \
+.PHONY: serve prepare test test-all page-tools screenshots stock webrtc chinese image deploy-test lint types bench bench-vita settings-doc overlaps \
 	eval lock install clean
 
 serve: install prepare  ## talk: http://127.0.0.1:8000 (ARGS="--port 9000" for another port)
@@ -41,6 +41,15 @@ stock: .venv-stock/installed tests/client/node_modules/.package-lock.json  ## th
 
 tests/client/node_modules/.package-lock.json: tests/client/package-lock.json
 	@npm ci --prefix tests/client --ignore-scripts
+
+# In an environment of their own: aiortc brings PyAV, whose wheel carries x264 and x265 (GPL).
+webrtc: .venv-webrtc/installed  ## the tests of WebRTC: aiortc as a client, OpenAI's browser SDK in Chromium (page-tools)
+	@.venv-webrtc/bin/python -m pytest tests/server/webrtc "tests/page/test_browser.py::test_the_page_in_a_browser[agents.test.mjs]" $(ARGS)
+
+.venv-webrtc/installed: pyproject.toml
+	@python3 -m venv .venv-webrtc
+	@.venv-webrtc/bin/pip install --quiet -e ".[dev,webrtc]"
+	@touch $@
 
 # In an environment of their own as well: 700 MB, and neither the default nor its tests need them.
 chinese: .venv-chinese/installed  ## a Chinese answer, spoken by Kokoro and heard by Whisper
@@ -93,4 +102,4 @@ $(VENV)/installed: pyproject.toml requirements/cpu.lock requirements/models.lock
 	@VENV=$(VENV) PYTHON=$(PYTHON) requirements/install.sh
 
 clean:
-	rm -rf $(VENV) .venv-stock .venv-chinese .venv-deploy .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) .venv-stock .venv-webrtc .venv-chinese .venv-deploy .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -15,7 +15,7 @@ let server, browser;
 
 before(async () => {
   if (missing) return;
-  server = await Server.start("configs/scripted.yaml", "--set", "vad.echo.guard=off");
+  server = await Server.start("configs/scripted.yaml");
   browser = await openBrowser(microphone([[3, "goforward"], [8, "goforward"]], 60), {
     more: ["--autoplay-policy=no-user-gesture-required"],
   });

@@ -69,6 +69,8 @@ class Conversation:
         self._send(*events.use(self.settings.wire_out))
         self._numbers = numbers = count(1)  # of utterances, spoken and typed, and of whatever else a client adds
         self._listener = parts.listener(numbers, client_pauses=kind.pauses)
+        if not self.settings.echo_guard:
+            self._listener.guard(None)
         logs = parts.session_logs
         self._log = logs.open(terms.session_id, duplex, parts.voice.rate) if logs else None
         self._pool = parts.pools[model]
@@ -204,6 +206,8 @@ class Conversation:
     def _carried(self, settings: SessionSettings) -> SessionSettings:
         """With the formats that the transport carries, whatever the client wants."""
         kind = self._kind
+        if kind.plays and settings.echo_guard == "auto":  # a browser cancels the echo of what it plays
+            settings = replace(settings, echo_guard=False)
         return replace(settings, wire_in=kind.wire_in or settings.wire_in, wire_out=kind.wire_out or settings.wire_out)
 
     def _open_echo_guard(self, wanted: bool | Literal["auto"], event_id: str | None) -> EchoGuard | None:
