@@ -32,7 +32,8 @@ screenshots: install page-tools  ## both pages, both languages, large and small,
 
 # In environments of their own: the newest clients want other versions than the lock has. No vLLM is needed.
 stock: .venv-stock/installed tests/client/node_modules/.package-lock.json  ## the tests with clients made for OpenAI
-	@.venv-stock/bin/python -m pytest tests/client/test_stock_clients.py tests/client/test_clients_page.py $(ARGS)
+	@LITELLM_LOCAL_MODEL_COST_MAP=True .venv-stock/bin/python -m pytest tests/client/test_stock_clients.py tests/client/test_clients_page.py \
+	    tests/client/test_stock_conversations.py $(ARGS)
 
 .venv-stock/installed: pyproject.toml tests/client/requirements.lock
 	@python3 -m venv .venv-stock

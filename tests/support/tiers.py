@@ -23,7 +23,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 STAMPS = ROOT / ".cache" / "test-all"
-STOCK = ("tests/client/test_clients_page.py", "tests/client/test_stock_clients.py")
+STOCK = tuple(f"tests/client/test_{name}.py" for name in ("clients_page", "stock_clients", "stock_conversations"))
 """The files of `make stock`."""
 AT_ONCE = min(4, len(os.sched_getaffinity(0)))
 """Files at a time: an engine computes on one thread and takes 2 GB."""
