@@ -216,6 +216,14 @@ async def a_key_of_a_telephone() -> list[Json]:
             return application.events
 
 
+async def a_call_of_a_tool() -> list[Json]:
+    async with connected(scripted_server(QUERY_ONLY)) as socket:
+        tools = [{"type": "function", "name": "f", "parameters": {}}]
+        socket.put({"type": "response.create", "response": {"tools": tools, "tool_choice": "required"}})
+        await socket.until("response.done")
+        return socket.events
+
+
 def test_what_the_server_sends_is_listed_as_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     async def inline(work: Any, *arguments: Any) -> Any:
         return work(*arguments)
@@ -227,6 +235,7 @@ def test_what_the_server_sends_is_listed_as_sent(monkeypatch: pytest.MonkeyPatch
         silence_and_a_deaf_asr,
         a_full_server_that_stops,
         a_key_of_a_telephone,
+        a_call_of_a_tool,
     )
     sent = {event["type"] for talk in talks for event in run(talk())}
     assert sent == {name for name, how in listed("Server events").items() if how in ("sent", "added")}

@@ -89,6 +89,10 @@ class Parts:
             return model
         return None if model and len(self.pools) > 1 else next(iter(self.pools))
 
+    def can_call(self, model: str) -> bool:
+        """Whether a model can call tools."""
+        return model in self.pools and all(instance.calls for instance in self.pools[model].instances)
+
     def listener(self, numbers: Iterator[int], *, client_pauses: bool) -> MicrophoneListener:
         guard = self.echo_guard(self.config.vad.echo.guard, client_pauses=client_pauses)
         gate = LevelGate(self.config.vad.level_gate_db) if self.config.vad.level_gate_db is not None else None

@@ -98,6 +98,7 @@ def test_the_models_say_what_they_take() -> None:
     first, second = ask(scripted_server(models=models), "GET", "/v1/models").json()["data"]
     assert (first["id"], first["input_modalities"]) == ("scripted", ["text", "audio", "image", "video"])
     assert (second["id"], second["input_modalities"]) == ("small", ["text", "audio"])
+    assert (first["tools"], second["tools"]) == (True, False)
 
 
 def test_one_model_can_be_asked_for_by_its_name() -> None:

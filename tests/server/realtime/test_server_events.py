@@ -35,7 +35,7 @@ from vita_duplex.engine.notices import (
 from vita_duplex.engine.turn_record import TurnRecord
 from vita_duplex.server.audio.formats import PCMU, AudioFormat, decode_pcm16, pcm
 from vita_duplex.server.errors import ClientError
-from vita_duplex.server.realtime.event_writer import Frame
+from vita_duplex.server.realtime.event_writer import Frame, item_fields
 from vita_duplex.server.realtime.server_events import ServerEvents
 
 RATE = 24_000
@@ -311,7 +311,11 @@ def test_an_utterance_without_words_has_no_transcription() -> None:
 
 def typed(events: ServerEvents, number: int) -> list[dict[str, Any]]:
     content = [{"type": "input_text", "text": "Hello"}]
-    return [check(event) for event in events.created(("user", number), "user", content, None, events.items.last)]
+
+    def fields(item_id: str) -> dict[str, Any]:
+        return item_fields(item_id, "user", "completed", content)
+
+    return [check(event) for event in events.created(("user", number), fields, None, events.items.last)]
 
 
 def test_a_typed_query_is_told_when_it_is_created_and_not_again() -> None:

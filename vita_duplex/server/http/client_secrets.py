@@ -7,11 +7,13 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict, Field
 
+from vita_duplex.engine.messages import Tools
 from vita_duplex.server.access.auth import Caller
 from vita_duplex.server.errors import ClientError
 from vita_duplex.server.realtime.client_events import SessionUpdateFields
 from vita_duplex.server.realtime.conversation import NO_ASR
 from vita_duplex.server.realtime.items import Json
+from vita_duplex.server.realtime.tools import read_tools
 from vita_duplex.server.server import Server
 
 
@@ -50,7 +52,11 @@ def router(server: Server, caller: Callable[..., Awaitable[Caller]]) -> APIRoute
             if request.session.type == "transcription" and server.parts and server.parts.transcriber is None:
                 raise ClientError(NO_ASR.code, NO_ASR.message, param="session.type")
         if "tools" in wanted:
-            wanted["tools"] = []  # no model here can call any
+            parts = server.parts
+            if parts is None or not parts.can_call(next(iter(parts.pools))):
+                wanted["tools"] = []
+            else:
+                read_tools(wanted["tools"], wanted.get("tool_choice"), None, Tools(), "session.")
         session = {**wanted, "id": "", "object": "realtime.session", "model": server.config.model_name}
         return {"value": value, "expires_at": int(expires), "session": session}
 

@@ -39,7 +39,7 @@ def router(server: Server, caller: Callable[..., Awaitable[Caller]]) -> APIRoute
     @routes.get("/v1/models", dependencies=[Depends(caller)])
     async def models() -> dict[str, Any]:
         """The models, in OpenAI's list form, and what each takes; the first is for clients that name none."""
-        listed = [_model(name, engine.modalities) for name, engine in server.config.engines.items()]
+        listed = [_model(server, name, engine.modalities) for name, engine in server.config.engines.items()]
         return {"object": "list", "data": listed}
 
     @routes.get("/v1/models/{name:path}", dependencies=[Depends(caller)])
@@ -49,11 +49,13 @@ def router(server: Server, caller: Callable[..., Awaitable[Caller]]) -> APIRoute
         if name not in engines:
             message = f"There is no model {name!r} here; there are {', '.join(engines)}."
             raise NoPlace(Refusal("model_not_found", message))
-        return _model(name, engines[name].modalities)
+        return _model(server, name, engines[name].modalities)
 
     return routes
 
 
-def _model(name: str, modalities: list[str]) -> dict[str, Any]:
+def _model(server: Server, name: str, modalities: list[str]) -> dict[str, Any]:
+    """`tools`: whether it can call any; null while the server loads."""
     fields = {"object": "model", "created": 0, "owned_by": "vita-duplex"}
-    return {"id": name, **fields, "input_modalities": modalities}
+    tools = server.parts.can_call(name) if server.parts else None
+    return {"id": name, **fields, "input_modalities": modalities, "tools": tools}

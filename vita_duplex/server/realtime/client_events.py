@@ -3,6 +3,7 @@
 Reference: the GA event schema as in the `openai` Python package, `openai/types/realtime`.
 """
 
+import json
 import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeVar
@@ -22,6 +23,7 @@ from vita_duplex.engine.events import BargeIn
 from vita_duplex.server.base64_text import unbase64
 from vita_duplex.server.errors import ClientError
 from vita_duplex.server.realtime import beta_names
+from vita_duplex.server.realtime.tools import ToolName
 
 Event = TypeVar("Event")
 
@@ -33,6 +35,8 @@ AUDIO_LIMIT_MS = 86_400_000
 """No reply lasts longer than a day."""
 IDLE_TIMEOUT_LIMIT_MS = 3_600_000
 """An hour: no session lasts longer by default."""
+OUTPUT_LIMIT = 65_536
+"""Characters of a call's arguments or output."""
 PARTS_LIMIT = 16
 """Elements of a list. Without a limit the list of a million mistakes takes half a minute to write."""
 METADATA_LIMIT = 16
@@ -183,8 +187,9 @@ class _ReplyFields(_Part):
     max_output_tokens: MaxTokens | None = None
     tools: list[Any] | None = None
     tool_choice: Any = None
+    parallel_tool_calls: bool | None = None
     prompt: Any = None
-    """The last three are there to be refused in words."""
+    """There to be refused in words."""
 
     @model_validator(mode="before")
     @classmethod
@@ -254,9 +259,12 @@ class OutputAudio(_Part):
 UserPart = Annotated[InputText | InputAudio | InputImage, Field(discriminator="type")]
 
 
+ItemId = Annotated[str, Field(min_length=1, max_length=64)] | None
+
+
 class _Item(_Part):
     type: Literal["message"]
-    id: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    id: ItemId = None
 
 
 class UserItem(_Item):
@@ -295,7 +303,34 @@ class AssistantItem(_Item):
         return " ".join(part.text for part in self.content)
 
 
-Item = Annotated[UserItem | SystemItem | AssistantItem, Field(discriminator="role")]
+class CallItem(_Part):
+    """A call of an earlier conversation."""
+
+    type: Literal["function_call"]
+    id: ItemId = None
+    call_id: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    name: ToolName
+    arguments: str = Field(max_length=OUTPUT_LIMIT)
+
+    @field_validator("arguments")
+    @classmethod
+    def _json(cls, arguments: str) -> str:
+        if not isinstance(json.loads(arguments or "{}"), dict):
+            raise ValueError("no JSON object")
+        return arguments
+
+
+class OutputItem(_Part):
+    """What came of a call."""
+
+    type: Literal["function_call_output"]
+    id: ItemId = None
+    call_id: Annotated[str, Field(min_length=1, max_length=64)]
+    output: str = Field(max_length=OUTPUT_LIMIT)
+
+
+MessageItem = Annotated[UserItem | SystemItem | AssistantItem, Field(discriminator="role")]
+Item = Annotated[MessageItem | CallItem | OutputItem, Field(discriminator="type")]
 
 
 class ItemReference(_Part):

@@ -25,6 +25,7 @@ from vita_duplex.server.realtime.client_events import (
     ItemRetrieve,
     ItemTruncate,
     OutputClear,
+    OutputItem,
     PlaybackAck,
     ResponseCancel,
     ResponseCreate,
@@ -64,7 +65,14 @@ class Conversation:
         duplex = parts.config.deciding
         voices = parts.voice_names
         self._server_settings = self.settings = self._carried(
-            SessionSettings(parts.config.vad.endpoint, duplex, voices, voices.default, parts.config.vad.echo.guard)
+            SessionSettings(
+                parts.config.vad.endpoint,
+                duplex,
+                voices,
+                voices.default,
+                parts.config.vad.echo.guard,
+                can_call=parts.can_call(model),
+            )
         )
         self._send(*events.use(self.settings.wire_out))
         self._numbers = numbers = count(1)  # of utterances, spoken and typed, and of whatever else a client adds
@@ -148,7 +156,8 @@ class Conversation:
                 self._microphone.clear()
             case ItemCreate():
                 await self._items.create(event, self.settings)
-                if event.previous_item_id is None and isinstance(event.item, UserItem) and event.item.text:
+                says = isinstance(event.item, UserItem) and event.item.text
+                if event.previous_item_id is None and (says or isinstance(event.item, OutputItem)):
                     self._responses.typed()
             case ItemRetrieve():
                 self._items.retrieve(event)
@@ -201,7 +210,7 @@ class Conversation:
         self._microphone.configure(new)
         self.events.transcribes = new.only_listens or new.transcription is not None
         await self._configure()
-        return find_unsupported(event.session, "session", event.event_id)
+        return find_unsupported(event.session, "session", event.event_id, can_call=self.settings.can_call)
 
     def _carried(self, settings: SessionSettings) -> SessionSettings:
         """With the formats that the transport carries, whatever the client wants."""

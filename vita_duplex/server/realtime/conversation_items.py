@@ -8,13 +8,14 @@ import numpy as np
 
 from vita_duplex.engine.audio import INPUT_RATE, Samples
 from vita_duplex.engine.dialogue import AUDIO_LIMIT_S, Place
-from vita_duplex.engine.messages import Pixels, Utterance
+from vita_duplex.engine.messages import Call, Pixels, Utterance
 from vita_duplex.engine.session import Session
 from vita_duplex.server.access.shedding import shown
 from vita_duplex.server.audio.resample import Resampler
 from vita_duplex.server.errors import ClientError
 from vita_duplex.server.realtime.client_events import (
     AssistantItem,
+    CallItem,
     InputAudio,
     InputImage,
     InputText,
@@ -23,11 +24,12 @@ from vita_duplex.server.realtime.client_events import (
     ItemDelete,
     ItemRetrieve,
     ItemTruncate,
+    OutputItem,
     PlaybackAck,
     SystemItem,
     UserItem,
 )
-from vita_duplex.server.realtime.event_writer import Send
+from vita_duplex.server.realtime.event_writer import Send, call_fields, item_fields, output_fields
 from vita_duplex.server.realtime.images import decode_image
 from vita_duplex.server.realtime.items import ITEM_LIMIT, Json, Key
 from vita_duplex.server.realtime.server_events import ServerEvents
@@ -89,12 +91,16 @@ class ConversationItems:
             case AssistantItem():
                 key = ("assistant", next(self._numbers))
                 self._session.add_assistant_message(key[1], item.text)
+            case CallItem():
+                key = self._create_call(item, event.event_id)
+            case OutputItem():
+                key = self._create_output(item, event.event_id)
             case _:
                 assert_never(item)
         before = self._find_place(event)  # more may have been said meanwhile
-        if before != self._events.items.last:
+        if before != self._events.items.last and not isinstance(item, OutputItem):  # which is where its call is
             self._session.dialogue.move(self._place(key), map(self._place, self._events.items.up_to(before)))
-        self._send(*self._events.created(key, item.role, _content(item), item.id, before))
+        self._send(*self._events.created(key, self._fields(item), item.id, before))
         if self._events.items.forgotten and not self._told_forgotten:
             self._told_forgotten = True
             message = f"The conversation keeps its newest {ITEM_LIMIT} items; the oldest are forgotten."
@@ -124,7 +130,7 @@ class ConversationItems:
         return {**item, "content": [{**part, "transcript" if "transcript" in part else "text": heard}]}
 
     async def delete(self, event: ItemDelete) -> None:
-        key, _ = self._find(event.item_id, event.event_id)
+        key, item = self._find(event.item_id, event.event_id)
         kind, number = key
         match kind:
             case "reply":
@@ -137,6 +143,8 @@ class ConversationItems:
                 if number == self._images_item:
                     self.images, self._images_item = (), None
                     await self._changed()
+            case "call" | "output":
+                self._session.calling.remove(item["call_id"])
             case _:
                 pass
         self._send(self._events.deleted(key))
@@ -172,6 +180,35 @@ class ConversationItems:
         for utterance in said:
             self._session.add_user_message(utterance)
         return "user", number
+
+    def _create_call(self, item: CallItem, event_id: str | None) -> Key:
+        key = self._events.next_call()
+        item.call_id = item.call_id or f"call_{self._events.items.id(key)}"
+        if not self._session.calling.add(Call(item.call_id, item.name, item.arguments or "{}")):
+            message = f"There is a call {item.call_id!r} already."
+            raise ClientError("call_exists", message, param="item.call_id", event_id=event_id)
+        return key
+
+    def _create_output(self, item: OutputItem, event_id: str | None) -> Key:
+        refused = self._session.calling.add_output(item.call_id, item.output)
+        if refused == "twice":
+            message = f"The call {item.call_id!r} has an output already, which counts."
+            raise ClientError("call_already_answered", message, param="item.call_id", event_id=event_id)
+        if refused:
+            message = f"There is no call {item.call_id!r} in the conversation, or not any more."
+            raise ClientError("call_not_found", message, param="item.call_id", event_id=event_id)
+        return "output", next(self._numbers)
+
+    def _fields(self, item: Item) -> Callable[[str], Json]:
+        """The item as the conversation shows it, by its id."""
+        match item:
+            case CallItem(call_id=call_id, name=name, arguments=arguments):
+                return lambda item_id: call_fields(item_id, Call(call_id or "", name, arguments), "completed")
+            case OutputItem(call_id=call_id, output=output):
+                return lambda item_id: output_fields(item_id, call_id, output)
+            case _:
+                role, content = item.role, _content(item)
+                return lambda item_id: item_fields(item_id, role, "completed", content)
 
     async def _create_system_item(self, item: SystemItem, event_id: str | None) -> Key:
         if len(self._system) >= SYSTEM_LIMIT:
@@ -214,7 +251,7 @@ class ConversationItems:
 
     def _place(self, key: Key) -> Place:
         """Where an item is in the dialogue."""
-        if key[0] == "call":
+        if key[0] in ("call", "output"):
             return "call", (self._events.items.get(key) or {}).get("call_id", "")
         return ("reply" if key[0] == "reply" else "message"), key[1]
 
@@ -254,7 +291,7 @@ def _resample_whole(samples: Samples, rate: int) -> Samples:
     return np.concatenate([resampler.push(samples), resampler.finish()])
 
 
-def _content(item: Item) -> list[Json]:
+def _content(item: UserItem | SystemItem | AssistantItem) -> list[Json]:
     """An item's content as the conversation shows it: without its audio and images, which the client has."""
     content: list[Json] = []
     for part in item.content:

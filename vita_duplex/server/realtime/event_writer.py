@@ -72,6 +72,11 @@ def call_fields(item_id: str, call: Call, status: str) -> Json:
     return {**fields, "call_id": call.id, "name": call.name, "arguments": call.arguments}
 
 
+def output_fields(item_id: str, call_id: str, output: str) -> Json:
+    fields = {"id": item_id, "object": "realtime.item", "type": "function_call_output", "status": "completed"}
+    return {**fields, "call_id": call_id, "output": output}
+
+
 def refusal(code: str, message: str, retry_after_s: float | None = None) -> Json:
     """The last event of a connection that gets no session."""
     error = error_fields("server_error", code, message)

@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Iterator
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 Json = dict[str, Any]
-Kind = Literal["user", "system", "assistant", "reply", "aside", "call"]
+Kind = Literal["user", "system", "assistant", "reply", "aside", "call", "output"]
 Key = tuple[Kind, int]
 """What an item is: an utterance or a message of the user, a message that the client added for the system or for the
-assistant, the reply of a turn, a reply beside the conversation, a call in either; and its number."""
+assistant, the reply of a turn, a reply beside the conversation, a call in either, an output of
+a call; and its number."""
 
 ITEM_LIMIT = 1000
 """Items kept: four hours of talk. The oldest are forgotten and can no longer be retrieved."""
@@ -38,7 +39,8 @@ class Items:
     def __init__(self, tail: str = "") -> None:
         """`tail`: what the ids of this session end with, so that a client can bring along items of another one."""
         self._tail = tail
-        self._own_id = re.compile(rf"item_(user|system|assistant|reply|aside|call)_([0-9]{{1,9}}){re.escape(tail)}")
+        kinds = "|".join(get_args(Kind))
+        self._own_id = re.compile(rf"item_({kinds})_([0-9]{{1,9}}){re.escape(tail)}")
         self._items: dict[Key, Json] = {}
         self._ids: dict[Key, str] = {}  # the client's own
         self._keys: dict[str, Key] = {}

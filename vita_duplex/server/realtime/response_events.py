@@ -185,9 +185,12 @@ class ResponseEvents:
         response.items += 1
         return response.items - 1
 
+    def next_call(self) -> Key:
+        return "call", next(self._calls)
+
     def _called(self, response: Response, call: Call) -> Iterator[Frame]:
         event, place = self._writer.event, self._next_place(response)
-        key: Key = ("call", next(self._calls))
+        key = self.next_call()
         item_id, previous = self._items.id(key), self._items.last_id
         at: Json = {"response_id": response.id, "output_index": place}
         begun, done = (call_fields(item_id, call, status) for status in ("in_progress", "completed"))

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from math import inf
 
-from vita_duplex.engine.messages import AssistantMessage, Message, Query, UserMessage
+from vita_duplex.engine.messages import AssistantMessage, Call, CallMessage, Message, Query, UserMessage
 from vita_duplex.engine.notices import Notice, TurnAudio, TurnEnded, UtteranceAccepted
 from vita_duplex.engine.session import Session
 from vita_duplex.engine.settings import ReplySettings
@@ -19,7 +19,7 @@ from vita_duplex.server.realtime.client_events import (
 )
 from vita_duplex.server.realtime.conversation_items import ConversationItems
 from vita_duplex.server.realtime.event_writer import Send
-from vita_duplex.server.realtime.items import response_key
+from vita_duplex.server.realtime.items import Json, response_key
 from vita_duplex.server.realtime.response_events import Asked, Response
 from vita_duplex.server.realtime.server_events import ServerEvents
 from vita_duplex.server.realtime.session_settings import SessionSettings, read_wire, refuse_unsupported
@@ -70,7 +70,8 @@ class Responses:
         """Errors, here and below: `ClientError`."""
         self._awaited = inf
         wanted = event.response or ResponseFields()
-        refuse_unsupported(wanted, event.event_id)
+        refuse_unsupported(wanted, event.event_id, can_call=settings.can_call)
+        settings = settings.offering(wanted, "response.", event.event_id)
         reply = self._reply_settings(wanted, settings, event.event_id)
         if wanted.conversation not in (None, "auto", "none", self._events.conversation_id):
             message = f"This session has one conversation, {self._events.conversation_id!r}."
@@ -78,7 +79,7 @@ class Responses:
         asked = Asked(wanted.metadata, wanted.max_output_tokens or settings.max_output_tokens)
         if wanted.conversation == "none":
             self._answer_aside(wanted, reply, asked, event.event_id)
-        elif self._replying and (wanted.input is not None or not self._session.dialogue.waits):
+        elif self._replying and (wanted.input is not None or not self._waits):
             message = "A reply is under way; cancel it first, or add a message to be answered."
             raise ClientError("conversation_already_has_active_response", message, event_id=event.event_id)
         else:
@@ -108,6 +109,11 @@ class Responses:
     async def _cancel(self, reply: Response) -> None:
         reply.cancelled = True
         await self._session.cancel_reply(reply.key[1])
+
+    @property
+    def _waits(self) -> bool:
+        """Something waits to be answered."""
+        return self._session.dialogue.waits or bool(self._session.calling.ledger.waiting)
 
     @property
     def _replying(self) -> bool:
@@ -142,7 +148,9 @@ class Responses:
             raise ClientError("unsupported_value", message, param="response.output_modalities", event_id=event_id)
         number = next(self._numbers)
         history = self._session.dialogue.history() if reply.history is None else reply.history
-        query = Query(history, (), reply.instructions, self._items.images, max_tokens=reply.max_tokens)
+        query = Query(
+            history, (), reply.instructions, self._items.images, max_tokens=reply.max_tokens, tools=reply.tools
+        )
         self._events.asked[number] = asked
         if not self._session.start_aside(number, query):
             del self._events.asked[number]
@@ -150,20 +158,37 @@ class Responses:
 
     def _read_input(self, items: list[InputItem], event_id: str | None) -> tuple[list[str], tuple[Message, ...]]:
         """The system messages and the dialogue in the input of a response."""
-        read = [self._read_item(item, event_id) for item in items]
-        kinds = {"user": UserMessage, "assistant": AssistantMessage}
-        messages = tuple(kinds[role](text) for role, text in read if role != "system")
-        return [text for role, text in read if role == "system"], messages
+        system, messages = list[str](), list[Message]()
+        for item in items:
+            shown = self._items.get(item.id, event_id) if isinstance(item, ItemReference) else item.model_dump()
+            match shown["type"]:
+                case "function_call":
+                    call_id = shown["call_id"] or f"call_input_{len(messages)}"
+                    messages.append(CallMessage(Call(call_id, shown["name"], shown["arguments"])))
+                case "function_call_output":
+                    _put_output(messages, shown["call_id"], shown["output"], event_id)
+                case _:
+                    role, text = _read_message(shown, event_id)
+                    if role == "system":
+                        system.append(text)
+                    else:
+                        messages.append(UserMessage(text) if role == "user" else AssistantMessage(text))
+        return system, tuple(messages)
 
-    def _read_item(self, item: InputItem, event_id: str | None) -> tuple[str, str]:
-        """The role and the text of an item."""
-        if isinstance(item, ItemReference):
-            known = self._items.get(item.id, event_id)
-            role, texts = known["role"], [part.get("text") or part.get("transcript") for part in known["content"]]
-            text = "\n".join(filter(None, texts))
-        else:
-            role, text = item.role, item.text
-        if not text and role == "user":
-            message = "Only text can be the input of a response: an item there has none."
-            raise ClientError("unsupported_value", message, param="response.input", event_id=event_id)
-        return role, text
+
+def _put_output(messages: list[Message], call_id: str, output: str, event_id: str | None) -> None:
+    for place, message in enumerate(messages):
+        if isinstance(message, CallMessage) and message.call.id == call_id:
+            messages[place] = replace(message, output=output)
+            return
+    error = f"There is no call {call_id!r} before its output."
+    raise ClientError("call_not_found", error, param="response.input", event_id=event_id)
+
+
+def _read_message(item: Json, event_id: str | None) -> tuple[str, str]:
+    """The role and the text of a message."""
+    text = "\n".join(filter(None, (part.get("text") or part.get("transcript") for part in item["content"])))
+    if not text and item["role"] == "user":
+        message = "Only text can be the input of a response: an item there has none."
+        raise ClientError("unsupported_value", message, param="response.input", event_id=event_id)
+    return item["role"], text

@@ -3,7 +3,7 @@
 Reference: the GA event schema as in the `openai` Python package, `openai/types/realtime`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any, assert_never
 
@@ -147,18 +147,22 @@ class ServerEvents:
         item_id = self.items.id(("user", utterance))
         yield self._event("input_audio_buffer.committed", item_id=item_id, previous_item_id=self.items.last_id)
         content = [{"type": "input_audio", "transcript": None}]
-        yield from self._item_added(("user", utterance), "user", content, self.items.last)
+        item = item_fields(item_id, "user", "completed", content)
+        yield from self._item_added(("user", utterance), item, self.items.last)
 
     def truncated(self, item_id: str, audio_end_ms: int) -> Frame:
         return self._event("conversation.item.truncated", item_id=item_id, content_index=0, audio_end_ms=audio_end_ms)
 
     def created(
-        self, key: Key, role: str, content: list[Json], item_id: str | None, before: Key | None
+        self, key: Key, fields: Callable[[str], Json], item_id: str | None, before: Key | None
     ) -> Iterator[Frame]:
-        """An item of the client's entered the conversation, behind another one."""
+        """An item of the client's, whose fields are made with its id, entered the conversation, behind another one."""
         if item_id:
             self.items.rename(key, item_id)
-        yield from self._item_added(key, role, content, before)
+        yield from self._item_added(key, fields(self.items.id(key)), before)
+
+    def next_call(self) -> Key:
+        return self._responses.next_call()
 
     def retrieved(self, item: Json) -> Frame:
         return self._event("conversation.item.retrieved", item=item)
@@ -230,8 +234,7 @@ class ServerEvents:
             usage={"type": "duration", "seconds": round(seconds, 3)},
         )
 
-    def _item_added(self, key: Key, role: str, content: list[Json], before: Key | None) -> Iterator[Frame]:
-        item = item_fields(self.items.id(key), role, "completed", content)
+    def _item_added(self, key: Key, item: Json, before: Key | None) -> Iterator[Frame]:
         previous, at_end = before and self.items.id(before), before == self.items.last
         self.items.put(key, item)
         if not at_end:

@@ -6,6 +6,7 @@ from typing import Literal, Self, get_args
 from vita_duplex.engine.audio import Samples
 from vita_duplex.engine.duplex_settings import DuplexConfig, Thresholds
 from vita_duplex.engine.events import BargeIn, SaidInto
+from vita_duplex.engine.messages import Tools
 from vita_duplex.engine.settings import ReplySettings
 from vita_duplex.server.audio.formats import DEFAULT, PCM_RATES, PCMA, PCMU, AudioFormat, pcm
 from vita_duplex.server.errors import ClientError
@@ -22,6 +23,7 @@ from vita_duplex.server.realtime.client_events import (
     decode_base64,
 )
 from vita_duplex.server.realtime.items import Json
+from vita_duplex.server.realtime.tools import describe_choice, describe_tool, read_tools
 from vita_duplex.server.voice_names import VoiceNames
 from vita_duplex.vad.endpoint import EndpointConfig
 
@@ -55,6 +57,9 @@ class SessionSettings:
     instructions: str = ""
     spoken: bool = True
     max_output_tokens: MaxTokens = "inf"
+    tools: Tools = field(default_factory=Tools)
+    can_call: bool = False
+    """Whether the model can call tools."""
     only_listens: bool = False
     """What is said is written down and not answered."""
 
@@ -62,6 +67,7 @@ class SessionSettings:
         """With what a client wants, less what `find_unsupported` names: stock clients send that by habit, and would
         lose their instructions with it. `server`: those without a client. Errors: `ClientError`."""
         settings = self if fields.type is None else replace(self, only_listens=fields.type == "transcription")
+        settings = settings.offering(fields, "session.", event_id)
         if fields.instructions is not None:
             settings = replace(settings, instructions=fields.instructions)
         if fields.output_modalities is not None:
@@ -81,6 +87,13 @@ class SessionSettings:
         if heard and "transcription" in heard.model_fields_set:
             settings = replace(settings, transcription=heard.transcription)
         return settings._with_own(fields.vita) if fields.vita else settings
+
+    def offering(self, fields: "Fields", path: str, event_id: str | None) -> Self:
+        """With the tools that a client wants, if the model can call any. Errors: `ClientError`."""
+        if not self.can_call:
+            return self
+        wanted = fields.tools, fields.tool_choice, fields.parallel_tool_calls
+        return replace(self, tools=read_tools(*wanted, self.tools, path, event_id))
 
     def _with_own(self, wanted: OwnSettings) -> Self:
         changes = wanted.model_dump(include={"barge_in", "verdict_threshold"}, exclude_none=True)
@@ -110,7 +123,8 @@ class SessionSettings:
     @property
     def reply(self) -> ReplySettings:
         limit = self.max_output_tokens
-        return ReplySettings(self.instructions, self.spoken, None if isinstance(limit, str) else limit, self.voice)
+        most = None if isinstance(limit, str) else limit
+        return ReplySettings(self.instructions, self.spoken, most, self.voice, tools=self.tools)
 
     @property
     def listening(self) -> EndpointConfig:
@@ -160,6 +174,7 @@ class SessionSettings:
             "verdict_threshold": self.duplex.verdict_threshold,
             "threshold": {reply: self.duplex.threshold_in(reply) for reply in get_args(SaidInto)},
             "echo_guard": self.echo_guard,
+            "tools": self.can_call,
         }
 
     def describe(self, model: str) -> Json:
@@ -177,8 +192,8 @@ class SessionSettings:
             "instructions": self.instructions,
             "output_modalities": ["audio"] if self.spoken else ["text"],
             "max_output_tokens": self.max_output_tokens,
-            "tools": [],
-            "tool_choice": "none",
+            "tools": [describe_tool(tool) for tool in self.tools.tools],
+            "tool_choice": describe_choice(self.tools) if self.can_call else "none",
             "audio": {
                 "input": heard,
                 "output": {"format": self.wire_out.describe(), "voice": self.voice, "speed": 1.0},
@@ -209,13 +224,13 @@ class SessionSettings:
 Fields = SessionUpdateFields | ResponseFields
 
 
-def find_unsupported(fields: Fields, path: str, event_id: str | None) -> ClientError | None:
+def find_unsupported(fields: Fields, path: str, event_id: str | None, *, can_call: bool) -> ClientError | None:
     """What is wanted that no model and no voice here can do, in one error, which names the first."""
     found: list[tuple[str, str]] = []
-    if fields.tools:
-        found.append(("tools", "The models here cannot call tools."))
-    if fields.tool_choice not in (None, "auto", "none"):
-        found.append(("tool_choice", "The models here cannot call tools; nothing can be required of them."))
+    if fields.tools and not can_call:
+        found.append(("tools", "The model here cannot call tools."))
+    if fields.tool_choice not in (None, "auto", "none") and not can_call:
+        found.append(("tool_choice", "The model here cannot call tools; nothing can be required of it."))
     if fields.prompt is not None:
         found.append(("prompt", "There are no stored prompts here; send `instructions`."))
     if isinstance(fields, SessionUpdateFields) and fields.temperature is not None:
@@ -229,9 +244,9 @@ def find_unsupported(fields: Fields, path: str, event_id: str | None) -> ClientE
     return ClientError("unsupported_value", message, param=f"{path}.{found[0][0]}", event_id=event_id)
 
 
-def refuse_unsupported(fields: ResponseFields, event_id: str | None) -> None:
+def refuse_unsupported(fields: ResponseFields, event_id: str | None, *, can_call: bool) -> None:
     """Errors: `ClientError`, for an answer without what it wants would be a wrong one."""
-    if error := find_unsupported(fields, "response", event_id):
+    if error := find_unsupported(fields, "response", event_id, can_call=can_call):
         raise error
 
 
