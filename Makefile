@@ -113,8 +113,4 @@ $(VENV)/installed: pyproject.toml requirements/cpu.lock requirements/models.lock
 	@VENV=$(VENV) PYTHON=$(PYTHON) requirements/install.sh
 
 clean:
-<<<<<<< HEAD
-	rm -rf $(VENV) .venv-stock .venv-webrtc .venv-chinese .venv-deploy .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
-=======
-	rm -rf $(VENV) .venv-stock .venv-chinese .venv-integrations .venv-deploy .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
->>>>>>> 636c671 (make integrations: LiveKit and pipecat in an environment of their own; their figures in docs/clients.md again)
+	rm -rf $(VENV) .venv-stock .venv-webrtc .venv-chinese .venv-integrations .venv-deploy .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
