@@ -120,8 +120,8 @@ async def test_the_official_client_shows_a_picture() -> None:
 
 async def test_the_official_client_is_told_its_errors() -> None:
     async with official(SHORT) as connection:
-        tool = {"type": "function", "name": "weather", "parameters": {}}
-        await connection.session.update(session={"type": "realtime", "tools": [tool]}, event_id="mine")
+        session = {"type": "realtime", "prompt": {"id": "pmpt_1"}}
+        await connection.session.update(session=session, event_id="mine")
         error = (await until(connection, "error")).error
         assert (error.type, error.code, error.event_id) == ("invalid_request_error", "unsupported_value", "mine")
         await connection.response.cancel()

@@ -230,7 +230,8 @@ async def test_the_pictures_of_a_request_are_bounded_together(monkeypatch: pytes
     ("more", "param"),
     [
         ({"n": 2}, "n"),
-        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
+        ({"tools": [{"type": "function", "function": {"name": "two words"}}]}, "tools.0"),
+        ({"tool_choice": {"type": "function", "function": {"name": "f"}}}, "tool_choice"),
         ({"response_format": {"type": "yaml"}}, "response_format"),
         ({"response_format": {"type": "json_schema"}}, "response_format.json_schema.json_schema"),
         (
@@ -248,13 +249,56 @@ async def test_the_pictures_of_a_request_are_bounded_together(monkeypatch: pytes
         ({"stop": ["a", "b", "c", "d", "e"]}, "stop"),
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "assistant", "content": "so"}]}, "messages"),
-        ({"messages": [{"role": "tool", "content": "so", "tool_call_id": "1"}]}, "messages.0"),
+        ({"messages": [{"role": "tool", "content": "so", "tool_call_id": "1"}]}, "messages.0.tool_call_id"),
     ],
     ids=str,
 )
 async def test_what_is_not_done_is_refused_by_name(more: Any, param: str) -> None:
     error = await refused(scripted_server(QUICK), **{"messages": HELLO} | more)
     assert (error.status_code, error.param) == (400, param)
+
+
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    },
+}
+
+
+async def test_a_model_calls_a_tool_and_answers_its_output() -> None:
+    server = scripted_server(QUICK)
+    answer = await ask(server, tools=[WEATHER], tool_choice="required")
+    [choice] = answer.choices
+    assert (choice.finish_reason, choice.message.content) == ("tool_calls", None)
+    [call] = choice.message.tool_calls or []
+    assert call.type == "function"
+    assert (call.function.name, call.function.arguments) == ("get_weather", '{"city": "Paris"}')
+    told = {"role": "tool", "tool_call_id": call.id, "content": "sunny"}
+    history = [*HELLO, choice.message.model_dump(exclude_none=True), told]
+    answer = await ask(server, history, tools=[WEATHER])
+    assert answer.choices[0].message.content == "The tool said sunny."
+
+
+async def test_calls_are_streamed() -> None:
+    async with client(scripted_server(QUICK)) as asked:
+        named = {"type": "function", "function": {"name": "get_weather"}}
+        stream = asked.chat.completions.stream(model="any", messages=HELLO, tools=[WEATHER], tool_choice=named)  # type: ignore[arg-type]
+        async with stream as events:
+            async for _ in events:
+                pass
+            answer = await events.get_final_completion()
+    [choice] = answer.choices
+    assert choice.finish_reason == "tool_calls"
+    assert [call.function.arguments for call in choice.message.tool_calls or []] == ['{"city": "Paris"}']
+
+
+async def test_a_model_that_cannot_call_tools_refuses_them() -> None:
+    server = scripted_server(QUICK, instances=1)
+    instance(server).calls = False  # type: ignore[misc]
+    error = await refused(server, tools=[WEATHER])
+    assert (error.status_code, error.param) == (400, "tools")
 
 
 async def test_what_changes_nothing_is_accepted() -> None:

@@ -127,6 +127,8 @@ async def items_of(server: Server, caller: Caller, body: ChatRequest, model: str
     if body.shows and not any(instance.sees for instance in pool.instances):
         message = f"{model} cannot see: it takes no pictures and no films"
         raise ClientError("unsupported_modality", message, param="messages")
+    if (body.tools or body.tool_choice == "required") and not server.parts.can_call(model):
+        raise ClientError("unsupported_parameter", f"{model} cannot call tools", param="tools")
     if body.schema_wanted is not None and not any(instance.follows_schemas for instance in pool.instances):
         message = f"{model} cannot be made to answer in JSON: its answers begin with a state token"
         raise ClientError("unsupported_value", message, param="response_format")

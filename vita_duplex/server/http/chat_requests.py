@@ -1,13 +1,25 @@
 """The body of `POST /v1/chat/completions`, as OpenAI's API reference has it, and what it asks of an instance."""
 
 import json
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from vita_duplex.engine.messages import Chat, ChatAudio, ChatImage, ChatMessage, ChatVideo, Sampling
+from vita_duplex.engine.messages import (
+    Call,
+    CallMessage,
+    Chat,
+    ChatAudio,
+    ChatImage,
+    ChatMessage,
+    ChatVideo,
+    Sampling,
+    Tools,
+)
 from vita_duplex.server.errors import ClientError
 from vita_duplex.server.http.media import Media
+from vita_duplex.server.realtime.tools import read_tools
 
 
 def encodable(text: str) -> str:
@@ -90,12 +102,31 @@ class UserMessage(Fields):
     content: Text | list[Part]
 
 
+class CalledFunction(Fields):
+    name: Annotated[str, Field(max_length=64)]
+    arguments: Text = "{}"
+
+
+class ToolCall(Fields):
+    id: Annotated[str, Field(max_length=64)]
+    function: CalledFunction
+
+
 class AssistantMessage(Fields):
     role: Literal["assistant"]
+    content: Text | list[TextPart] | None = None
+    tool_calls: list[ToolCall] | None = None
+
+
+class ToolMessage(Fields):
+    """What came of a call before it."""
+
+    role: Literal["tool"]
+    tool_call_id: str
     content: Text | list[TextPart]
 
 
-Message = Annotated[SystemMessage | UserMessage | AssistantMessage, Field(discriminator="role")]
+Message = Annotated[SystemMessage | UserMessage | AssistantMessage | ToolMessage, Field(discriminator="role")]
 
 
 class StreamOptions(Fields):
@@ -155,6 +186,10 @@ class ChatRequest(Fields):
             case _:
                 return None
 
+    tools: list[Any] | None = None
+    tool_choice: Any = None
+    parallel_tool_calls: bool | None = None
+
     @property
     def shows(self) -> bool:
         """Whether there is something to see in it."""
@@ -162,13 +197,11 @@ class ChatRequest(Fields):
 
     @property
     def _parts(self) -> list[TextPart | InputAudioPart | AudioPart | ImagePart | VideoPart]:
-        return [part for message in self.messages if not isinstance(message.content, str) for part in message.content]
+        return [part for message in self.messages if isinstance(message.content, list) for part in message.content]
 
 
 NEUTRAL: dict[str, tuple[Any, ...]] = {
     "n": (1,),
-    "tools": ([],),
-    "tool_choice": ("none",),
     "functions": ([],),
     "function_call": ("none",),
     "logprobs": (False,),
@@ -195,8 +228,8 @@ def check(request: ChatRequest) -> None:
     if len(json.dumps(request.schema_wanted)) > LONGEST_SCHEMA:
         message = f"the schema has more than {LONGEST_SCHEMA} characters"
         raise ClientError("invalid_value", message, param="response_format")
-    if request.messages[-1].role != "user":
-        raise ClientError("invalid_value", "the last message must be the user's", param="messages")
+    if request.messages[-1].role not in ("user", "tool"):
+        raise ClientError("invalid_value", "the last message must be the user's, or a tool's", param="messages")
 
 
 def _stops(request: ChatRequest) -> list[str]:
@@ -206,7 +239,17 @@ def _stops(request: ChatRequest) -> list[str]:
 def read(request: ChatRequest) -> Chat:
     """With its media decoded once. Blocks. Errors: `ClientError`."""
     media = Media()
-    messages = [_message(message, number, media) for number, message in enumerate(request.messages)]
+    messages: list[ChatMessage | CallMessage] = []
+    for number, message in enumerate(request.messages):
+        if isinstance(message, ToolMessage):
+            _put_output(messages, message, f"messages.{number}.tool_call_id")
+            continue
+        if message.content is not None:
+            messages.append(_message(message, number, media))
+        if isinstance(message, AssistantMessage):
+            calls = (Call(one.id, one.function.name, one.function.arguments) for one in message.tool_calls or ())
+            messages += [CallMessage(call) for call in calls]
+    tools = read_tools(request.tools, request.tool_choice, request.parallel_tool_calls, Tools(), "")
     sampling = Sampling(
         request.max_completion_tokens or request.max_tokens,
         request.temperature,
@@ -215,13 +258,26 @@ def read(request: ChatRequest) -> Chat:
         tuple(_stops(request)),
         request.schema_wanted,
     )
-    return Chat(_system_first(messages), sampling)
+    return Chat(_system_first(messages), sampling, tools)
 
 
-def _system_first(messages: list[ChatMessage]) -> tuple[ChatMessage, ...]:
+def _put_output(messages: list[ChatMessage | CallMessage], message: ToolMessage, where: str) -> None:
+    content = message.content if isinstance(message.content, str) else "".join(part.text for part in message.content)
+    for place, call in enumerate(messages):
+        if isinstance(call, CallMessage) and call.call.id == message.tool_call_id:
+            messages[place] = replace(call, output=content)
+            return
+    raise ClientError("call_not_found", f"there is no call {message.tool_call_id[:64]!r} before it", param=where)
+
+
+def _system_first(messages: list[ChatMessage | CallMessage]) -> tuple[ChatMessage | CallMessage, ...]:
     """All system messages as one at the beginning, the only place where every model's chat template takes one."""
-    system = [message.text for message in messages if message.role == "system"]
-    others = [message for message in messages if message.role != "system"]
+
+    def is_system(message: ChatMessage | CallMessage) -> bool:
+        return isinstance(message, ChatMessage) and message.role == "system"
+
+    system = [message.text for message in messages if is_system(message)]
+    others = [message for message in messages if not is_system(message)]
     return (ChatMessage("system", ("\n\n".join(system),)), *others) if system else tuple(others)
 
 
@@ -230,6 +286,7 @@ def _message(message: SystemMessage | UserMessage | AssistantMessage, number: in
     if isinstance(message.content, str):
         return ChatMessage(role, (message.content,))
     where = f"messages.{number}.content"
+    assert message.content is not None
     return ChatMessage(role, tuple(_part(part, f"{where}.{at}", media) for at, part in enumerate(message.content)))
 
 
