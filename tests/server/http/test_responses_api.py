@@ -10,14 +10,17 @@ import httpx
 import openai
 import pytest
 from openai import AsyncOpenAI
+from openai.types.responses import ResponseStreamEvent
 from PIL import Image
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
 from tests.support.sockets import scripted_server
 from vita_duplex.engine.instances.scripted import ScriptedReply
+from vita_duplex.engine.messages import Call, Finished, Usage
 from vita_duplex.server.access.auth import hashed, new_key
 from vita_duplex.server.http import responses_store
 from vita_duplex.server.http.app import create_app
+from vita_duplex.server.http.responses_events import ResponseEvents
 from vita_duplex.server.http.responses_requests import ResponsesRequest, chat_request, messages
 from vita_duplex.server.http.responses_store import KEPT_S, Kept, ResponsesStore
 from vita_duplex.server.server import Server
@@ -85,6 +88,39 @@ async def test_the_clients_own_helpers_read_it() -> None:
             async for _ in stream:
                 pass
             assert (await stream.get_final_response()).output_text == said.text
+
+
+def test_a_call_is_an_item_of_its_own() -> None:
+    tool = {"type": "function", "name": "weather", "parameters": {"type": "object"}}
+    request = ResponsesRequest.model_validate({"input": "rain?", "tools": [tool], "tool_choice": "required"})
+    answer = ResponseEvents(request, "m", 0)
+    items = ["Let me see.", Call("call_1", "weather", '{"city": "Rome"}'), Finished("calls", Usage(1, 2))]
+    events = [*answer.begin(), *(event for item in items for event in answer.push(item))]
+    told: list[Any] = [TypeAdapter(ResponseStreamEvent).validate_python(event) for event in events]
+    assert [event.type for event in told][-5:-1] == [
+        "response.output_item.added",
+        "response.function_call_arguments.delta",
+        "response.function_call_arguments.done",
+        "response.output_item.done",
+    ]
+    message, call = told[-1].response.output
+    assert (message.type, call.type, call.call_id, call.arguments) == (
+        "message", "function_call", "call_1", '{"city": "Rome"}',
+    )  # fmt: skip
+    assert [*answer.said.values()][1]["tool_calls"][0]["function"]["name"] == "weather"
+
+
+def test_calls_and_their_outputs_are_messages_of_the_dialogue() -> None:
+    items = [
+        {"role": "user", "content": "rain?"},
+        {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "weather", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "call_1", "output": [{"type": "input_text", "text": "yes"}]},
+    ]
+    function = {"name": "weather", "arguments": "{}"}
+    assert messages(ResponsesRequest.model_validate({"input": items}), [], lambda item_id: None)[1:] == [
+        {"role": "assistant", "tool_calls": [{"id": "call_1", "type": "function", "function": function}]},
+        {"role": "tool", "tool_call_id": "call_1", "content": "yes"},
+    ]
 
 
 async def test_an_answer_that_was_cut_says_so() -> None:
@@ -197,7 +233,7 @@ def test_what_is_kept_is_bounded_in_time_and_size(monkeypatch: pytest.MonkeyPatc
         ({"background": True}, "background"),
         ({"conversation": "conv_1"}, "conversation"),
         ({"prompt": {"id": "pmpt_1"}}, "prompt"),
-        ({"tools": [{"type": "web_search"}]}, "tools"),
+        ({"tools": [{"type": "web_search"}]}, "tools.0.type"),
         ({"input": []}, "input"),
         ({"input": [{"type": "item_reference", "id": "msg_1"}]}, "input.0.id"),
         ({"input": [{"role": "user", "content": [{"type": "input_file", "file_id": "f"}]}]}, None),

@@ -13,6 +13,7 @@ class ResponseEvents:
 
     def __init__(self, request: ResponsesRequest, model: str, created: int) -> None:
         """`created`: seconds since 1970."""
+        choice = request.tool_choice
         self._number = 0
         self._message: Json | None = None  # the item that is being written
         self.response: Json = {
@@ -27,14 +28,14 @@ class ResponseEvents:
             "metadata": request.metadata or {},
             "model": model,
             "output": [],
-            "parallel_tool_calls": True,
+            "parallel_tool_calls": request.parallel_tool_calls,
             "previous_response_id": request.previous_response_id,
             "reasoning": {"effort": None, "summary": None},
             "store": request.store,
             "temperature": request.temperature,
             "text": {"format": {"type": "text"}},
-            "tool_choice": "auto",
-            "tools": [],
+            "tool_choice": choice if isinstance(choice, str) else choice.model_dump(),
+            "tools": [{"strict": False, **tool.model_dump()} for tool in request.tools],
             "top_p": request.top_p,
             "truncation": "disabled",
             "usage": None,
@@ -49,7 +50,7 @@ class ResponseEvents:
                 self.response["vita"] = {"state": item.state, "p1": p1, "p2": p2, "p3": p3}
                 return []
             case Call():
-                raise AssertionError("no tools are offered")
+                return self._call(item)
             case Finished(reason, usage):
                 return self._finish(reason, usage)
             case delta:
@@ -64,15 +65,28 @@ class ResponseEvents:
     @property
     def said(self) -> dict[str, Json]:
         """The items of the answer as messages of a chat, by their ids."""
-        return {
-            item["id"]: {"role": "assistant", "content": item["content"][0]["text"]} for item in self.response["output"]
-        }
+        return {item["id"]: _message(item) for item in self.response["output"]}
 
     def _write(self, delta: str) -> list[Json]:
         opened = [] if self._message else self._open()
         assert self._message is not None
         self._message["content"][0]["text"] += delta
         return [*opened, self._in_part("response.output_text.delta", delta=delta, logprobs=[])]
+
+    def _call(self, call: Call) -> list[Json]:
+        """A call comes whole."""
+        events = self._close("completed")
+        name = {"id": f"fc_{secrets.token_hex(12)}", "type": "function_call", "call_id": call.id, "name": call.name}
+        item = {**name, "arguments": call.arguments, "status": "completed"}
+        where = {"item_id": item["id"]}
+        events += [
+            self._in_output("response.output_item.added", item={**name, "arguments": "", "status": "in_progress"}),
+            self._in_output("response.function_call_arguments.delta", **where, delta=call.arguments),
+            self._in_output("response.function_call_arguments.done", **where, name=call.name, arguments=call.arguments),
+            self._in_output("response.output_item.done", item=item),
+        ]
+        self.response["output"].append(item)
+        return events
 
     def _open(self) -> list[Json]:
         self._message = {
@@ -131,3 +145,11 @@ class ResponseEvents:
     def _in_part(self, kind: str, **fields: Any) -> Json:
         assert self._message is not None
         return self._in_output(kind, item_id=self._message["id"], content_index=0, **fields)
+
+
+def _message(item: Json) -> Json:
+    """An item of an answer as a message of a chat."""
+    if item["type"] == "message":
+        return {"role": "assistant", "content": item["content"][0]["text"]}
+    function = {"name": item["name"], "arguments": item["arguments"]}
+    return {"role": "assistant", "tool_calls": [{"id": item["call_id"], "type": "function", "function": function}]}

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Discriminator, Field, Tag
+from pydantic import ConfigDict, Discriminator, Field, Tag, ValidationError
 
 from vita_duplex.server.errors import ClientError
 from vita_duplex.server.http.chat_requests import (
@@ -58,6 +58,31 @@ class Reasoning(Fields):
     type: Literal["reasoning"]
 
 
+class FunctionCall(Fields):
+    type: Literal["function_call"]
+    call_id: Text
+    name: Text
+    arguments: Text
+
+
+class FunctionCallOutput(Fields):
+    type: Literal["function_call_output"]
+    call_id: Text
+    output: Text | list[TextPart]
+
+
+class FunctionTool(Fields):
+    type: Literal["function"]
+    name: Text
+    description: Text | None = None
+    parameters: dict[str, Any] | None = None
+
+
+class NamedChoice(Fields):
+    type: Literal["function"]
+    name: Text
+
+
 def _kind(item: Any) -> Any:
     if not isinstance(item, dict):
         return None
@@ -67,6 +92,8 @@ def _kind(item: Any) -> Any:
 Item = Annotated[
     Annotated[Message, Tag("message")]
     | Annotated[ItemReference, Tag("item_reference")]
+    | Annotated[FunctionCall, Tag("function_call")]
+    | Annotated[FunctionCallOutput, Tag("function_call_output")]
     | Annotated[Reasoning, Tag("reasoning")],
     Discriminator(_kind),
 ]
@@ -96,6 +123,9 @@ class ResponsesRequest(Fields):
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, gt=0, le=1)
     text: TextSettings = TextSettings()
+    tools: tuple[FunctionTool, ...] = ()
+    tool_choice: Literal["auto", "none", "required"] | NamedChoice = "auto"
+    parallel_tool_calls: bool = True
     metadata: dict[str, str] | None = Field(None, max_length=16)
 
 
@@ -103,7 +133,6 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "background": (False,),
     "conversation": (),
     "prompt": (),
-    "tools": ([],),
     "top_logprobs": (0,),
 }
 """What OpenAI has and we have not, and the values with which it does nothing."""
@@ -127,6 +156,12 @@ def messages(request: ResponsesRequest, earlier: list[Json], known: Known) -> li
                     told_why = f"There is no item {item_id!r} any more; send what it said."
                     raise ClientError("invalid_value", told_why, param=f"input.{number}.id")
                 told.append(message)
+            case FunctionCall(call_id=call_id, name=name, arguments=arguments):
+                called = {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
+                told.append({"role": "assistant", "tool_calls": [called]})
+            case FunctionCallOutput(call_id=call_id, output=output):
+                text = output if isinstance(output, str) else "".join(part.text for part in output)
+                told.append({"role": "tool", "tool_call_id": call_id, "content": text})
             case Reasoning():
                 pass
     return told
@@ -139,8 +174,22 @@ def chat_request(request: ResponsesRequest, dialogue: list[Json]) -> ChatRequest
     sampling = {"temperature": request.temperature, "top_p": request.top_p}
     if not dialogue and not system:
         raise ClientError("invalid_value", "there is nothing to answer", param="input")
-    body = {"model": request.model, "messages": [*system, *dialogue], **limits, **sampling}
-    return ChatRequest.model_validate(body)
+    body = {"model": request.model, "messages": [*system, *dialogue], **limits, **sampling, **_tools(request)}
+    try:
+        return ChatRequest.model_validate(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise ClientError("invalid_value", f"{first['loc'][0]}: {first['msg']}", param="input") from error
+
+
+def _tools(request: ResponsesRequest) -> Json:
+    if not request.tools:
+        return {}
+    functions = [tool.model_dump(exclude={"type"}, exclude_none=True) for tool in request.tools]
+    tools = [{"type": "function", "function": function} for function in functions]
+    choice = request.tool_choice
+    named = {"type": "function", "function": {"name": choice.name}} if isinstance(choice, NamedChoice) else choice
+    return {"tools": tools, "tool_choice": named, "parallel_tool_calls": request.parallel_tool_calls}
 
 
 def _format(text: TextSettings) -> Json | None:
