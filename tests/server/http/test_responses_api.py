@@ -15,7 +15,7 @@ from PIL import Image
 from pydantic import BaseModel, TypeAdapter
 
 from tests.support.sockets import scripted_server
-from vita_duplex.engine.instances.scripted import ScriptedReply
+from vita_duplex.engine.instances.scripted import ScriptedCall, ScriptedReply
 from vita_duplex.engine.messages import Call, Finished, Usage
 from vita_duplex.server.access.auth import hashed, new_key
 from vita_duplex.server.http import responses_store
@@ -108,6 +108,21 @@ def test_a_call_is_an_item_of_its_own() -> None:
         "message", "function_call", "call_1", '{"city": "Rome"}',
     )  # fmt: skip
     assert [*answer.said.values()][1]["tool_calls"][0]["function"]["name"] == "weather"
+
+
+async def test_a_tool_is_called_and_its_output_answered_by_reference_or_by_response() -> None:
+    tool: Any = {"type": "function", "name": "weather", "parameters": {"type": "object"}}
+    calling = QUICK.model_copy(update={"calls": (ScriptedCall(name="weather"),)})
+    async with client(scripted_server(calling)) as asked:
+        first = await asked.responses.create(model="any", input="rain?", tools=[tool])
+        [call] = first.output
+        assert call.type == "function_call"
+        output: Any = {"type": "function_call_output", "call_id": call.call_id, "output": "sunny"}
+        by_items: Any = [{"role": "user", "content": "rain?"}, {"type": "item_reference", "id": call.id}, output]
+        answer = await asked.responses.create(model="any", input=by_items, tools=[tool])
+        assert answer.output_text == "The tool said sunny."
+        answer = await asked.responses.create(model="any", input=[output], previous_response_id=first.id, tools=[tool])
+        assert answer.output_text == "The tool said sunny."
 
 
 def test_calls_and_their_outputs_are_messages_of_the_dialogue() -> None:
