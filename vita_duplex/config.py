@@ -1,6 +1,7 @@
 """All settings as one frozen object: sections and their defaults, which are those of a machine without GPU."""
 
 import os
+import tempfile
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -37,8 +38,12 @@ class ConfigError(Exception):
 
 
 def default_cache() -> Path:
-    """`vita-duplex` in the user's cache folder (XDG Base Directory specification)."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vita-duplex"
+    """`vita-duplex` in the user's cache folder (XDG Base Directory specification); a user without a home, as containers
+    have with any uid, gets one among the temporary files."""
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vita-duplex"
+    except RuntimeError:
+        return Path(tempfile.gettempdir()) / f"vita-duplex-{os.getuid()}"
 
 
 class ServerConfig(Section):

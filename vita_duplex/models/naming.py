@@ -41,7 +41,10 @@ def locate(model: str, environment: Mapping[str, str] = os.environ) -> Path | st
     """
     if not model.strip():
         raise NoModel("no model is named; name a folder or a Hugging Face model (owner/name)")
-    folder = Path(model).expanduser()
+    try:
+        folder = Path(model).expanduser()
+    except RuntimeError:  # a user without a home
+        folder = Path(model)
     if folder.is_dir():
         return _checkpoint_in(folder)
     if folder.is_file():
@@ -134,7 +137,10 @@ def _checkpoint_in(folder: Path) -> Path:
 def _snapshot(model: str, environment: Mapping[str, str]) -> Path | None:
     """The newest downloaded state of a hub's model."""
     home = Path(environment.get("HF_HOME") or Path(environment.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface")
-    cache = Path(environment.get("HF_HUB_CACHE") or home / "hub").expanduser()
+    try:
+        cache = Path(environment.get("HF_HUB_CACHE") or home / "hub").expanduser()
+    except RuntimeError:  # a user without a home
+        return None
     folder = cache / f"models--{model.replace('/', '--')}"
     try:
         revision = (folder / "refs" / "main").read_text(encoding="utf-8").strip()
