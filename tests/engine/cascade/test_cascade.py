@@ -57,3 +57,23 @@ def verdict(situation: Situation) -> Verdict:
 )
 def test_the_judge_is_told_what_the_words_were_said_into(situation: Situation, meant: bool) -> None:
     assert (verdict(situation).p1 >= 0.5) is meant
+
+
+@pytest.mark.parametrize(
+    ("text", "log_probability", "seconds", "least", "most"),
+    [
+        ("Go pop.", -1.1, 0.7, 0.4, 0.5),
+        ("What's the feeling?", -0.9, 0.7, 0.4, 0.5),
+        ("", 0.0, 0.7, 0.4, 0.5),
+        ("And", -0.1, 0.8, 0.4, 0.5),
+        ("Mm-hm.", -0.3, 0.7, 0.0, 0.1),
+        ("Anna, could you", -0.2, 1.0, 0.0, 0.2),
+        ("Stop.", -0.2, 0.7, 0.92, 1.0),
+        ("What is the capital of", -0.1, 1.5, 0.6, 0.9),
+        ("", 0.0, 2.5, 0.0, 0.1),
+    ],
+)
+def test_a_glance_is_sure_only_of_what_no_further_word_can_change(
+    text: str, log_probability: float, seconds: float, least: float, most: float
+) -> None:
+    assert least <= Judge().glance(Transcript(text, log_probability), seconds) <= most

@@ -45,8 +45,8 @@ ASKS, TELLS = 0.9, 0.25
 OPEN, MOST = 0.45, 0.9
 """Of speech that goes on: when what it will be is not to be heard yet, and at most when it is not one of the words that
 stop a reply."""
-FEW_S = 1.5
-"""Seconds of it, silence before it included, in which few words mean nothing."""
+FEW_S, CUT_S = 1.5, 1.25
+"""Seconds of it, silence before it included, in which few words mean nothing, and words that are hardly heard."""
 FOR_US_IN_SILENCE = 1.6
 """By how much the odds that a statement was meant for the assistant are better in silence than among the head's texts,
 half of which were: in a conversation of two most of what is said is."""
@@ -85,6 +85,8 @@ class Judge:
         known = wording.is_backchannel(spoken) or wording.is_to_somebody_else(transcript.text)
         if few and seconds < FEW_S and not (spoken and known) and not wording.asks(transcript.text):
             return OPEN
+        if transcript.log_probability < UNSURE_SHORT and seconds < CUT_S and not (spoken and known):
+            return OPEN  # the beginning of a word, misheard
         return min(MOST, self.judge(transcript, seconds))
 
     def _is_no_speech(self, transcript: Transcript, spoken: list[str], seconds: float, *, patient: bool) -> bool:
