@@ -70,6 +70,7 @@ def test_a_call_is_told_its_output_enters_the_dialogue_and_is_answered_when_the_
             await answer(talk)
             await talk.silent_until(TurnEnded, 2)
             assert talk.text(2) == ["The tool said sunny."]
+            assert talk.session.calling.ledger.waiting == frozenset(), "it would be answered again"
             call = CallMessage(Call(call_id, "get_weather", '{"city": "Paris"}'), "sunny")
             assert talk.instances[0].queries[-1].history == (UserMessage("the weather?"), call)
 
