@@ -66,6 +66,7 @@ def test_the_judge_is_told_what_the_words_were_said_into(situation: Situation, m
         ("What's the feeling?", -0.9, 0.7, 0.4, 0.5),
         ("", 0.0, 0.7, 0.4, 0.5),
         ("And", -0.1, 0.8, 0.4, 0.5),
+        ("I", -0.1, 0.8, 0.4, 0.5),
         ("Mm-hm.", -0.3, 0.7, 0.0, 0.1),
         ("Anna, could you", -0.2, 1.0, 0.0, 0.2),
         ("Stop.", -0.2, 0.7, 0.92, 1.0),

@@ -50,6 +50,8 @@ FEW_S, CUT_S = 1.5, 1.25
 FOR_US_IN_SILENCE = 1.6
 """By how much the odds that a statement was meant for the assistant are better in silence than among the head's texts,
 half of which were: in a conversation of two most of what is said is."""
+BEGINNINGS = wording.word_list("and, i, so, the, you")
+"""As a whole utterance these are what an ASR makes of noise; while somebody speaks they begin a sentence."""
 ANSWER_S = 12.0
 """Seconds for which a question of the assistant stays open."""
 ANSWER_WORDS = 8
@@ -82,7 +84,8 @@ class Judge:
         if wording.STOPS.match(" ".join(spoken)):
             return SHORT_QUERY
         few = len(spoken) < SHORT or wording.is_invention(spoken)
-        known = wording.is_backchannel(spoken) or wording.is_to_somebody_else(transcript.text)
+        nod = wording.is_backchannel(spoken) and not BEGINNINGS.issuperset(spoken)
+        known = nod or wording.is_to_somebody_else(transcript.text)
         if few and seconds < FEW_S and not (spoken and known) and not wording.asks(transcript.text):
             return OPEN
         if transcript.log_probability < UNSURE_SHORT and seconds < CUT_S and not (spoken and known):
