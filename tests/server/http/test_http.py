@@ -185,8 +185,8 @@ def test_an_ephemeral_key_has_the_form_of_the_reference_and_opens_a_session() ->
     [
         ({"expires_after": {"seconds": 9}}, "expires_after.seconds"),
         ({"expires_after": {"seconds": 7201}}, "expires_after.seconds"),
-        ({"session": {"type": "transcription"}}, "session.type"),
-        ({"session": {"type": "realtime", "instructions": "x" * 20_001}}, "session.instructions"),
+        ({"session": {"type": "translation"}}, "session.type"),
+        ({"session": {"type": "realtime", "instructions": "x" * 200001}}, "session.instructions"),
         ({"expire_after": {}}, "expire_after"),
     ],
 )
