@@ -104,6 +104,14 @@ eval: overlaps          ## that, and the ears: ends of turns, echo, level, noise
 lock:                   ## resolve requirements/cpu.lock anew (ARGS=--upgrade for newer versions)
 	@requirements/lock.sh $(ARGS)
 
+deploy-test: .venv-deploy/installed  ## deploy/ against the schemas of Kubernetes, the alerts with promtool
+	@.venv-deploy/bin/python -m pytest tests/deploy $(ARGS)
+
+.venv-deploy/installed: pyproject.toml
+	@python3 -m venv .venv-deploy
+	@.venv-deploy/bin/pip install --quiet -e ".[dev,deploy]"
+	@touch $@
+
 image:                  ## containers, with docker, podman or buildah (TARGETS="cpu gateway gpu", IMAGE_ARGS="--build-arg BASE=…")
 	@tools/build_image.sh $(TARGETS)
 
