@@ -7,7 +7,7 @@ TARGETS ?= cpu gateway
 ARGS ?=
 BIN := $(VENV)/bin
 
-.PHONY: serve prepare test test-all page-tools screenshots stock webrtc integrations chinese image deploy-test lint types bench bench-vita settings-doc overlaps \
+.PHONY: train-tools train-test serve prepare test test-all page-tools screenshots stock webrtc integrations chinese image deploy-test lint types bench bench-vita settings-doc overlaps \
 	eval lock install clean
 
 serve: install prepare  ## talk: http://127.0.0.1:8000 (ARGS="--port 9000" for another port)
@@ -77,6 +77,19 @@ chinese: .venv-chinese/installed  ## a Chinese answer, spoken by Kokoro and hear
 	@.venv-chinese/bin/python tools/make_kokoro.py .venv-chinese/kokoro --voices .venv-chinese/kokoro-js-1.2.1.tgz
 	@touch $@
 
+# In an environment of its own, on top of the other: the server never imports what training needs.
+train-tools: .venv-train/installed  ## what `vita-duplex train` needs: .venv-train/bin/vita-duplex train
+
+train-test: .venv-train/installed  ## the tests of training: from clips to a checkpoint that the server talks with
+	@.venv-train/bin/python -m pytest -q tests/train $(ARGS)
+
+.venv-train/installed: $(VENV)/installed requirements/train.lock
+	@$(BIN)/python -m venv --clear .venv-train
+	@ls -d $(abspath $(VENV))/lib/python3.*/site-packages >$$(ls -d .venv-train/lib/python3.*/site-packages)/server.pth
+	@.venv-train/bin/pip install --quiet --no-deps --require-hashes -r requirements/train.lock
+	@.venv-train/bin/pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
 TSC := tests/page/node_modules/.bin/tsc
 
 lint: install           ## style; and the types of the page's scripts, where make page-tools was run
@@ -121,4 +134,4 @@ $(VENV)/installed: pyproject.toml requirements/cpu.lock requirements/models.lock
 	@VENV=$(VENV) PYTHON=$(PYTHON) requirements/install.sh
 
 clean:
-	rm -rf $(VENV) .venv-stock .venv-webrtc .venv-chinese .venv-integrations .venv-deploy .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) .venv-stock .venv-webrtc .venv-chinese .venv-integrations .venv-deploy .venv-train .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

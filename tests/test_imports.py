@@ -24,6 +24,8 @@ ALLOWED = {
     "tts.voices": {"engine", "tts.text"},
     "models": set(),
     "client": {"engine"},
+    "roc": set(),
+    "train": {"models", "client", "engine", "roc"},
     "config": {"engine", "engine.instances", "vad", "asr", "tts", "tts.voices"},  # each part's own section
     "server.errors": set(),
     "server.access": {"server.errors", "engine", "config", "settings"},
@@ -91,6 +93,8 @@ ALLOWED = {
         "vad",
     },
     "cli": {
+        "train",
+        "roc",
         "server",
         "server.access",
         "server.audio",

@@ -16,11 +16,11 @@ from tests.support.paths import DATA
 from vita_duplex.cli import calibrate
 from vita_duplex.cli import main as cli
 from vita_duplex.cli.calibrate import CalibrateError, judge, read_clips, report, roc_of
-from vita_duplex.cli.roc import Roc, Share
 from vita_duplex.cli.roc_picture import draw
 from vita_duplex.config import Config, EngineConfig
 from vita_duplex.engine.duplex_settings import DuplexConfig, Thresholds
 from vita_duplex.engine.messages import Query, Situation, Verdict
+from vita_duplex.roc import Roc, Share
 
 CLIPS = DATA / "clips.tsv"
 

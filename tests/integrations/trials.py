@@ -19,10 +19,10 @@ from tests.support.serving import serving
 from tests.support.sockets import scripted_server
 from vita_duplex.asr.local import LocalAsr
 from vita_duplex.asr.moonshine import Moonshine
-from vita_duplex.cli.roc import Share
 from vita_duplex.engine.cascade.cascade import Cascade
 from vita_duplex.engine.cascade.judge import Judge
 from vita_duplex.engine.pool import Pool
+from vita_duplex.roc import Share
 from vita_duplex.vad.detector import Detector
 from vita_duplex.vad.silero import Silero
 

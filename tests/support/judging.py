@@ -17,9 +17,9 @@ import numpy as np
 
 from tests.support import sounds
 from tests.support.paths import DATA
-from vita_duplex.cli.roc import Roc
 from vita_duplex.engine.cascade.judge import Judge
 from vita_duplex.engine.ports import AsrModel, Transcript
+from vita_duplex.roc import Roc
 
 Sound = Callable[[], sounds.Samples]
 TABLE = DATA / "judge_set.tsv"

@@ -9,7 +9,7 @@ import numpy as np
 
 from tests.support.overlap_policies import POLICIES, Effect
 from tests.support.overlaps import GROUPS, Outcome, measure, read
-from vita_duplex.cli.roc import Share, mean_interval
+from vita_duplex.roc import Share, mean_interval
 
 PICTURE = Path("docs/barge-in.svg")
 FAR = ", far"

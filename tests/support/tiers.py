@@ -23,8 +23,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 STAMPS = ROOT / ".cache" / "test-all"
-STOCK = tuple(f"tests/client/test_{name}.py" for name in ("clients_page", "stock_clients", "stock_conversations"))
-"""The files of `make stock`."""
+APART = {
+    **{f"tests/client/test_{name}.py": "stock" for name in ("clients_page", "stock_clients", "stock_conversations")},
+    "tests/train/test_circle.py": "train-test",
+}
+"""Files that have an environment of their own, and the make target that makes it and runs them."""
 AT_ONCE = min(4, len(os.sched_getaffinity(0)))
 """Files at a time: an engine computes on one thread and takes 2 GB."""
 NOTHING_CHOSEN = 5
@@ -68,12 +71,13 @@ def shards(tier: str, more: Sequence[str]) -> Iterator[Shard]:
     wanted = {"smoke"} if tier == "test" else {"real", "long"}
     chosen = (*pytest, "-m", " or ".join(sorted(wanted)))
     together = []
+    if tier == "all":
+        yield from (Shard(f"make {target}", ("make", target)) for target in sorted({*APART.values()}))
     for file in sorted(ROOT.glob("tests/**/test_*.py")):
         name, has = str(file.relative_to(ROOT)), marks(file)
-        if name in STOCK and tier == "all":
-            if name == STOCK[0]:
-                yield Shard("make stock", ("make", "stock"))  # in an environment of its own
-        elif has & wanted and "vllm" in has:
+        if name in APART:
+            continue
+        if has & wanted and "vllm" in has:
             together.append(name)
         elif has & wanted:
             yield Shard(name, (*chosen, name), alone="alone" in has)

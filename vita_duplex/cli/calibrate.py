@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from vita_duplex.cli.roc import Roc
 from vita_duplex.cli.roc_picture import draw
 from vita_duplex.client.errors import TalkError
 from vita_duplex.client.recording import read_recording
@@ -23,6 +22,7 @@ from vita_duplex.engine.duplex import ABSTAIN_BAND
 from vita_duplex.engine.duplex_settings import DuplexSettings
 from vita_duplex.engine.messages import Query, Situation, Utterance, Verdict
 from vita_duplex.engine.ports import Instance, PartFailed, Progress
+from vita_duplex.roc import Roc
 from vita_duplex.server.asr import load_asr
 from vita_duplex.server.parts import instances
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from vita_duplex.cli.eval_clips import Listened
 from vita_duplex.cli.eval_layouts import Wanted
-from vita_duplex.cli.roc import Share, mean_interval
+from vita_duplex.roc import Share, mean_interval
 
 Did = Literal["responded", "stopped", "resumed", "waited", "answered early", "silent"]
 """`silent`: no reply was being heard when it was spoken into."""

@@ -7,7 +7,7 @@ from uuid import uuid4
 from threadpoolctl import ThreadpoolController
 
 from vita_duplex import __version__
-from vita_duplex.cli import ask, bench, calibrate, check, eval, replay, serve, settings, timeline
+from vita_duplex.cli import ask, bench, calibrate, check, data, eval, replay, serve, settings, timeline, train
 from vita_duplex.cli.eval_layouts import EvalError
 from vita_duplex.cli.options import add_settings, config_of
 from vita_duplex.cli.progress import progress_bar
@@ -26,7 +26,7 @@ def main() -> None:
     ThreadpoolController().select(internal_api="openblas").limit(limits=1)
     try:
         sys.exit(arguments.run(arguments))
-    except (ConfigError, ask.AskError, calibrate.CalibrateError, EvalError, PartFailed) as error:
+    except (ConfigError, ask.AskError, calibrate.CalibrateError, EvalError, train.TrainError, PartFailed) as error:
         print(f"vita-duplex: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
@@ -57,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_asking(commands)
     _add_looking(commands)
     _add_measuring(commands)
+    _add_teaching(commands)
     return parser
 
 
@@ -102,6 +103,11 @@ def _add_measuring(commands: _Commands) -> None:
     timeline.add_arguments(commands.add("timeline", "draw a session log", timeline.run))
     about = "check that a session log leads to the same decisions again"
     replay.add_arguments(commands.add("replay", about, replay.run))
+
+
+def _add_teaching(commands: _Commands) -> None:
+    data.add_arguments(commands.add("data", "check, count, convert and make training data", data.run))
+    train.add_arguments(commands.add("train", "teach a VITA checkpoint", train.run))
 
 
 def _key(arguments: argparse.Namespace) -> int:

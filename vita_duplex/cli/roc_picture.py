@@ -2,8 +2,8 @@
 
 from itertools import pairwise
 
-from vita_duplex.cli.roc import Point, Roc
 from vita_duplex.client.svg import GRID, INK, Svg
+from vita_duplex.roc import Point, Roc
 
 CURVE, BEST, CHANCE = "#3572b0", "#c8443c", "#c9ced6"
 LEFT, TOP, SIDE = 60, 40, 440
