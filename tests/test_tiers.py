@@ -13,7 +13,7 @@ from tests.support.tiers import Shard, shards
 def test_every_file_of_the_slow_tests_is_in_make_test_all_once() -> None:
     run = [word for shard in shards("all", ()) for word in shard.command if word.startswith("tests/")]
     slow = [path for path in ROOT.glob("tests/**/test_*.py") if {"real", "long"} & tiers.marks(path)]
-    assert sorted(run) == sorted({str(path.relative_to(ROOT)) for path in slow} - {*tiers.STOCK})
+    assert sorted(run) == sorted({str(path.relative_to(ROOT)) for path in slow} - {*tiers.APART})
 
 
 def test_make_test_is_real() -> None:

@@ -177,7 +177,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.real
-@pytest.mark.smoke
 @pytest.mark.usefixtures("quick")
 async def test_sixteen_sessions_talk_while_every_engine_is_replaced_one_hangs_and_one_dies() -> None:
     port = free_port()
