@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         if arguments.what == "export":
             print(
-                f"wrote {export(arguments.folder, arguments.target)}; try it: vita-duplex serve --model {arguments.target}"
+                f"wrote {export(arguments.folder, arguments.target)}; now vita-duplex serve --model {arguments.target}"
             )
             return 0
         changes = {name: value for name in ("model", "out") if (value := getattr(arguments, name)) is not None}
