@@ -6,6 +6,36 @@ from typing import Any
 
 from tests.support.voice_servers import Asked
 
+PARIS, ROME = '{"city": "Paris"}', '{"city": "Rome"}'
+CALLS: dict[str, list[list[dict[str, Any]]]] = {
+    # as OpenAI and vLLM stream them: the name first, the arguments in pieces, by index
+    "calls": [
+        [{"index": 0, "id": "call_1", "type": "function", "function": {"name": "weather", "arguments": ""}}],
+        [{"index": 0, "function": {"arguments": '{"city": '}}],
+        [{"index": 0, "function": {"arguments": '"Paris"}'}}],
+        [{"index": 1, "id": "call_2", "type": "function", "function": {"name": "weather", "arguments": ""}}],
+        [{"index": 1, "function": {"arguments": ROME}}],
+    ],
+    # as Ollama did: whole, and each at index 0
+    "whole calls": [
+        [{"index": 0, "id": "call_1", "type": "function", "function": {"name": "weather", "arguments": PARIS}}],
+        [{"index": 0, "id": "call_2", "type": "function", "function": {"name": "weather", "arguments": ROME}}],
+    ],
+    # as Gemini's: without an index, in one delta
+    "calls without index": [
+        [
+            {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": PARIS}},
+            {"id": "call_2", "type": "function", "function": {"name": "weather", "arguments": ROME}},
+        ]
+    ],
+    "cut in a call": [
+        [{"index": 0, "id": "call_1", "function": {"name": "weather", "arguments": PARIS}}],
+        [{"index": 1, "id": "call_2", "function": {"name": "weather", "arguments": '{"ci'}}],
+    ],
+    "invents": [[{"index": 0, "id": "call_1", "function": {"name": "traffic", "arguments": PARIS}}]],
+    "bare": [[{"index": 0, "id": "call_1", "function": {"name": "weather"}}]],
+}
+
 
 class ChatHandler(BaseHTTPRequestHandler):
     """`GET /v1/models` and `POST /v1/chat/completions`; the model's name says what happens."""
@@ -28,6 +58,8 @@ class ChatHandler(BaseHTTPRequestHandler):
             return self._refuse(401, "Incorrect API key provided.")
         if model == "page":
             return self._json(200, "<html>")
+        if "tools" in wish and model == "toolless":
+            return self._refuse(400, "toolless does not support tools")
         return self._stream(model)
 
     def _stream(self, model: str) -> None:
@@ -46,7 +78,9 @@ class ChatHandler(BaseHTTPRequestHandler):
         if model == "broken":
             self._event({"error": {"message": "CUDA out of memory"}})
             return
-        reason = "length" if model == "cut" else "stop"
+        for calls in CALLS.get(model, ()):
+            self._event({"choices": [{"index": 0, "delta": {"tool_calls": calls}, "finish_reason": None}]})
+        reason = "length" if model in ("cut", "cut in a call") else "tool_calls" if model in CALLS else "stop"
         self._event({"choices": [{"index": 0, "delta": {}, "finish_reason": reason}]})
         if model != "uncounted":
             self._event({"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 2}})

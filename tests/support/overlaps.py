@@ -31,7 +31,7 @@ from vita_duplex.asr.local import LocalAsr
 from vita_duplex.asr.moonshine import Moonshine
 from vita_duplex.engine.cascade.cascade import Cascade
 from vita_duplex.engine.cascade.judge import Judge
-from vita_duplex.engine.instances.vllm_text import TemplateMessage
+from vita_duplex.engine.instances.text_model import TemplateMessage
 from vita_duplex.engine.notices import Notice, TurnAudio, TurnEnded, TurnHeld, TurnResumed, VerdictGiven, VoiceActivity
 from vita_duplex.engine.ports import AsrModel
 from vita_duplex.vad.silero import Silero
@@ -155,20 +155,20 @@ def span(samples: sounds.Samples) -> tuple[float, float]:
 class Storyteller:
     """In the place of the language model: always the same reply."""
 
+    calls = False
+
     class config:
         max_tokens = 1000
 
     class engine:
         healthy = True
 
-    async def reply(
-        self, messages: Sequence[TemplateMessage], begun: str = "", max_tokens: int | None = None
-    ) -> AsyncGenerator[str]:
+    async def reply(self, messages: Sequence[TemplateMessage], *asked: object) -> AsyncGenerator[str]:
         for word in STORY.split(" "):
             await asyncio.sleep(0.02)
             yield f"{word} "
 
-    async def warm(self, messages: Sequence[TemplateMessage]) -> None: ...
+    async def warm(self, *asked: object) -> None: ...
 
 
 def overlap(one: Overlap, ears: AsrModel, judge: Judge, model: Silero) -> Outcome:

@@ -10,7 +10,7 @@ from tests.support.virtual_time import run
 from vita_duplex.engine.audio import INPUT_RATE, Samples
 from vita_duplex.engine.cascade.cascade import Cascade
 from vita_duplex.engine.cascade.judge import Judge
-from vita_duplex.engine.instances.vllm_text import TemplateMessage
+from vita_duplex.engine.instances.text_model import TemplateMessage
 from vita_duplex.engine.messages import Query, Situation, Utterance, Verdict
 from vita_duplex.engine.ports import Transcript
 
@@ -23,7 +23,9 @@ class HearsOkay:
 
 
 class SaysNothing:
-    async def reply(self, messages: Sequence[TemplateMessage], begun: str, most: int) -> AsyncGenerator[str]:
+    calls = False
+
+    async def reply(self, messages: Sequence[TemplateMessage], *asked: object) -> AsyncGenerator[str]:
         return
         yield
 

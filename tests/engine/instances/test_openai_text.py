@@ -5,15 +5,28 @@ from collections.abc import Iterator
 import pytest
 from pydantic import SecretStr
 
-from tests.support.chat_servers import ChatHandler
+from tests.support.chat_servers import PARIS, ROME, ChatHandler
 from tests.support.voice_servers import Asked, serving
 from vita_duplex.engine.cascade.cascade import Cascade
 from vita_duplex.engine.cascade.judge import Judge
 from vita_duplex.engine.instances.openai_text import OpenAiText, OpenAiTextConfig
 from vita_duplex.engine.instances.text_model import TemplateMessage
-from vita_duplex.engine.messages import Finished, Query, Sampling, Usage, Utterance, Verdict
+from vita_duplex.engine.messages import (
+    Call,
+    CallMessage,
+    Finished,
+    Query,
+    Sampling,
+    Tool,
+    Tools,
+    Usage,
+    Utterance,
+    Verdict,
+)
 from vita_duplex.engine.ports import PartFailed, Transcript, Unanswerable
 
+CITY = {"type": "object", "properties": {"city": {"type": "string"}}}
+WEATHER = Tool("weather", "Of a city", CITY)
 HI: list[TemplateMessage] = [("system", "Be brief."), ("user", "Hi")]
 
 
@@ -126,3 +139,77 @@ async def test_a_chat_ends_with_its_reason(served: tuple[str, Asked]) -> None:
     *deltas, end = [item async for item in text(served[0], "cut").chat(HI, Sampling(seed=3, stop=("x",)))]
     assert ("".join(map(str, deltas)), end) == ("Hello.", Finished("length", Usage(7, 2)))
     assert (served[1].requests[0]["seed"], served[1].requests[0]["stop"]) == (3, ["x"])
+
+
+@pytest.mark.parametrize(
+    ("dialect", "arguments", "reason"),
+    [
+        ("calls", [PARIS, ROME], "calls"),
+        ("whole calls", [PARIS, ROME], "calls"),
+        ("calls without index", [PARIS, ROME], "calls"),
+        ("cut in a call", [PARIS], "length"),
+        ("invents", [], "stop"),
+        ("bare", ["{}"], "calls"),
+        ("plain", [], "stop"),
+    ],
+)
+async def test_calls_come_whole_behind_the_text(
+    served: tuple[str, Asked], dialect: str, arguments: list[str], reason: str
+) -> None:
+    *items, end = [item async for item in text(served[0], dialect).chat(HI, Sampling(), Tools((WEATHER,)))]
+    said = [item for item in items if isinstance(item, str)]
+    calls = [item for item in items if isinstance(item, Call)]
+    assert ("".join(said), items[len(said) :]) == ("Hello.", calls)
+    assert [(call.name, call.arguments) for call in calls] == [("weather", one) for one in arguments]
+    assert len({call.id for call in calls} | {"call_1", "call_2"}) == len(calls) + 2, "ids of our own"
+    assert isinstance(end, Finished)
+    assert end.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("tools", "fields"),
+    [
+        (Tools((WEATHER,)), {"tool_choice": "auto"}),
+        (Tools((WEATHER,), "none"), {"tool_choice": "none"}),
+        (Tools((WEATHER,), "required", parallel=False), {"tool_choice": "required", "parallel_tool_calls": False}),
+        (Tools((WEATHER,), "named", "weather"), {"tool_choice": {"type": "function", "function": {"name": "weather"}}}),
+    ],
+)
+async def test_tools_are_offered_as_the_client_wishes(
+    served: tuple[str, Asked], tools: Tools, fields: dict[str, object]
+) -> None:
+    await reply(text(served[0], "plain"), tools=tools)
+    [request] = served[1].requests
+    function = {"name": "weather", "description": "Of a city", "parameters": CITY}
+    assert request["tools"] == [{"type": "function", "function": function}]
+    assert {name: request[name] for name in request if name in ("tool_choice", "parallel_tool_calls")} == fields
+
+
+async def test_calls_and_their_outputs_are_told_in_the_form_of_the_reference(served: tuple[str, Asked]) -> None:
+    made = [
+        CallMessage(Call("a", "weather", PARIS), "sunny"),
+        CallMessage(Call("b", "weather", "no JSON")),
+    ]
+    await reply(text(served[0], "plain"), [*HI, ("assistant", "Let me look."), *made, ("user", "So?")])  # type: ignore[list-item]
+    system, user, first, sunny, second, waits, asked = served[1].requests[0]["messages"]
+    assert (first["role"], first["content"]) == ("assistant", "Let me look.")
+    assert [first["tool_calls"][0]["function"], second["tool_calls"][0]["function"]] == [
+        {"name": "weather", "arguments": PARIS},
+        {"name": "weather", "arguments": "{}"},
+    ]
+    for call, output in ((first, sunny), (second, waits)):
+        assert output["tool_call_id"] == call["tool_calls"][0]["id"]
+    assert (sunny["content"], waits["content"]) == ("sunny", "there is no output yet")
+    assert (system["role"], user["role"], asked["content"]) == ("system", "user", "So?")
+
+
+async def test_a_server_whose_model_knows_no_tools_is_quoted(served: tuple[str, Asked]) -> None:
+    with pytest.raises(PartFailed, match="toolless does not support tools"):
+        await reply(text(served[0], "toolless"), tools=Tools((WEATHER,)))
+
+
+async def test_a_session_gets_the_calls(served: tuple[str, Asked]) -> None:
+    mind = Cascade("a", None, Judge(), text(served[0], "calls"))  # type: ignore[arg-type]
+    query = Query((), (Utterance(1, text="Rain?"),), tools=Tools((WEATHER,)))
+    calls = [item.arguments async for item in mind.answer(query) if isinstance(item, Call)]
+    assert (mind.calls, calls) == (True, [PARIS, ROME])

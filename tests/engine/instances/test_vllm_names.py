@@ -43,7 +43,7 @@ PRIVATE = {
     },
     "vllm.multimodal.processing.processor": {"MultiModalProcessingResult", "PlaceholderFeaturesInfo"},
     "vllm.renderers.online_renderer": {"OnlineRenderer"},
-    "vllm.sampling_params": {"RequestOutputKind"},
+    "vllm.sampling_params": {"RequestOutputKind", "StructuredOutputsParams"},
     "vllm.sequence": {"IntermediateTensors"},
     "vllm.transformers_utils.config": {"_ARCHITECTURE_TO_MODEL_TYPE"},
     "vllm.v1.engine.async_llm": {"AsyncLLM"},

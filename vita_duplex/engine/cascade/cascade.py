@@ -10,6 +10,8 @@ from vita_duplex.engine.cascade.judge import Judge
 from vita_duplex.engine.instances.text_model import TemplateMessage, TextModel
 from vita_duplex.engine.joining import joined
 from vita_duplex.engine.messages import (
+    AssistantMessage,
+    Call,
     CallMessage,
     Chat,
     ChatAudio,
@@ -17,7 +19,6 @@ from vita_duplex.engine.messages import (
     ChatMessage,
     ChatVideo,
     Finished,
-    Message,
     Query,
     Situation,
     Usage,
@@ -33,13 +34,13 @@ class Cascade:
 
     sees = False
     follows_schemas = True
-    calls = False
 
     def __init__(self, name: str, asr: Asr, judge: Judge, text: TextModel) -> None:
         self.name = name
         self._asr = asr
         self._judge = judge
         self._text = text
+        self.calls = text.calls
 
     @property
     def healthy(self) -> bool:
@@ -52,9 +53,9 @@ class Cascade:
         self._text.restart()
 
     async def warm(self, query: Query) -> None:
-        await self._text.warm(dialogue(query, ""))
+        await self._text.warm(dialogue(query, ""), query.tools)
 
-    async def answer(self, query: Query) -> AsyncGenerator[Verdict | str | Usage]:
+    async def answer(self, query: Query) -> AsyncGenerator[Verdict | str | Call | Usage]:
         now = asyncio.get_running_loop().time
         asked = now()
         transcripts = [await self._transcribe(utterance, query.language) for utterance in query.utterances]
@@ -62,19 +63,20 @@ class Cascade:
             yield self._verdict(query.utterances, transcripts, now() - asked, query.situation, query.unfinished)
         question = joined(transcript.text for transcript in transcripts) if query.utterances else None
         begun = query.answer_so_far or ""
-        async with aclosing(self._text.reply(dialogue(query, question), begun, query.max_tokens)) as items:
+        messages = dialogue(query, question)
+        async with aclosing(self._text.reply(messages, begun, query.max_tokens, query.tools)) as items:
             async for item in items:
                 yield item
 
-    async def chat(self, chat: Chat) -> AsyncGenerator[Verdict | str | Finished]:
+    async def chat(self, chat: Chat) -> AsyncGenerator[Verdict | str | Call | Finished]:
         """What is said in it, also earlier, becomes text; `Unanswerable` with pictures or films in it."""
         now = asyncio.get_running_loop().time
         asked = now()
-        messages: list[TemplateMessage] = []
+        messages: list[TemplateMessage | CallMessage] = []
         sounds: list[Utterance] = []
         for message in chat.messages:
             if isinstance(message, CallMessage):
-                messages.append(("assistant", message.text))
+                messages.append(message)
                 continue
             sounds = [Utterance(-1, part.samples) for part in message.parts if isinstance(part, ChatAudio)]
             transcripts = [await self._transcribe(sound) for sound in sounds]
@@ -85,7 +87,7 @@ class Cascade:
             yield self._verdict([*sounds, *typed], transcripts, now() - asked, Situation())
         else:
             yield Verdict(0.0, 0.0, 1.0)
-        async with aclosing(self._text.chat(messages, chat.sampling)) as items:
+        async with aclosing(self._text.chat(messages, chat.sampling, chat.tools)) as items:
             async for item in items:
                 yield item
 
@@ -133,23 +135,27 @@ def _read(parts: Sequence[str | ChatAudio | ChatImage | ChatVideo], transcripts:
     return joined(texts)
 
 
-def dialogue(query: Query, question: str | None) -> list[TemplateMessage]:
+def dialogue(query: Query, question: str | None) -> list[TemplateMessage | CallMessage]:
     """The dialogue as chat messages, roles taking turns: what a user said in a row becomes one message.
 
     Without a question the model goes on behind the history; templates want one message at least.
     """
-    messages: list[TemplateMessage] = [("system", query.instructions)] if query.instructions else []
+    messages: list[TemplateMessage | CallMessage] = [("system", query.instructions)] if query.instructions else []
     asked = (UserMessage(question or ""),) if question is not None or not (query.history or messages) else ()
     for message in (*query.history, *asked):
+        if isinstance(message, CallMessage):
+            messages.append(message)
+            continue
         role, text = _role(message)
-        if messages and messages[-1][0] == role:
-            messages[-1] = (role, joined((messages[-1][1], text)))
+        before = messages[-1] if messages else None
+        if isinstance(before, tuple) and before[0] == role:
+            messages[-1] = (role, joined((before[1], text)))
         else:
             messages.append((role, text))
     return messages
 
 
-def _role(message: Message) -> TemplateMessage:
+def _role(message: UserMessage | AssistantMessage) -> TemplateMessage:
     if isinstance(message, UserMessage):
         return "user", message.text or ""
     return "assistant", message.text  # no mark where it was cut: small models learn to write it

@@ -5,7 +5,7 @@ Source: OpenAI API reference, "Create chat completion"; `max_model_len` in `/mod
 
 import json
 import re
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager
 from typing import Any
 
@@ -13,10 +13,11 @@ import httpx2
 from pydantic import Field, SecretStr
 
 from vita_duplex.engine.instances.remote_http import complaint
-from vita_duplex.engine.instances.template import merge_roles
-from vita_duplex.engine.instances.text_model import PART, TemplateMessage
+from vita_duplex.engine.instances.streamed_calls import StreamedCalls, offer
+from vita_duplex.engine.instances.template import as_json, merge_roles
+from vita_duplex.engine.instances.text_model import NO_TOOLS, PART, Dialogue, is_system
 from vita_duplex.engine.instances.thoughts import Thoughts
-from vita_duplex.engine.messages import Finished, Sampling, Usage
+from vita_duplex.engine.messages import Call, Finished, Sampling, Tools, Usage
 from vita_duplex.engine.ports import PartFailed, Unanswerable
 from vita_duplex.engine.section import Section
 
@@ -47,6 +48,8 @@ class OpenAiTextConfig(Section):
 class OpenAiText:
     """As `TextModel`. Nothing is sent before the first question: the server may come up later."""
 
+    calls = True  # as far as its server's model can, which it does not tell
+
     def __init__(self, config: OpenAiTextConfig) -> None:
         self._config = config
         key = config.api_key.get_secret_value() if config.api_key else ""
@@ -67,23 +70,23 @@ class OpenAiText:
     def close(self) -> None:
         self.healthy = False
 
-    async def warm(self, messages: Sequence[TemplateMessage]) -> None:
+    async def warm(self, messages: Dialogue, tools: Tools = NO_TOOLS) -> None:
         """Ask whether the server is there, where nothing else is asked: computing ahead would cost."""
-        if not any(text for _, text in messages):
+        if not any(message[1] for message in messages if isinstance(message, tuple)):
             await self._look()
 
     async def reply(
-        self, messages: Sequence[TemplateMessage], begun: str = "", max_tokens: int | None = None
-    ) -> AsyncGenerator[str | Usage, None]:
+        self, messages: Dialogue, begun: str = "", max_tokens: int | None = None, tools: Tools = NO_TOOLS
+    ) -> AsyncGenerator[str | Call | Usage, None]:
         """As `TextModel.reply`; where the server says that the dialogue is too long, its older half is left out."""
         if begun:
             raise PartFailed(PART, "its server cannot go on with an answer that was begun elsewhere")
-        instructions = [m for m in messages if m[0] == "system"]
-        newest = [m for m in messages if m[0] != "system"]
+        instructions = [m for m in messages if is_system(m)]
+        newest = [m for m in messages if not is_system(m)]
         sampling = Sampling(max_tokens)
         while True:
             try:
-                async with aclosing(self._chat([*instructions, *newest], sampling)) as items:
+                async with aclosing(self._chat([*instructions, *newest], sampling, tools)) as items:
                     async for item in items:
                         yield item.usage if isinstance(item, Finished) else item
                 return
@@ -93,19 +96,19 @@ class OpenAiText:
                 newest = newest[(len(newest) + 1) // 2 :]
 
     async def chat(
-        self, messages: Sequence[TemplateMessage], sampling: Sampling
-    ) -> AsyncGenerator[str | Finished, None]:
-        async with aclosing(self._chat(messages, sampling)) as items:
+        self, messages: Dialogue, sampling: Sampling, tools: Tools = NO_TOOLS
+    ) -> AsyncGenerator[str | Call | Finished, None]:
+        async with aclosing(self._chat(messages, sampling, tools)) as items:
             async for item in items:
                 if item != "":
                     yield item
 
     async def _chat(
-        self, messages: Sequence[TemplateMessage], sampling: Sampling
-    ) -> AsyncGenerator[str | Finished, None]:
+        self, messages: Dialogue, sampling: Sampling, tools: Tools
+    ) -> AsyncGenerator[str | Call | Finished, None]:
         """Errors: `Unanswerable` for what the server refuses, before anything is yielded."""
-        response = await self._ask(messages, sampling)
-        thoughts, told, reason = Thoughts(), Usage(0, 0), None
+        response = await self._ask(messages, sampling, tools)
+        thoughts, streamed, told, reason = Thoughts(), StreamedCalls(), Usage(0, 0), None
         async with aclosing(response):
             with self._failures():
                 async for event in httpx2.EventSource(response):
@@ -117,22 +120,27 @@ class OpenAiText:
                     told = _usage(chunk.get("usage")) or told
                     for choice in chunk.get("choices") or ():
                         reason = choice.get("finish_reason") or reason
-                        yield thoughts.push((choice.get("delta") or {}).get("content") or "")
+                        delta = choice.get("delta") or {}
+                        streamed.push(delta.get("tool_calls") or ())
+                        yield thoughts.push(delta.get("content") or "")
         if reason is None:
             raise PartFailed(PART, "the answer broke off")
         yield thoughts.finish()
         cut = reason == "length"
-        yield Finished(
-            "length" if cut else "stop", Usage(told.input_tokens, told.output_tokens, cut, told.thought_tokens)
-        )
+        calls = list(streamed.finish(tools, cut=cut))
+        for call in calls:
+            yield call
+        usage = Usage(told.input_tokens, told.output_tokens, cut, told.thought_tokens)
+        yield Finished("length" if cut else "calls" if calls else "stop", usage)
 
-    async def _ask(self, messages: Sequence[TemplateMessage], sampling: Sampling) -> httpx2.Response:
+    async def _ask(self, messages: Dialogue, sampling: Sampling, tools: Tools) -> httpx2.Response:
         model = self._model or await self._look()
         body: dict[str, Any] = {
             "model": model,
-            "messages": [{"role": role, "content": text} for role, text in merge_roles(messages)],
+            "messages": as_json(merge_roles(messages), json.dumps),
             "stream": True,
             "stream_options": {"include_usage": True},
+            **offer(tools),
         }
         own = self._config
         wished = {
@@ -154,7 +162,7 @@ class OpenAiText:
         refusal = complaint(response.text)
         if "max_completion_tokens" in refusal and self._limit_name == "max_tokens":  # OpenAI's own newer models
             self._limit_name = "max_completion_tokens"
-            return await self._ask(messages, sampling)
+            return await self._ask(messages, sampling, tools)
         if response.status_code in (400, 413, 422):
             raise Unanswerable(refusal)
         raise PartFailed(PART, f"{response.status_code}, {refusal}")

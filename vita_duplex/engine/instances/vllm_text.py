@@ -8,10 +8,10 @@ from pydantic import Field
 
 from vita_duplex.engine.instances.sentence_limit import SentenceLimit
 from vita_duplex.engine.instances.template import Template
-from vita_duplex.engine.instances.text_model import PART, TemplateMessage
+from vita_duplex.engine.instances.text_model import NO_TOOLS, PART, Dialogue, is_system
 from vita_duplex.engine.instances.thoughts import Thoughts
 from vita_duplex.engine.instances.vllm_engine import TokenCount, VllmConfig, VllmEngine, on_cpu, sampling_fields
-from vita_duplex.engine.messages import Finished, Sampling, Usage
+from vita_duplex.engine.messages import Call, CallMessage, Finished, Sampling, Tools, Usage
 from vita_duplex.engine.ports import Progress, Unanswerable
 from vita_duplex.models import smollm2
 
@@ -55,6 +55,7 @@ class VllmText:
         """`config` as `settled` gives it."""
         self.config = config
         self.engine = engine
+        self.calls = False
         self.context = int(engine.model_config.max_model_len)
         """Tokens of a dialogue and its answer."""
         self._tokenizer = engine.tokenizer
@@ -81,8 +82,8 @@ class VllmText:
         self.engine.shutdown()
 
     async def reply(
-        self, messages: Sequence[TemplateMessage], begun: str = "", max_tokens: int | None = None
-    ) -> AsyncGenerator[str | Usage, None]:
+        self, messages: Dialogue, begun: str = "", max_tokens: int | None = None, tools: Tools = NO_TOOLS
+    ) -> AsyncGenerator[str | Call | Usage, None]:
         """As `TextModel.reply`. Errors: `PartFailed` when the engine has died or cannot take the request."""
         limit = SentenceLimit(self.config.max_sentences)
         limit.push(begun)
@@ -106,8 +107,8 @@ class VllmText:
         yield answer.usage
 
     async def chat(
-        self, messages: Sequence[TemplateMessage], sampling: Sampling
-    ) -> AsyncGenerator[str | Finished, None]:
+        self, messages: Dialogue, sampling: Sampling, tools: Tools = NO_TOOLS
+    ) -> AsyncGenerator[str | Call | Finished, None]:
         """As `TextModel.chat`. Errors: as `reply`; `Unanswerable` when it is too long, or its schema is
         none that can be followed."""
         prompt = self._template.tokens(messages)
@@ -127,7 +128,7 @@ class VllmText:
             yield text
         yield Finished("length" if answer.usage.cut else "stop", answer.usage)
 
-    async def warm(self, messages: Sequence[TemplateMessage]) -> None:
+    async def warm(self, messages: Dialogue, tools: Tools = NO_TOOLS) -> None:
         """As `TextModel.warm`. Errors: as `reply`."""
         prompt = self._prompt(messages, open_turn=False)
         async with aclosing(self._generate(prompt, 1)) as outputs:
@@ -161,11 +162,11 @@ class VllmText:
             async for output in outputs:
                 yield output
 
-    def _prompt(self, messages: Sequence[TemplateMessage], open_turn: bool = True) -> list[int]:
+    def _prompt(self, messages: Dialogue, open_turn: bool = True) -> list[int]:
         """Token ids of the newest messages that leave room for an answer."""
         room = self.context - min(self._most or self.context, self.context // ANSWER_SHARE)
-        instructions = [m for m in messages if m[0] == "system"]
-        newest = [m for m in messages if m[0] != "system"]
+        instructions = [m for m in messages if is_system(m)]
+        newest = [m for m in messages if not is_system(m)]
         if self._earlier is not None:
             newest = newest[-(self._earlier + 1) :]
         while True:
@@ -175,7 +176,7 @@ class VllmText:
             if len(newest) <= 1:
                 break
             newest = newest[1:]
-        shorter = [(role, self._shorten(text, len(ids) - room)) for role, text in newest]
+        shorter = [m if isinstance(m, CallMessage) else (m[0], self._shorten(m[1], len(ids) - room)) for m in newest]
         return self._template.tokens([*instructions, *shorter], open_turn)[-room:]
 
     def _shorten(self, text: str, n_tokens: int) -> str:
