@@ -205,6 +205,15 @@ async def a_full_server_that_stops() -> list[Json]:
             return [*first.events, *second.events, *back.events]
 
 
+async def a_dialogue_beyond_the_model() -> list[Json]:
+    async with connected(scripted_server(QUERY_ONLY.model_copy(update={"reads": 5}))) as socket:
+        for number in (1, 2, 3):
+            for event in typed({"type": "input_text", "text": "And then?"}, item_id=f"typed {number}"):
+                socket.put(event)
+            await socket.until("response.done", number)
+        return socket.events
+
+
 async def a_key_of_a_telephone() -> list[Json]:
     server = scripted_server(QUERY_ONLY)
     async with calling(server) as phone:
@@ -234,6 +243,7 @@ def test_what_the_server_sends_is_listed_as_sent(monkeypatch: pytest.MonkeyPatch
         a_typed_one_that_is_stopped,
         silence_and_a_deaf_asr,
         a_full_server_that_stops,
+        a_dialogue_beyond_the_model,
         a_key_of_a_telephone,
         a_call_of_a_tool,
     )

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from vita_duplex.engine.audio import Samples
 from vita_duplex.engine.events import SaidInto
+from vita_duplex.engine.truncation import RETAINED
 
 Pixels = NDArray[np.uint8]
 """A picture as the camera saw it (not mirrored), RGB, shape [height, width, 3]."""
@@ -136,6 +137,16 @@ class Query:
     max_tokens: int | None = None
     """The answer is cut after so many; None: after as many as the instance allows. 0: only the verdict is used."""
     tools: Tools = Tools()
+    retained: float | None = RETAINED
+    """Of a history that the model cannot read whole the oldest turns are left out, until the others fill this share
+    of the room; None: the request fails."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """So many messages of the history, the oldest, were not shown to the model."""
+
+    messages: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,6 +109,14 @@ class TurnStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class HistoryLeftOut:
+    """The model is not shown so many messages of the dialogue, the oldest, from this turn on."""
+
+    turn: int
+    messages: int
+
+
+@dataclass(frozen=True, slots=True)
 class TurnAudio:
     """The next samples of a turn, at the synthesiser's rate; `text` comes with the first of its piece.
 
@@ -203,6 +211,7 @@ Notice = (
     | WordsKnown
     | WordsFailed
     | TurnStarted
+    | HistoryLeftOut
     | TurnAudio
     | TurnCalled
     | TurnHeld

@@ -17,7 +17,15 @@ from vita_duplex.engine.events import (
     SpeechStarted,
     SpeechSustained,
 )
-from vita_duplex.engine.messages import Call, Chat, Finished, Query, Usage, Verdict
+from vita_duplex.engine.messages import (
+    Call,
+    Chat,
+    Finished,
+    LeftOut,
+    Query,
+    Usage,
+    Verdict,
+)
 from vita_duplex.engine.notices import Notice
 
 Progress = Callable[[float, str], None]
@@ -35,9 +43,9 @@ class Instance(Protocol):
     calls: bool
     """Whether it can call a query's tools."""
 
-    def answer(self, query: Query) -> AsyncGenerator[Verdict | str | Call | Usage]:
-        """Yield one verdict, then text deltas and calls, then the usage if it is known. Closing the iterator aborts the
-        request.
+    def answer(self, query: Query) -> AsyncGenerator[Verdict | str | Call | Usage | LeftOut]:
+        """Yield one verdict, then text deltas and calls, then the usage if it is known; first of all, how much of the
+        history the model is not shown, if that is anything. Closing the iterator aborts the request.
 
         An instance that is given `answer_so_far` yields no verdict and only what follows that text. An instance that
         cannot tell from words leaves `Verdict.finished`, `transcripts` and `asr_s` as they are: only the cascade

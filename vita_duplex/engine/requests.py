@@ -8,7 +8,13 @@ from dataclasses import replace
 
 from vita_duplex.engine.duplex_settings import DuplexConfig
 from vita_duplex.engine.events import Glanced, Slot
-from vita_duplex.engine.messages import Call, Query, Usage, Verdict
+from vita_duplex.engine.messages import (
+    Call,
+    LeftOut,
+    Query,
+    Usage,
+    Verdict,
+)
 from vita_duplex.engine.pool import Seat
 from vita_duplex.engine.ports import Instance, PartFailed
 
@@ -36,6 +42,8 @@ class Request:
         self.first_delta: float | None = None
         """When the first piece of it came (loop time, seconds)."""
         self.usage: Usage | None = None
+        self.left_out = 0
+        """Messages of the history, the oldest, that the model was not shown."""
         self.limited = False
         """The answer ended because it was as long as the client allows."""
         self.instances = [seat.serving(slot)]
@@ -91,6 +99,8 @@ class Request:
                             await judge(item)
                             if self.query.max_tokens == 0:
                                 break
+                        case LeftOut(messages):
+                            self.left_out = messages
                         case Usage():
                             self.usage, self.limited = item, item.cut
                         case Call():

@@ -100,6 +100,7 @@ class Session:
         self._second_thoughts = SecondThoughts()
         self._recorder = Recorder(self._now(), self._utterances.spans)
         self._turns: dict[int, Turn] = {}
+        self._left_out = 0  # messages of the dialogue, by the latest turn
         self._playback = Playback(self.dialogue)
         self.calling = Calling(self.dialogue, self._playback, self._tell, self._now)
         self._warm_up = WarmUp(self._tasks)
@@ -238,6 +239,8 @@ class Session:
             if verdict.finished is not None and spoken is not None:
                 self._listener.hint(spoken, verdict.finished)
             await self._events.put(ev.VerdictReached(turn.number, verdict.p1, verdict.p2, verdict.p3))
+            if turn is self._playback.turn:
+                self._tell_left_out(turn)
             if turn is self._playback.turn and not turn.typed and not self._transcripts.take(turn.utterances, verdict):
                 self._transcripts.find(turn.utterances, self._settings)
 
@@ -377,7 +380,8 @@ class Session:
         history = self.dialogue.history() if reply.history is None else reply.history
         said, limit = tuple(one for one in utterances if one.text != ""), reply.max_tokens
         situation = self._utterances.situation([one.number for one in said])
-        return Query(history, said, reply.instructions, frames, None, situation, False, language, limit, reply.tools)
+        instructions, limits = reply.instructions, (limit, reply.tools, reply.retained)
+        return Query(history, said, instructions, frames, None, situation, False, language, *limits)
 
     def _glance_query(self, utterance: int, now: float) -> Query:
         """A look at speech into the reply that is being heard now, whatever was when the speech began."""
@@ -445,6 +449,8 @@ class Session:
         may_call = bool(turn.request.query.tools.offered)
         self._tell(notices.TurnStarted(turn.number, turn.utterances[-1].number, turn.ledger.spoken, may_call))
         self.calling.tell()
+        if turn.request.verdict:
+            self._tell_left_out(turn)
         turn.speaking = self._tasks.create_task(self._speak(turn), name=f"speak {turn.number}")
 
     def _finish(self, command: ev.Finish, now: float) -> None:
@@ -456,6 +462,12 @@ class Session:
             self.calling.ledger.cancel(turn.number)
         self._tell(self._ended(turn, command.status, command.cause, heard))
         self._tell(notices.TurnRecorded(self._recorder.close(turn)))
+
+    def _tell_left_out(self, turn: Turn) -> None:
+        """Say what of the dialogue the model is not shown, if that is news."""
+        if turn.request.left_out not in (0, self._left_out):
+            self._tell(notices.HistoryLeftOut(turn.number, turn.request.left_out))
+        self._left_out = turn.request.left_out
 
     def _ended(self, turn: Turn, status: ev.Status, cause: ev.Cause | None, heard: str) -> notices.TurnEnded:
         ended = notices.TurnEnded(turn.number, status, cause, heard, turn.request.usage)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from vita_duplex.engine.events import SettingsChanged
 from vita_duplex.engine.messages import Message, Pixels, Tools
+from vita_duplex.engine.truncation import RETAINED
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,8 @@ class ReplySettings:
     """Text deltas, each of which is a token or a little more; None: the instance's own limit, 0: only the verdict."""
     voice: str | None = None
     """By name; None: the default."""
+    retained: float | None = RETAINED
+    """As `Query.retained`."""
     history: tuple[Message, ...] | None = None
     """The dialogue to be answered; None: the session's."""
     told: asyncio.Queue[str | None] | None = None

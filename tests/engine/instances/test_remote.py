@@ -296,7 +296,7 @@ class Request:
     """A request put by hand, to see what the server makes of a prompt."""
 
     def __init__(self, server: VllmServer, query: Query, begun: str) -> None:
-        prompt = write(query, Manner(VITA), 2000, lambda prompt: 0)
+        prompt = write(query, Manner(VITA), 2000, lambda prompt: 0).prompt
         self._body = {
             "messages": [{"role": "user", "content": content(prompt, begun, Names(), ())}],
             "chat_template_kwargs": {"verbatim": True},

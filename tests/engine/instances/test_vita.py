@@ -5,6 +5,7 @@ import multiprocessing
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,16 @@ from vita_duplex.cli.ask import ask
 from vita_duplex.engine.audio import Samples
 from vita_duplex.engine.instances.vita import VitaInstance, VitaInstanceConfig
 from vita_duplex.engine.instances.vita_dialogue import write
-from vita_duplex.engine.messages import AssistantMessage, Query, Usage, UserMessage, Utterance, Verdict
+from vita_duplex.engine.messages import (
+    AssistantMessage,
+    LeftOut,
+    Message,
+    Query,
+    Usage,
+    UserMessage,
+    Utterance,
+    Verdict,
+)
 from vita_duplex.engine.ports import PartFailed
 
 pytestmark = [pytest.mark.real, pytest.mark.asyncio(loop_scope="module")]
@@ -222,7 +232,7 @@ async def test_an_utterance_that_grew_is_heard_anew(tiny: VitaInstance) -> None:
 async def test_a_medium_that_the_engine_does_not_have_after_all_is_sent_again(tiny: VitaInstance) -> None:
     """A request was closed after its media were prepared and before they were sent."""
     query = spoken(MIDDLE * 0.7)
-    await tiny.engine._render(tiny._request(tiny._fitted(write, query, 2000), ()))
+    await tiny.engine._render(tiny._request(tiny._fitted(write, query, 2000).prompt, ()))
     verdict, said = await heard_and_said(tiny, query)
     assert said
     again, _ = await heard_and_said(tiny, spoken(MIDDLE * 0.7))
@@ -334,3 +344,23 @@ async def test_it_comes_back_when_it_is_started_again(tiny: VitaInstance) -> Non
     wanted = torch.softmax(RECORDED["audio.logits_last16"][-1, STATES], 0).tolist()
     assert [verdict.p1, verdict.p2, verdict.p3] == pytest.approx(wanted, abs=1e-4)
     assert said
+
+
+async def test_three_hundred_turns_with_pictures_are_answered_and_seldom_cut(tiny: VitaInstance) -> None:
+    history: list[Message] = []
+    missing: list[int] = []
+    for number in range(300):
+        picture = np.full((40, 60, 3), number % 256, np.uint8)
+        typed = Utterance(number, text=f"what is this, the boat number {number} or another one?")
+        query = Query(tuple(history), (typed,), "You see boats.", (picture,), max_tokens=4)
+        items = [item async for item in tiny.answer(query)]
+        assert sum(isinstance(item, Verdict) for item in items) == 1
+        answer = "".join(item for item in items if isinstance(item, str))
+        missing.append(sum(item.messages for item in items if isinstance(item, LeftOut)))
+        history += [UserMessage(typed.text), AssistantMessage(answer or "the boat")]
+    cuts = [after - before for before, after in pairwise(missing) if after != before]
+    assert missing[-1] > 300, "most of it is beyond what the model reads"
+    assert min(cuts) >= 10, "much at a time"
+    assert len(cuts) < 30
+    with pytest.raises(PartFailed, match="the dialogue has"):
+        [item async for item in tiny.answer(replace(query, retained=None))]

@@ -1,6 +1,7 @@
 """From a dialogue to VITA's prompt: what the model is shown of what was said, heard and seen."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from vita_duplex.engine.instances.vita_dialogue import (
     write_ahead,
 )
 from vita_duplex.engine.messages import AssistantMessage, Message, Pixels, Query, UserMessage, Utterance, Verdict
+from vita_duplex.engine.truncation import DialogueTooLong
 from vita_duplex.models.prompts import Prompt, wording
 
 LIVE = Manner(wording())
@@ -53,7 +55,7 @@ def letters(prompt: Prompt) -> int:
 
 
 def written(asked: Query, manner: Manner = LIVE, room: int = ROOM) -> Prompt:
-    return write(asked, manner, room, letters)
+    return write(asked, manner, room, letters).prompt
 
 
 def turns(prompt: Prompt) -> str:
@@ -171,9 +173,32 @@ def test_the_oldest_exchanges_go_first_and_whole() -> None:
     asked = query(C, history=OLD)
     lengths = [letters(written(query(C, history=OLD[n:]))) for n in (0, 2, 4)]
     assert turns(written(asked, room=lengths[0])).count("bot:") == 3
-    assert turns(written(asked, room=lengths[0] - 1)) == "user:two?</s>\nbot:<3>Two.</s>\nuser:<audio></s>\nbot:"
     assert turns(written(asked, room=lengths[1] - 1)) == "user:<audio></s>\nbot:"
+    assert write(asked, LIVE, lengths[1] - 1, letters).left_out == 4
+    assert write(asked, LIVE, lengths[0], letters).left_out == 0
+    with pytest.raises(DialogueTooLong, match=f"there is room for {lengths[0] - 1}"):
+        write(replace(asked, retained=None), LIVE, lengths[0] - 1, letters)
     assert turns(written(asked, room=1)) == "user:<audio></s>\nbot:", "its caller has to look"
+
+
+def test_a_long_dialogue_is_cut_seldom_keeps_its_instructions_and_is_always_as_long_as_fits() -> None:
+    room = 3000
+    history: list[Message] = []
+    cuts: list[int] = []
+    for number in range(300):
+        asked = query(words(f"wonder {number}?"), history=tuple(history), instructions="Be brief.", frames=(frame(1),))
+        prompt, missing = write(asked, LIVE, room, letters)
+        assert letters(prompt) <= room
+        assert "Be brief." in prompt.text
+        assert f"wonder {number}?" in prompt.text
+        assert missing % 2 == 0, "turns go whole"
+        assert prompt.text.count("wonder") == number + 1 - missing // 2
+        if missing != (cuts[-1] if cuts else 0):
+            cuts.append(missing)
+        history += [UserMessage(f"wonder {number}?"), AssistantMessage(f"answer {number} " + "word " * (number % 7))]
+    steps = [after - before for before, after in zip([0, *cuts], cuts, strict=False)]
+    assert 5 < len(cuts) < 40
+    assert min(steps) >= 10
 
 
 @pytest.mark.parametrize("frames", [(), (frame(1), frame(2))], ids=["sound", "sight and sound"])
@@ -181,7 +206,7 @@ def test_the_oldest_exchanges_go_first_and_whole() -> None:
 def test_what_is_written_ahead_is_how_the_prompt_begins(manner: Manner, frames: tuple[Pixels, ...]) -> None:
     before = query(B, history=OLD, instructions="Be brief.", frames=frames)
     whole = written(query(B, C, history=OLD, instructions="Be brief.", frames=frames), manner)
-    ahead = write_ahead(before, manner, ROOM, letters)
+    ahead = write_ahead(before, manner, ROOM, letters).prompt
     n = len(ahead.pieces)
     assert [p for p in ahead.pieces if isinstance(p, str)] == [p for p in whole.pieces[:n] if isinstance(p, str)]
     assert whole.pieces[n] == whole.pieces[-2], "the new sound comes next"
@@ -189,7 +214,7 @@ def test_what_is_written_ahead_is_how_the_prompt_begins(manner: Manner, frames: 
 
 
 def test_nothing_said_yet_is_written_ahead_as_the_system_text() -> None:
-    assert turns(write_ahead(query(), LIVE, ROOM, letters)) == "user:"
+    assert turns(write_ahead(query(), LIVE, ROOM, letters).prompt) == "user:"
 
 
 def test_the_states_are_weighed_against_each_other_only() -> None:

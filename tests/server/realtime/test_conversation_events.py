@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 
 from tests.support.sockets import Json, Socket, connected, scripted_server
 from tests.support.virtual_time import run
+from vita_duplex.engine.dialogue import AUDIO_LIMIT_S
 from vita_duplex.engine.instances.scripted import ScriptedReply
 from vita_duplex.engine.messages import AssistantMessage, Query, UserMessage
 from vita_duplex.server.audio.formats import PCMA, PCMU, AudioFormat, pcm
@@ -124,7 +125,7 @@ def test_a_held_button_is_bounded() -> None:
     async def script() -> None:
         async with connected(scripted_server(SHORT)) as socket:
             socket.put(update(**MANUAL))
-            for _ in range(31):
+            for _ in range(AUDIO_LIMIT_S + 1):
                 socket.put(append(tone(1.0)))
                 await asyncio.sleep(1)
             await socket.until("error")

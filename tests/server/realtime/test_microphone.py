@@ -151,8 +151,8 @@ def test_a_hint_that_comes_after_hints_are_off_lengthens_nothing() -> None:
 
 # ── what is refused is not decoded ─────────────────────────────────────────────────────
 
-NONSENSE = "!" * 10_000_000
-"""156 s of PCM16 by its length, and no base64."""
+NONSENSE = "!" * 12_000_000
+"""187 s of PCM16 by its length, and no base64."""
 
 
 def test_audio_that_is_refused_is_not_decoded() -> None:
@@ -163,7 +163,7 @@ def test_audio_that_is_refused_is_not_decoded() -> None:
             socket.put(update(**MANUAL))
             await asyncio.sleep(60)
             socket.put(append(tone(1)))
-            socket.put({"type": "input_audio_buffer.append", "audio": NONSENSE[: 35 * 64_000]})
+            socket.put({"type": "input_audio_buffer.append", "audio": NONSENSE[: 61 * 64_000]})
             socket.put({"type": "input_audio_buffer.append", "audio": NONSENSE[:64_000]})
             await socket.until("error", 3)
             assert errors(socket) == ["input_audio_overflow", "input_audio_overflow", "invalid_base64"]

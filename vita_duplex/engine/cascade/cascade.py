@@ -19,6 +19,7 @@ from vita_duplex.engine.messages import (
     ChatMessage,
     ChatVideo,
     Finished,
+    LeftOut,
     Query,
     Situation,
     Usage,
@@ -55,7 +56,7 @@ class Cascade:
     async def warm(self, query: Query) -> None:
         await self._text.warm(dialogue(query, ""), query.tools)
 
-    async def answer(self, query: Query) -> AsyncGenerator[Verdict | str | Call | Usage]:
+    async def answer(self, query: Query) -> AsyncGenerator[Verdict | str | Call | Usage | LeftOut]:
         now = asyncio.get_running_loop().time
         asked = now()
         transcripts = [await self._transcribe(utterance, query.language) for utterance in query.utterances]
@@ -64,7 +65,8 @@ class Cascade:
         question = joined(transcript.text for transcript in transcripts) if query.utterances else None
         begun = query.answer_so_far or ""
         messages = dialogue(query, question)
-        async with aclosing(self._text.reply(messages, begun, query.max_tokens, query.tools)) as items:
+        asked_for = (messages, begun, query.max_tokens, query.tools, query.retained)
+        async with aclosing(self._text.reply(*asked_for)) as items:
             async for item in items:
                 yield item
 

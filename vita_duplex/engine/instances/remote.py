@@ -30,6 +30,7 @@ from vita_duplex.engine.instances.vita_dialogue import (
     Count,
     Manner,
     Unmarked,
+    Written,
     heard,
     is_spoken,
     opening,
@@ -38,7 +39,15 @@ from vita_duplex.engine.instances.vita_dialogue import (
     write,
     write_ahead,
 )
-from vita_duplex.engine.messages import Call, Chat, Finished, Query, Usage, Verdict
+from vita_duplex.engine.messages import (
+    Call,
+    Chat,
+    Finished,
+    LeftOut,
+    Query,
+    Usage,
+    Verdict,
+)
 from vita_duplex.engine.ports import PartFailed, Unanswerable
 from vita_duplex.engine.section import Section
 from vita_duplex.models.audio_features import clip_tokens
@@ -134,13 +143,15 @@ class RemoteInstance:
     def restart(self) -> None:
         """It is somebody else's to start, and noticed when it is back."""
 
-    async def answer(self, query: Query) -> AsyncGenerator[Verdict | str | Call | Usage]:
+    async def answer(self, query: Query) -> AsyncGenerator[Verdict | str | Call | Usage | LeftOut]:
         with self._counted():
             so_far = query.answer_so_far
             if not is_spoken(query) and so_far is None:
                 yield TYPED
             served = await self._look()
-            prompt = self._fitted(write, query, self._room(served))
+            prompt, left_out = self._fitted(write, query, self._room(served))
+            if left_out:
+                yield LeftOut(left_out)
             if is_spoken(query) and so_far is None:
                 yield await self._judge(prompt, served)
             state = opening(query, prompt)
@@ -153,7 +164,7 @@ class RemoteInstance:
     async def warm(self, query: Query) -> None:
         with self._counted():
             served = await self._look()
-            prompt = self._fitted(write_ahead, query, self._room(served) - AHEAD_TOKENS)
+            prompt, _ = self._fitted(write_ahead, query, self._room(served) - AHEAD_TOKENS)
             await self._server.finished(await self._ask(prompt, "", max_completion_tokens=1))
 
     # ── requests ───────────────────────────────────────────────────────────────────────
@@ -272,11 +283,11 @@ class RemoteInstance:
         """Tokens of a prompt that leave room for its answer."""
         return served.max_model_len - self._config.max_tokens - max(map(len, served.states.ids.values()))
 
-    def _fitted(self, write: Callable[[Query, Manner, int, Count], Prompt], query: Query, room: int) -> Prompt:
+    def _fitted(self, write: Callable[[Query, Manner, int, Count], Written], query: Query, room: int) -> Written:
         try:
-            prompt = write(query, self._manner, room, self._most_tokens)
-            self._most_tokens(prompt)  # refuses what no server could use, also where nothing had to be counted
-            return prompt
+            written = write(query, self._manner, room, self._most_tokens)
+            self._most_tokens(written.prompt)  # refuses what no server could use, also where nothing had to be counted
+            return written
         except ValueError as exc:  # ten minutes of sound, a picture without pixels
             raise PartFailed(PART, str(exc)) from exc
 

@@ -17,6 +17,7 @@ from vita_duplex.engine.messages import (
     ChatAudio,
     ChatMessage,
     Finished,
+    LeftOut,
     Message,
     Query,
     Tools,
@@ -26,6 +27,7 @@ from vita_duplex.engine.messages import (
 )
 from vita_duplex.engine.ports import PartFailed
 from vita_duplex.engine.section import Section
+from vita_duplex.engine.truncation import left_out
 
 
 class ScriptedCall(Section):
@@ -61,6 +63,8 @@ class ScriptedReply(Section):
     """Seconds before each word."""
     fails_after: int | None = None
     """Words after which the instance fails; 0 fails before the verdict."""
+    reads: int | None = Field(None, ge=1)
+    """Words of the history that there is room for; None: all."""
     hangs_after: int | None = None
     """Words after which the instance hangs; 0 gives no verdict."""
 
@@ -84,7 +88,7 @@ class ScriptedInstance:
         self._glanced = (0, 0)  # the latest utterance that was glanced at, and how often
         self._numbers = count(1)  # of calls
 
-    async def answer(self, query: Query) -> AsyncGenerator[Verdict | str | Call | Usage]:
+    async def answer(self, query: Query) -> AsyncGenerator[Verdict | str | Call | Usage | LeftOut]:
         number = query.utterances[-1].number if query.utterances else 1
         reply = self._replies[(number - 1) % len(self._replies)]
         if query.unfinished and reply.glances:
@@ -101,6 +105,8 @@ class ScriptedInstance:
             if so_far is None:
                 await self._work(reply.verdict_s)
                 await self._go_wrong(reply, 0)
+                if missing := self._left_out(query, reply):
+                    yield LeftOut(missing)
                 yield self._judge(query, reply)
             words = _words(_said(reply, outputs, calls))
             given = words[: query.max_tokens]
@@ -112,6 +118,16 @@ class ScriptedInstance:
             yield Usage(read, len(given), len(given) < len(words))
         finally:
             self.running -= 1
+
+    def _left_out(self, query: Query, reply: ScriptedReply) -> int:
+        """Messages that there is no room for. Errors: `PartFailed` where there has to be."""
+        sizes = [len(_words(message.text or "")) for message in query.history]
+        room = reply.reads or sum(sizes)
+        if query.retained is not None:
+            return left_out(sizes, room, query.retained)
+        if sum(sizes) > room:
+            raise PartFailed(self.name, f"the dialogue has {sum(sizes)} words; there is room for {room}")
+        return 0
 
     async def chat(self, chat: Chat) -> AsyncGenerator[Verdict | str | Call | Finished]:
         """The n-th reply answers the n-th message of the user; a token is a word."""

@@ -4,7 +4,8 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Literal, Protocol
 from uuid import uuid4
 
-from vita_duplex.engine.messages import Call, CallMessage, Finished, Sampling, Tools, Usage
+from vita_duplex.engine.messages import Call, CallMessage, Finished, LeftOut, Sampling, Tools, Usage
+from vita_duplex.engine.truncation import RETAINED
 
 Role = Literal["system", "user", "assistant"]
 TemplateMessage = tuple[Role, str]
@@ -29,11 +30,16 @@ class TextModel(Protocol):
         ...
 
     def reply(
-        self, messages: Dialogue, begun: str = "", max_tokens: int | None = None, tools: Tools = NO_TOOLS
-    ) -> AsyncGenerator[str | Call | Usage, None]:
+        self,
+        messages: Dialogue,
+        begun: str = "",
+        max_tokens: int | None = None,
+        tools: Tools = NO_TOOLS,
+        retained: float | None = RETAINED,
+    ) -> AsyncGenerator[str | Call | Usage | LeftOut, None]:
         """Yield the assistant's next message, or what follows its beginning, in pieces, then its calls, then what it
-        cost. An empty piece says that the model thinks, or writes a call. The oldest messages are left out where the
-        context is too short.
+        cost. An empty piece says that the model thinks, or writes a call. Where the context is too short the oldest
+        turns are left out as `Query.retained` says, which is yielded first.
 
         Errors: `PartFailed`.
         """

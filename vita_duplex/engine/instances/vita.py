@@ -25,6 +25,7 @@ from vita_duplex.engine.instances.vita_dialogue import (
     Layout,
     Manner,
     Unmarked,
+    Written,
     as_shown,
     heard,
     is_spoken,
@@ -35,7 +36,16 @@ from vita_duplex.engine.instances.vita_dialogue import (
     write_ahead,
 )
 from vita_duplex.engine.instances.vllm_engine import TokenCount, VllmConfig, VllmEngine, first_line, on_cpu
-from vita_duplex.engine.messages import Call, Chat, Finished, Pixels, Query, Usage, Verdict
+from vita_duplex.engine.messages import (
+    Call,
+    Chat,
+    Finished,
+    LeftOut,
+    Pixels,
+    Query,
+    Usage,
+    Verdict,
+)
 from vita_duplex.engine.ports import PartFailed, Progress
 from vita_duplex.models.audio_features import MIN_SAMPLES, clip_tokens
 from vita_duplex.models.prompts import Prompt, wording
@@ -151,13 +161,15 @@ class VitaInstance:
 
     async def warm(self, query: Query) -> None:
         """Compute everything that stands before the next sound, frames included."""
-        prompt = self._fitted(write_ahead, query, self._room - AHEAD_TOKENS)
+        prompt, _ = self._fitted(write_ahead, query, self._room - AHEAD_TOKENS)
         async with aclosing(self._outputs(prompt, (), max_tokens=1)) as outputs:
             async for _ in outputs:
                 pass
 
-    async def answer(self, query: Query) -> AsyncGenerator[Verdict | str | Call | Usage]:
-        prompt = self._fitted(write, query, self._room)
+    async def answer(self, query: Query) -> AsyncGenerator[Verdict | str | Call | Usage | LeftOut]:
+        prompt, left_out = self._fitted(write, query, self._room)
+        if left_out:
+            yield LeftOut(left_out)
         so_far = query.answer_so_far
         if so_far is None:
             yield await self._judge(prompt) if is_spoken(query) else TYPED
@@ -168,16 +180,16 @@ class VitaInstance:
             async for delta in deltas:
                 yield delta
 
-    def _fitted(self, write: Callable[[Query, Manner, int, Count], Prompt], query: Query, room: int) -> Prompt:
+    def _fitted(self, write: Callable[[Query, Manner, int, Count], Written], query: Query, room: int) -> Written:
         """Errors: `PartFailed` when a medium cannot be used or the query alone is longer than the model reads."""
         try:
-            prompt = write(query, self._manner, room, self._count)
-            length = self._count(prompt)
+            written = write(query, self._manner, room, self._count)
+            length = self._count(written.prompt)
         except ValueError as exc:  # a picture without pixels, ten minutes of sound …
             raise PartFailed(PART, first_line(exc)) from exc
         if length > room:
             raise PartFailed(PART, f"the question has {length} tokens; there is room for {room}")
-        return prompt
+        return written
 
     async def _judge(self, prompt: Prompt) -> Verdict:
         """The verdict, from a request that can only answer with a state token."""

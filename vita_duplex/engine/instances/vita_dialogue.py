@@ -7,8 +7,8 @@ import math
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, cast
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple, cast
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from vita_duplex.engine.messages import (
     Utterance,
     Verdict,
 )
+from vita_duplex.engine.truncation import QUESTION, DialogueTooLong, left_out
 from vita_duplex.models.prompts import (
     STATES,
     Audio,
@@ -53,32 +54,48 @@ class Manner:
     layout: Layout = "interactive"
 
 
-def write(query: Query, manner: Manner, room: int, count: Count) -> Prompt:
+class Written(NamedTuple):
+    prompt: Prompt
+    left_out: int
+    """Messages of the history that are not in it, the oldest."""
+
+
+def write(query: Query, manner: Manner, room: int, count: Count) -> Written:
     """The prompt that asks for an answer, with as much of the dialogue as fits into `room` tokens.
 
-    Exchanges go whole, the oldest first, and those with audio before those with text only. (Old vision is never
-    there.) A query that does not fit without any is written all the same: its caller has to look.
+    Exchanges go whole, the oldest first, many at a time. (Old vision is never there.) A query that does not fit without
+    any is written all the same: its caller has to look. Errors: `DialogueTooLong` where none may go.
     """
     exchanges = _exchanges(query.history)
     now = _asked(query, manner)
-    first_to_go = sorted(range(len(exchanges)), key=lambda n: not _has_audio(exchanges[n]))
 
-    def after(dropped: int) -> Prompt:
-        gone = first_to_go[:dropped]
-        return _write(query, [old for n, old in enumerate(exchanges) if n not in gone], now, manner)
+    def after(first: int) -> Prompt:
+        return _write(query, exchanges[first:], now, manner)
 
-    dropped = bisect_left(range(len(exchanges)), True, key=lambda n: count(after(n)) <= room)
-    return after(dropped)
+    whole = after(0)
+    if not exchanges or count(whole) <= room:
+        return Written(whole, 0)
+    if query.retained is None:
+        raise DialogueTooLong(f"the dialogue has {count(whole)} tokens; there is room for {room}")
+    bare = replace(query, history=(), frames=())
+    nothing = count(_write(replace(bare, instructions=""), [], (), manner))
+    sizes = [count(_write(replace(bare, instructions=""), [old], (), manner)) - nothing for old in exchanges]
+    instructions = count(_write(bare, [], (), manner))
+    first = left_out(sizes, int(room * (1 - QUESTION)) - instructions, query.retained)
+    # The question may be longer than what is kept for it.
+    first += bisect_left(range(len(exchanges) - first), True, key=lambda more: count(after(first + more)) <= room)
+    return Written(after(first), _messages(query.history, first))
 
 
-def write_ahead(query: Query, manner: Manner, room: int, count: Count) -> Prompt:
+def write_ahead(query: Query, manner: Manner, room: int, count: Count) -> Written:
     """What `write` will begin with once the next utterance of the query is spoken: everything before that sound.
 
     `room` should leave some for that utterance, or it may push out an exchange that was computed ahead.
     """
     coming = Utterance(-1, np.zeros(0, np.float32))
-    following = Query(query.history, (*query.utterances, coming), query.instructions, query.frames)
-    return write(following, manner, room, count).before_audio(-1)
+    following = replace(query, utterances=(*query.utterances, coming))
+    written = write(following, manner, room, count)
+    return Written(written.prompt.before_audio(-1), written.left_out)
 
 
 def is_spoken(query: Query) -> bool:
@@ -148,8 +165,10 @@ def _exchanges(history: Sequence[Message]) -> list[Exchange]:
     return exchanges
 
 
-def _has_audio(exchange: Exchange) -> bool:
-    return any(isinstance(part, Audio) for part in exchange.user)
+def _messages(history: Sequence[Message], exchanges: int) -> int:
+    """How many messages the first so many exchanges are, and what no exchange holds before them."""
+    begun = [place for place, message in enumerate(history) if isinstance(message, UserMessage)]
+    return [*begun, len(history)][exchanges] if exchanges else 0
 
 
 def _parts(utterances: Sequence[Utterance]) -> tuple[Part, ...]:

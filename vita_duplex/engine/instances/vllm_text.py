@@ -8,17 +8,20 @@ from pydantic import Field
 
 from vita_duplex.engine.instances.sentence_limit import SentenceLimit
 from vita_duplex.engine.instances.template import Template
-from vita_duplex.engine.instances.text_model import NO_TOOLS, PART, Dialogue, is_system
+from vita_duplex.engine.instances.text_model import NO_TOOLS, PART, Dialogue, TemplateMessage, is_system
 from vita_duplex.engine.instances.thoughts import Thoughts
 from vita_duplex.engine.instances.vllm_engine import TokenCount, VllmConfig, VllmEngine, on_cpu, sampling_fields
-from vita_duplex.engine.messages import Call, CallMessage, Finished, Sampling, Tools, Usage
-from vita_duplex.engine.ports import Progress, Unanswerable
+from vita_duplex.engine.messages import Call, CallMessage, Finished, LeftOut, Sampling, Tools, Usage
+from vita_duplex.engine.ports import PartFailed, Progress, Unanswerable
+from vita_duplex.engine.truncation import QUESTION, RETAINED, left_out
 from vita_duplex.models import smollm2
 
 BUNDLED_MESSAGES = 4
 """Earlier messages shown to the bundled model, which loses the question among more."""
 BUNDLED_LIMITS = {"max_tokens": 120, "max_sentences": 3, "max_model_len": 2048, "kv_cache_mib": 256}
 """What the bundled model gets where the settings say nothing: its longer answers repeat themselves."""
+MARKS = 8
+"""Tokens that a chat template puts round a message, or more."""
 ANSWER_SHARE = 4
 """A dialogue leaves at least one part in so many of the context to its answer."""
 
@@ -82,8 +85,13 @@ class VllmText:
         self.engine.shutdown()
 
     async def reply(
-        self, messages: Dialogue, begun: str = "", max_tokens: int | None = None, tools: Tools = NO_TOOLS
-    ) -> AsyncGenerator[str | Call | Usage, None]:
+        self,
+        messages: Dialogue,
+        begun: str = "",
+        max_tokens: int | None = None,
+        tools: Tools = NO_TOOLS,
+        retained: float | None = RETAINED,
+    ) -> AsyncGenerator[str | Call | Usage | LeftOut, None]:
         """As `TextModel.reply`. Errors: `PartFailed` when the engine has died or cannot take the request."""
         limit = SentenceLimit(self.config.max_sentences)
         limit.push(begun)
@@ -91,7 +99,10 @@ class VllmText:
         most = min(max_tokens or self.context, self._most or self.context) - len(opening)
         if limit.left == 0 or most <= 0:
             return
-        prompt = [*self._prompt(messages), *opening]
+        shown, missing = self._prompt(messages, retained)
+        if missing:
+            yield LeftOut(missing)
+        prompt = [*shown, *opening]
         answer = Answer(Thoughts(self._template.opens_thought and not begun), TokenCount(opening), most)
         async with aclosing(self._generate(prompt, self._allowed(prompt, most))) as outputs:
             async for output in outputs:
@@ -130,7 +141,7 @@ class VllmText:
 
     async def warm(self, messages: Dialogue, tools: Tools = NO_TOOLS) -> None:
         """As `TextModel.warm`. Errors: as `reply`."""
-        prompt = self._prompt(messages, open_turn=False)
+        prompt, _ = self._prompt(messages, RETAINED, open_turn=False)
         async with aclosing(self._generate(prompt, 1)) as outputs:
             async for _ in outputs:
                 pass
@@ -162,22 +173,41 @@ class VllmText:
             async for output in outputs:
                 yield output
 
-    def _prompt(self, messages: Dialogue, open_turn: bool = True) -> list[int]:
-        """Token ids of the newest messages that leave room for an answer."""
+    def _prompt(self, messages: Dialogue, retained: float | None, open_turn: bool = True) -> tuple[list[int], int]:
+        """Token ids of the newest turns that leave room for an answer, and how many messages, the oldest, are left out.
+
+        Errors: `PartFailed` where none may be.
+        """
         room = self.context - min(self._most or self.context, self.context // ANSWER_SHARE)
         instructions = [m for m in messages if is_system(m)]
         newest = [m for m in messages if not is_system(m)]
         if self._earlier is not None:
             newest = newest[-(self._earlier + 1) :]
-        while True:
-            ids = self._template.tokens([*instructions, *newest], open_turn)
+        ids = self._template.tokens([*instructions, *newest], open_turn)
+        if len(ids) <= room:
+            return ids, 0
+        if retained is None:
+            raise PartFailed(PART, f"the dialogue has {len(ids)} tokens; there is room for {room}")
+        turns = turns_of(newest)
+        first = left_out(
+            [*map(self._size, turns[:-1])], int(room * (1 - QUESTION)) - self._size(instructions), retained
+        )
+        while first < len(turns):
+            shown = [message for turn in turns[first:] for message in turn]
+            ids = self._template.tokens([*instructions, *shown], open_turn)
             if len(ids) <= room:
-                return ids
-            if len(newest) <= 1:
-                break
-            newest = newest[1:]
-        shorter = [m if isinstance(m, CallMessage) else (m[0], self._shorten(m[1], len(ids) - room)) for m in newest]
-        return self._template.tokens([*instructions, *shorter], open_turn)[-room:]
+                return ids, len(newest) - len(shown)
+            first += 1
+        shorter = [self._shortened(message, len(ids) - room) for message in turns[-1]]
+        return self._template.tokens([*instructions, *shorter], open_turn)[-room:], len(newest) - len(shorter)
+
+    def _size(self, messages: Dialogue) -> int:
+        """About how many tokens they are; `left_out` sees to it that every request finds the same."""
+        texts = [m.text if isinstance(m, CallMessage) else m[1] for m in messages]
+        return sum(len(self._tokenizer.encode(text, add_special_tokens=False)) + MARKS for text in texts)
+
+    def _shortened(self, message: TemplateMessage | CallMessage, n_tokens: int) -> TemplateMessage | CallMessage:
+        return message if isinstance(message, CallMessage) else (message[0], self._shorten(message[1], n_tokens))
 
     def _shorten(self, text: str, n_tokens: int) -> str:
         """The end of `text`, where the question is, without its first `n_tokens` and a few for the seam."""
@@ -213,6 +243,16 @@ class Answer:
     def usage(self) -> Usage:
         told = self._count.usage
         return Usage(told.input_tokens, told.output_tokens, told.cut or self.over, self._thought)
+
+
+def turns_of(messages: Dialogue) -> list[list[TemplateMessage | CallMessage]]:
+    """Each message of the user, and what was answered to it."""
+    turns: list[list[TemplateMessage | CallMessage]] = []
+    for message in messages:
+        if not turns or (not isinstance(message, CallMessage) and message[0] == "user"):
+            turns.append([])
+        turns[-1].append(message)
+    return turns
 
 
 def settled(config: VllmTextConfig) -> VllmTextConfig:

@@ -197,7 +197,15 @@ class _ReplyFields(_Part):
         return beta_names.translated(fields)
 
 
+class Retention(_Part):
+    """Fields besides the ratio are for OpenAI's own limits of tokens."""
+
+    type: Literal["retention_ratio"]
+    retention_ratio: float = Field(ge=0, le=1)
+
+
 class SessionUpdateFields(_ReplyFields):
+    truncation: Literal["auto", "disabled"] | Retention | None = None
     type: Literal["realtime", "transcription"] | None = None
     audio: Audio | None = None
     temperature: Any = None

@@ -13,6 +13,7 @@ from vita_duplex.engine.notices import (
     AsideStarted,
     AsideText,
     Corrected,
+    HistoryLeftOut,
     Notice,
     PartTrouble,
     Roles,
@@ -121,6 +122,9 @@ class ServerEvents:
                 yield from self._responses.translate(notice)
             case PartTrouble(part, message):
                 yield self.server_error(f"{part}_failed".replace(" ", "_"), message)
+            case HistoryLeftOut(turn, messages):
+                if self._vita_events:
+                    yield self._of_reply("vita.truncated", turn, messages=messages)
             case Roles() | VoiceActivity() | VerdictGiven() | TurnHeld() | TurnResumed() | TurnRecorded():
                 if self._vita_events:
                     yield self._vita_event(notice)

@@ -8,6 +8,7 @@ from vita_duplex.engine.duplex_settings import DuplexConfig, Thresholds
 from vita_duplex.engine.events import BargeIn, SaidInto
 from vita_duplex.engine.messages import Tools
 from vita_duplex.engine.settings import ReplySettings
+from vita_duplex.engine.truncation import RETAINED
 from vita_duplex.server.audio.formats import DEFAULT, PCM_RATES, PCMA, PCMU, AudioFormat, pcm
 from vita_duplex.server.errors import ClientError
 from vita_duplex.server.realtime.client_events import (
@@ -16,6 +17,7 @@ from vita_duplex.server.realtime.client_events import (
     OwnSettings,
     PcmFormat,
     ResponseFields,
+    Retention,
     SemanticVad,
     ServerVad,
     SessionUpdateFields,
@@ -60,6 +62,8 @@ class SessionSettings:
     tools: Tools = field(default_factory=Tools)
     can_call: bool = False
     """Whether the model can call tools."""
+    retained: float | None = RETAINED
+    """As `Query.retained`."""
     only_listens: bool = False
     """What is said is written down and not answered."""
 
@@ -74,6 +78,8 @@ class SessionSettings:
             settings = replace(settings, spoken="audio" in fields.output_modalities)
         if fields.max_output_tokens is not None:
             settings = replace(settings, max_output_tokens=fields.max_output_tokens)
+        if fields.truncation is not None:
+            settings = replace(settings, retained=_retained(fields.truncation))
         heard, said = (fields.audio.input, fields.audio.output) if fields.audio else (None, None)
         if heard and heard.format:
             settings = replace(settings, wire_in=read_wire(heard.format, "session.audio.input.format.rate", event_id))
@@ -124,7 +130,7 @@ class SessionSettings:
     def reply(self) -> ReplySettings:
         limit = self.max_output_tokens
         most = None if isinstance(limit, str) else limit
-        return ReplySettings(self.instructions, self.spoken, most, self.voice, tools=self.tools)
+        return ReplySettings(self.instructions, self.spoken, most, self.voice, self.retained, tools=self.tools)
 
     @property
     def listening(self) -> EndpointConfig:
@@ -194,11 +200,17 @@ class SessionSettings:
             "max_output_tokens": self.max_output_tokens,
             "tools": [describe_tool(tool) for tool in self.tools.tools],
             "tool_choice": describe_choice(self.tools) if self.can_call else "none",
+            "truncation": self._describe_truncation(),
             "audio": {
                 "input": heard,
                 "output": {"format": self.wire_out.describe(), "voice": self.voice, "speed": 1.0},
             },
         }
+
+    def _describe_truncation(self) -> Json | str:
+        if self.retained is None:
+            return "disabled"
+        return "auto" if self.retained == RETAINED else {"type": "retention_ratio", "retention_ratio": self.retained}
 
     def _describe_detection(self) -> Json | None:
         if self.turn_detection is None:
@@ -248,6 +260,12 @@ def refuse_unsupported(fields: ResponseFields, event_id: str | None, *, can_call
     """Errors: `ClientError`, for an answer without what it wants would be a wrong one."""
     if error := find_unsupported(fields, "response", event_id, can_call=can_call):
         raise error
+
+
+def _retained(wanted: Retention | str) -> float | None:
+    if isinstance(wanted, Retention):
+        return wanted.retention_ratio
+    return RETAINED if wanted == "auto" else None
 
 
 def read_wire(wanted: Format, param: str, event_id: str | None) -> AudioFormat:
