@@ -55,6 +55,7 @@ from vita_duplex.engine.events import (
     SaidInto,
     SettingsChanged,
     SpeechEnded,
+    SpeechForgotten,
     SpeechGrew,
     SpeechPaused,
     SpeechResumed,
@@ -110,9 +111,9 @@ class Ears:
 
     NEXT: dict[str, tuple[type[SpeechEvent], ...]] = {  # noqa: RUF012
         "silence": (SpeechStarted,),
-        "speech": (SpeechSustained, SpeechPaused, SpeechEnded, SpeechGrew),
-        "long speech": (SpeechGrew, SpeechPaused, SpeechGrew, SpeechEnded),
-        "pause": (SpeechResumed, SpeechEnded),
+        "speech": (SpeechSustained, SpeechPaused, SpeechEnded, SpeechGrew, SpeechForgotten),
+        "long speech": (SpeechGrew, SpeechPaused, SpeechForgotten, SpeechEnded),
+        "pause": (SpeechResumed, SpeechEnded, SpeechForgotten),
     }
     STATE: dict[type[SpeechEvent], str] = {  # noqa: RUF012
         SpeechStarted: "speech",
@@ -121,6 +122,7 @@ class Ears:
         SpeechResumed: "speech",
         SpeechGrew: "long speech",
         SpeechEnded: "silence",
+        SpeechForgotten: "silence",
     }
 
     def __init__(self) -> None:
@@ -159,6 +161,8 @@ UTTERANCES = st.sampled_from(
         (SpeechStarted, SpeechSustained, SpeechGrew, SpeechEnded),
         (SpeechStarted, SpeechSustained, SpeechPaused, SpeechResumed, SpeechGrew, SpeechEnded),
         (SpeechStarted, SpeechSustained, SpeechGrew),
+        (SpeechStarted, SpeechSustained, SpeechPaused, SpeechForgotten),
+        (SpeechStarted, SpeechSustained, SpeechForgotten),
     ]
 )
 
@@ -366,6 +370,31 @@ OF_A_TURN = (Begin, Accept, GiveFloor, Hold, Resume, Finish)
 OF_TWO_TURNS = (Finish, Swap, GiveFloor)
 
 
+def core_12_what_is_forgotten_is_never_asked_about_again_and_holds_nothing(steps: Steps) -> None:
+    started: set[int] = set()
+    over: set[int] = set()
+    forgotten: set[int] = set()
+    held = False
+    for step in steps:
+        match step.event:
+            case SpeechStarted(utterance) if utterance > max(started, default=0):
+                started.add(utterance)
+            case SpeechEnded(utterance):
+                over.add(utterance)
+        for command in step.commands:
+            match command:
+                case Begin(_, _, utterances) | Accept(_, utterances) | Reject(_, utterances):
+                    assert not forgotten & set(utterances)
+                case Hold():
+                    held = True
+                case Resume() | Finish() | GiveFloor():
+                    held = False
+        newest = max(started - over, default=0)
+        if step.event == SpeechForgotten(newest) and newest == max(started):
+            forgotten.add(newest)
+            assert not held or step.waiting
+
+
 def core_commands_come_in_the_order_that_the_shell_relies_on(steps: Steps) -> None:
     for step in steps:
         kinds = [type(command) for command in step.commands]
@@ -417,6 +446,7 @@ CORE_CHECKS = [
     core_7_what_is_rejected_is_never_heard_of_again_and_only_what_the_verdict_allows_is_accepted,
     core_9_whatever_is_held_or_judged_has_a_deadline,
     core_11_a_glance_changes_what_is_heard_and_nothing_else,
+    core_12_what_is_forgotten_is_never_asked_about_again_and_holds_nothing,
 ]
 
 
