@@ -129,6 +129,29 @@ def test_single_samples_give_the_same_events_and_samples() -> None:
     assert plain(heard_of(cut(samples, [1]), pause=1 / INPUT_RATE)) == expected
 
 
+def test_audio_that_trickles_in_starves_nothing() -> None:
+    async def main() -> list[float]:
+        listener, ends = open_listener(), list[float]()
+
+        async def collect() -> None:
+            async with aclosing(listener.run()) as ears:
+                async for one in ears:
+                    if isinstance(one, Heard) and isinstance(one.event, SpeechEnded):
+                        ends.append(asyncio.get_running_loop().time())
+
+        collecting = asyncio.create_task(collect())
+        listener.hear(sound(2000, 20_000))
+        for _ in range(4):
+            await asyncio.sleep(STARVED_S - 0.1)
+            listener.hear(np.zeros(100, np.float32))
+        fed = asyncio.get_running_loop().time()
+        await asyncio.sleep(2)
+        collecting.cancel()
+        return [end - fed for end in ends]
+
+    assert run(main()) == [pytest.approx(STARVED_S)]
+
+
 @settings(deadline=None, max_examples=25)
 @given(
     st.lists(st.integers(0, 48_000), min_size=1, max_size=8).filter(sum), st.sampled_from([None, 0.01, STARVED_S - 0.1])

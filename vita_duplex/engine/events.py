@@ -210,7 +210,7 @@ class EndGlance:
 
 @dataclass(frozen=True, slots=True)
 class Interrupt:
-    """An utterance that goes on is surely meant for us, and ends the reply."""
+    """An utterance that goes on is surely meant for us, and ends the reply: its start is told."""
 
     utterance: int
 
