@@ -43,7 +43,7 @@ def text(url: str, model: str | None = None, **settings: object) -> OpenAiText:
 async def reply(model: OpenAiText, messages: list[TemplateMessage] = HI, **more: object) -> tuple[str, Usage]:
     *deltas, usage = [item async for item in model.reply(messages, **more)]  # type: ignore[arg-type]
     assert isinstance(usage, Usage)
-    return "".join(map(str, deltas)), usage
+    return "".join(item for item in deltas if isinstance(item, str)), usage
 
 
 async def test_the_first_model_is_asked_with_key_and_sampling(served: tuple[str, Asked]) -> None:

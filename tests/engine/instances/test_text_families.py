@@ -80,7 +80,7 @@ def scripted(engine: ScriptedEngine, **settings: Any) -> VllmText:
 async def reply(model: VllmText, messages: list[TemplateMessage], **more: Any) -> tuple[str, Usage]:
     *deltas, usage = [item async for item in model.reply(messages, **more)]
     assert isinstance(usage, Usage)
-    return "".join(map(str, deltas)), usage
+    return "".join(item for item in deltas if isinstance(item, str)), usage
 
 
 HI: list[TemplateMessage] = [("user", "Hi")]

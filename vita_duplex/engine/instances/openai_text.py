@@ -17,9 +17,10 @@ from vita_duplex.engine.instances.streamed_calls import StreamedCalls, offer
 from vita_duplex.engine.instances.template import as_json, merge_roles
 from vita_duplex.engine.instances.text_model import NO_TOOLS, PART, Dialogue, is_system
 from vita_duplex.engine.instances.thoughts import Thoughts
-from vita_duplex.engine.messages import Call, Finished, Sampling, Tools, Usage
+from vita_duplex.engine.messages import Call, Finished, LeftOut, Sampling, Tools, Usage
 from vita_duplex.engine.ports import PartFailed, Unanswerable
 from vita_duplex.engine.section import Section
+from vita_duplex.engine.truncation import RETAINED
 
 CONNECT_LIMIT_S = 5.0
 SILENCE_LIMIT_S = 60.0
@@ -76,22 +77,31 @@ class OpenAiText:
             await self._look()
 
     async def reply(
-        self, messages: Dialogue, begun: str = "", max_tokens: int | None = None, tools: Tools = NO_TOOLS
-    ) -> AsyncGenerator[str | Call | Usage, None]:
+        self,
+        messages: Dialogue,
+        begun: str = "",
+        max_tokens: int | None = None,
+        tools: Tools = NO_TOOLS,
+        retained: float | None = RETAINED,
+    ) -> AsyncGenerator[str | Call | Usage | LeftOut, None]:
         """As `TextModel.reply`; where the server says that the dialogue is too long, its older half is left out."""
         if begun:
             raise PartFailed(PART, "its server cannot go on with an answer that was begun elsewhere")
         instructions = [m for m in messages if is_system(m)]
-        newest = [m for m in messages if not is_system(m)]
+        newest = dialogue = [m for m in messages if not is_system(m)]
         sampling = Sampling(max_tokens)
         while True:
+            missing = len(dialogue) - len(newest)
             try:
                 async with aclosing(self._chat([*instructions, *newest], sampling, tools)) as items:
                     async for item in items:
+                        if missing:
+                            yield LeftOut(missing)
+                            missing = 0
                         yield item.usage if isinstance(item, Finished) else item
                 return
             except Unanswerable as too_long:
-                if len(newest) < 2 or not TOO_LONG.search(str(too_long)):
+                if len(newest) < 2 or retained is None or not TOO_LONG.search(str(too_long)):
                     raise PartFailed(PART, f"its server refuses: {too_long}") from too_long
                 newest = newest[(len(newest) + 1) // 2 :]
 
