@@ -22,6 +22,8 @@ from vita_duplex.server.audio.formats import encode_pcm16
 pytestmark = [pytest.mark.real, pytest.mark.alone]
 
 RATE = 16_000
+BAR = 0.29
+"""The ASR mistakes 0.26 of the words when it hears all sentences; the shortest of them is 0.04 of a monologue."""
 FORMAT = {"type": "audio/pcm", "rate": RATE}
 COMPLETED = "conversation.item.input_audio_transcription.completed"
 SENTENCES = {
@@ -97,15 +99,15 @@ WRITTEN = {"type": "transcription", "audio": {"input": {"format": FORMAT}}}
 @pytest.mark.parametrize("session", [EVERYTHING, WRITTEN], ids=["conversation", "transcription"])
 def test_a_monologue_with_pauses_is_heard_whole(port: int, session: Any) -> None:
     samples, said = monologue(75, pause_s=1.0)
-    assert asyncio.run(hear(port, samples, said, session, at_once=False)) <= 0.25
+    assert asyncio.run(hear(port, samples, said, session, at_once=False)) <= BAR
 
 
 def test_a_long_push_to_talk_is_heard_whole(port: int) -> None:
     samples, said = monologue(45, pause_s=0.6)
     session = {"type": "realtime", "audio": {"input": {"format": FORMAT, "turn_detection": None}}}
-    assert asyncio.run(hear(port, samples, said, session, at_once=True, commits=True)) <= 0.25
+    assert asyncio.run(hear(port, samples, said, session, at_once=True, commits=True)) <= BAR
 
 
 def test_speech_in_one_append_is_heard_whole(port: int) -> None:
     samples, said = monologue(20, pause_s=0.3)
-    assert asyncio.run(hear(port, samples, said, EVERYTHING, at_once=True)) <= 0.25
+    assert asyncio.run(hear(port, samples, said, EVERYTHING, at_once=True)) <= BAR

@@ -132,6 +132,7 @@ def test_without_an_asr_it_is_refused_and_no_conversation_begins_instead() -> No
         async with connected(scripted_server(UNTOLD), "intent=transcription") as socket:
             refused = await socket.until("error")
             assert refused["error"]["code"] == "transcription_not_supported"
+            assert socket.kinds() == ["error"]
         async with connected(scripted_server(UNTOLD), "") as socket:
             socket.put(LISTEN)
             error = (await socket.until("error"))["error"]

@@ -69,6 +69,7 @@ def test_a_client_that_asks_for_nothing_hears_the_reply_to_its_end() -> None:
             await asyncio.sleep(10)
             assert len(socket.audio("resp_1")) == len(alone.audio("resp_1"))
             assert len(socket.all("response.done")) == 1
+            assert deltas(socket, "resp_1") == LONG.text, "no text comes twice"
             socket.put({"type": "response.create"})
             await socket.until("response.done", 2)
 
