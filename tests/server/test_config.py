@@ -13,7 +13,7 @@ from tests.support.paths import ROOT
 from vita_duplex import config as sections
 from vita_duplex.config import Config, ConfigError, default_cache
 from vita_duplex.server.access.limits import Usage
-from vita_duplex.server.realtime.client_events import ServerVad
+from vita_duplex.server.realtime.audio_fields import ServerVad
 from vita_duplex.settings import GONE, load_config, of_kubernetes
 
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))

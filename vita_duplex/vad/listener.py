@@ -172,14 +172,9 @@ class MicrophoneListener:
     async def run(self) -> AsyncGenerator[Heard | PartFailed]:
         """What is heard. A failure of the detector is yielded once; until it works again all counts as silence."""
         while True:
-            until = self._heard_at + STARVED_S if self._talking else None
-            try:
-                async with asyncio.timeout_at(until):
-                    await self._arrived.wait()
-            except TimeoutError:
-                if until == self._heard_at + STARVED_S:  # else less than a window has come
-                    for mark in self._counted(self._endpoint.end()):
-                        yield self._heard(mark)
+            if await self._starved():
+                for mark in self._counted(self._endpoint.end()):
+                    yield self._heard(mark)
                 continue
             self._arrived.clear()
             for mark in self._forgotten():
@@ -213,6 +208,19 @@ class MicrophoneListener:
                     yield self._heard(mark)
                 if not (ending := self._endings.popleft()).done():
                     ending.set_result(self._utterance if ended else None)
+
+    async def _starved(self) -> bool:
+        """Wait for audio; True if none comes for what is being said."""
+        while True:
+            until = self._heard_at + STARVED_S if self._talking else None
+            try:
+                async with asyncio.timeout_at(until):
+                    await self._arrived.wait()
+            except TimeoutError:
+                if until == self._heard_at + STARVED_S:  # else less than a window has come
+                    return True
+            else:
+                return False
 
     @property
     def _whole_windows(self) -> int:

@@ -20,7 +20,7 @@ from vita_duplex.server.errors import ClientError, error_body
 from vita_duplex.server.http import sse
 from vita_duplex.server.http.chat_requests import Fields, Text
 from vita_duplex.server.http.places import NoPlace, Streamed, chain, place, unless_gone
-from vita_duplex.server.realtime.client_events import VoiceName
+from vita_duplex.server.realtime.audio_fields import VoiceName
 from vita_duplex.server.server import Server
 from vita_duplex.tts.text.maths import Language
 from vita_duplex.tts.text.normalise import language_of

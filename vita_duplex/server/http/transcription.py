@@ -17,7 +17,7 @@ from vita_duplex.server.http import sse, transcripts
 from vita_duplex.server.http.media import decode_recording
 from vita_duplex.server.http.places import NoPlace, Streamed, place, unless_gone
 from vita_duplex.server.http.transcripts import PLAIN, Segment, Transcription
-from vita_duplex.server.realtime import client_events
+from vita_duplex.server.realtime import audio_fields
 from vita_duplex.server.server import Server
 from vita_duplex.vad.recording import Stretch, stretches
 
@@ -31,7 +31,7 @@ class TranscriptionForm(BaseModel):
 
     file: UploadFile
     """A recording (WAV, FLAC, MP3, Ogg), at most 30 minutes."""
-    language: Annotated[str | None, *client_events.Transcription.model_fields["language"].metadata] = None
+    language: Annotated[str | None, *audio_fields.Transcription.model_fields["language"].metadata] = None
     """What is spoken (ISO 639-1), for an ASR that knows several languages."""
     response_format: transcripts.Form = "json"
     """All but `json` and `text` have the times of each utterance, as the VAD finds it."""

@@ -14,7 +14,8 @@ from vita_duplex.engine.playback import last_sentence
 from vita_duplex.server.errors import ClientError
 from vita_duplex.server.http.chat_requests import Text
 from vita_duplex.server.http.media import Media
-from vita_duplex.server.realtime.client_events import TEXT_LIMIT, Transcription
+from vita_duplex.server.realtime.audio_fields import Transcription
+from vita_duplex.server.realtime.client_events import TEXT_LIMIT
 
 MOST_MESSAGES = 64
 """Of a dialogue; a session keeps no more."""

@@ -23,6 +23,7 @@ from vita_duplex.engine.events import BargeIn
 from vita_duplex.server.base64_text import unbase64
 from vita_duplex.server.errors import ClientError
 from vita_duplex.server.realtime import beta_names
+from vita_duplex.server.realtime.audio_fields import Audio, Format, Name, VoiceName
 from vita_duplex.server.realtime.tools import ToolName
 
 Event = TypeVar("Event")
@@ -33,8 +34,6 @@ INSTRUCTIONS_LIMIT = 200_000
 """Characters of instructions: more than any model's budget for them."""
 AUDIO_LIMIT_MS = 86_400_000
 """No reply lasts longer than a day."""
-IDLE_TIMEOUT_LIMIT_MS = 3_600_000
-"""An hour: no session lasts longer by default."""
 OUTPUT_LIMIT = 65_536
 """Characters of a call's arguments or output."""
 PARTS_LIMIT = 16
@@ -44,9 +43,6 @@ METADATA_LIMIT = 16
 
 _EVENT_ID = re.compile(r'"event_id"\s*:\s*"([^"\\\x00-\x1f]{0,200}+)[^\\\x00-\x1f]')
 """Of a frame that cannot be read: what stands there as plain text."""
-
-Name = Annotated[str, Field(max_length=512)]
-"""An identifier; the client's own are sent back with an error, so they are short."""
 
 
 class _Event(BaseModel):
@@ -61,94 +57,9 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
 
-class PcmFormat(_Part):
-    type: Literal["audio/pcm"]
-    rate: int = 24_000
-
-
-class G711Format(_Part):
-    type: Literal["audio/pcmu", "audio/pcma"]
-
-
-Format = Annotated[
-    Annotated[PcmFormat | G711Format, Field(discriminator="type")], BeforeValidator(beta_names.translated_format)
-]
-
-
-class ServerVad(_Part):
-    type: Literal["server_vad"]
-    threshold: float | None = Field(None, ge=0, le=1)
-    prefix_padding_ms: int | None = Field(None, ge=0, le=5000)
-    silence_duration_ms: int | None = Field(None, ge=0, le=10_000)
-    create_response: bool | None = None
-    interrupt_response: bool | None = None
-    idle_timeout_ms: int | None = Field(None, ge=1000, le=IDLE_TIMEOUT_LIMIT_MS)
-
-
-class SemanticVad(_Part):
-    type: Literal["semantic_vad"]
-    eagerness: Literal["low", "medium", "high", "auto"] | None = None
-    create_response: bool | None = None
-    interrupt_response: bool | None = None
-
-
-TurnDetection = Annotated[ServerVad | SemanticVad, Field(discriminator="type")]
-
-
-def _read_detection(value: object) -> object:
-    """pipecat says false where the reference says null, others a type "none", or no type."""
-    if value is False or (isinstance(value, dict) and value.get("type") == "none"):
-        return None
-    return {"type": "server_vad", **value} if isinstance(value, dict) else value
-
-
-def _read_language(value: object) -> object:
-    """Clients that want the language found say so in one of these ways."""
-    return None if value in ("", "auto") else value
-
-
 def _read_number(value: object) -> object:
     """The reference has text where some clients have numbers."""
     return str(value) if isinstance(value, int | float) else value
-
-
-class Transcription(_Part):
-    """Which model, and hints for it. The server has chosen its ASR; of these only the language counts."""
-
-    model: str | None = Field(None, max_length=200)
-    language: Annotated[str | None, BeforeValidator(_read_language)] = Field(
-        None, pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{1,8})*$", max_length=35
-    )
-
-
-class AudioInput(_Part):
-    format: Format | None = None
-    transcription: Transcription | None = None
-    turn_detection: Annotated[TurnDetection | None, BeforeValidator(_read_detection)] = None
-
-
-class _VoiceId(_Part):
-    """How OpenAI refers to a voice of one's own."""
-
-    id: Name
-
-
-def _id_of_voice(value: object) -> object:
-    return value["id"] if isinstance(value, dict) and "id" in value else value
-
-
-VoiceName = Annotated[Name, BeforeValidator(_id_of_voice, json_schema_input_type=Name | _VoiceId)]
-
-
-class AudioOutput(_Part):
-    format: Format | None = None
-    speed: float | None = Field(None, ge=0.25, le=1.5)
-    voice: VoiceName | None = None
-
-
-class Audio(_Part):
-    input: AudioInput | None = None
-    output: AudioOutput | None = None
 
 
 Probability = Annotated[float, Field(ge=0, le=1)]

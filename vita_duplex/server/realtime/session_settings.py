@@ -11,17 +11,13 @@ from vita_duplex.engine.settings import ReplySettings
 from vita_duplex.engine.truncation import RETAINED
 from vita_duplex.server.audio.formats import DEFAULT, PCM_RATES, PCMA, PCMU, AudioFormat, pcm
 from vita_duplex.server.errors import ClientError
+from vita_duplex.server.realtime.audio_fields import Format, PcmFormat, SemanticVad, ServerVad, Transcription
 from vita_duplex.server.realtime.client_events import (
-    Format,
     MaxTokens,
     OwnSettings,
-    PcmFormat,
     ResponseFields,
     Retention,
-    SemanticVad,
-    ServerVad,
     SessionUpdateFields,
-    Transcription,
     decode_base64,
 )
 from vita_duplex.server.realtime.items import Json

@@ -4,12 +4,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
+from vita_duplex.server.realtime.audio_fields import Name
 from vita_duplex.server.realtime.client_events import (
     TEXT_LIMIT,
     AudioAppend,
     AudioClear,
     Heartbeat,
-    Name,
     SessionUpdate,
     _Event,
     decode_as,
