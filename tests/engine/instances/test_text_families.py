@@ -5,6 +5,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +24,7 @@ from vita_duplex.engine.instances.vllm_text import VllmText, VllmTextConfig, set
 from vita_duplex.engine.messages import (
     AssistantMessage,
     Finished,
+    LeftOut,
     Message,
     Query,
     Sampling,
@@ -31,6 +33,7 @@ from vita_duplex.engine.messages import (
     Utterance,
     Verdict,
 )
+from vita_duplex.engine.ports import PartFailed
 from vita_duplex.server.asr import load_asr
 from vita_duplex.tts.voices.hibari import HibariVoice
 
@@ -202,3 +205,23 @@ async def test_ten_spoken_turns_and_the_first_is_still_shown_at_the_last(family:
         assert shown.count("Mona Lisa") == 1
     finally:
         await asyncio.to_thread(mind.close)
+
+
+async def test_a_long_dialogue_is_cut_seldom_and_keeps_its_instructions() -> None:
+    model = scripted(engine := ScriptedEngine("qwen2", "Yes."))
+    dialogue: list[TemplateMessage] = [("system", "Be brief.")]
+    missing: list[int] = []
+    for number in range(300):
+        dialogue.append(("user", f"Is {number} a number, and how do you know it?"))
+        items = [item async for item in model.reply(dialogue)]
+        missing.append(sum(item.messages for item in items if isinstance(item, LeftOut)))
+        shown = engine.get_tokenizer().decode(engine.prompts[-1])
+        assert len(engine.prompts[-1]) <= CONTEXT
+        assert "Be brief." in shown
+        assert f"Is {number} a number" in shown
+        dialogue.append(("assistant", "Yes."))
+    cuts = [after - before for before, after in pairwise(missing) if after != before]
+    assert missing[-1] > 100
+    assert min(cuts) >= 4
+    with pytest.raises(PartFailed, match="there is room for"):
+        [item async for item in model.reply([*dialogue, ("user", "Really?")], retained=None)]
