@@ -34,7 +34,6 @@ SESSION = 2000
 ANSWERED_BY = {
     "session.update": ("session.updated",),
     "session.heartbeat": ("session.heartbeat",),
-    "input_audio_buffer.commit": ("input_audio_buffer.committed",),
     "input_audio_buffer.clear": ("input_audio_buffer.cleared",),
     "conversation.item.create": ("conversation.item.added",),
     "conversation.item.retrieve": ("conversation.item.retrieved",),
@@ -47,6 +46,7 @@ FALLIBLE = (
     "response.cancel",
     "output_audio_buffer.clear",
     "playback.ack",
+    "input_audio_buffer.commit",  # with turn detection the verdict on what was being said comes first
     "input_audio_buffer.append",
     "vita.utterance.accept",
     "vita.utterance.reject",

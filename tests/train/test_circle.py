@@ -80,8 +80,9 @@ def recipe(data: Path, folder: Path, version: str, **changes: Any) -> Path:
         "model": str(TINY[version]),
         "out": str(folder / "run"),
         "data": {part: [{"path": str(data / part / "mixed/items.jsonl")}] for part in ("train", "check")},
-        "learning_rates": {"text": 1e-3, "audio_connector": 1e-3, "audio": 5e-4},
-        "epochs": 2,
+        "learning_rates": {"text": 2e-3, "audio_connector": 2e-3, "audio": 1e-3},
+        "labels": {"state_token_weight": 20.0},
+        "epochs": 3,
         "batch": 8,
         "check_every": 20,
         "bf16": False,
@@ -146,7 +147,7 @@ def test_a_tone_lets_the_reply_go_on(url: str) -> None:
 
 
 def test_adapters_learn_it_too(data: Path, tmp_path: Path) -> None:
-    rates = {"text": 3e-3, "audio_connector": 1e-3, "audio": 5e-4}
+    rates = {"text": 3e-3, "audio_connector": 2e-3, "audio": 1e-3}
     finish(vita_duplex("train", "run", recipe(data, tmp_path, "1.5", lora={"r": 8, "alpha": 16}, learning_rates=rates)))
     assert measured(tmp_path)["eval_auc"] >= 0.99
     finish(vita_duplex("train", "export", tmp_path / "run", tmp_path / "out"))

@@ -238,7 +238,7 @@ def test_own_settings_are_shown_to_those_who_ask_for_them_and_to_nobody_else() -
         async with connected(server) as socket, connected(server, "") as stock:
             await socket.until("session.created")
             all_of = {"speaking": 0.4, "after": 0.4, "idle": 0.4}
-            shown = {"verdict_threshold": 0.4, "threshold": all_of}
+            shown = {"verdict_threshold": 0.4, "threshold": all_of, "tools": True}
             assert own(socket) == {"barge_in": "hold", **shown, "echo_guard": True}
             for each in (socket, stock):
                 each.put(update(vita={"barge_in": "verdict", "echo_guard": False}))
