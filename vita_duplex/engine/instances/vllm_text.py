@@ -7,9 +7,11 @@ from typing import Any, Literal
 from pydantic import Field
 
 from vita_duplex.engine.instances.sentence_limit import SentenceLimit
+from vita_duplex.engine.instances.streamed_calls import described
 from vita_duplex.engine.instances.template import Template
-from vita_duplex.engine.instances.text_model import NO_TOOLS, PART, Dialogue, TemplateMessage, is_system
+from vita_duplex.engine.instances.text_model import NO_TOOLS, PART, Dialogue, TemplateMessage, is_system, new_call
 from vita_duplex.engine.instances.thoughts import Thoughts
+from vita_duplex.engine.instances.tool_format import CallText
 from vita_duplex.engine.instances.vllm_engine import TokenCount, VllmConfig, VllmEngine, on_cpu, sampling_fields
 from vita_duplex.engine.messages import Call, CallMessage, Finished, LeftOut, Sampling, Tools, Usage
 from vita_duplex.engine.ports import PartFailed, Progress, Unanswerable
@@ -22,6 +24,9 @@ BUNDLED_LIMITS = {"max_tokens": 120, "max_sentences": 3, "max_model_len": 2048, 
 """What the bundled model gets where the settings say nothing: its longer answers repeat themselves."""
 MARKS = 8
 """Tokens that a chat template puts round a message, or more."""
+CLOSED_THOUGHT = "</think>\n\n"
+NAME_TOKENS = 80
+"""More than a tool's name can have: it has 64 characters at most."""
 ANSWER_SHARE = 4
 """A dialogue leaves at least one part in so many of the context to its answer."""
 
@@ -58,11 +63,11 @@ class VllmText:
         """`config` as `settled` gives it."""
         self.config = config
         self.engine = engine
-        self.calls = False
         self.context = int(engine.model_config.max_model_len)
         """Tokens of a dialogue and its answer."""
         self._tokenizer = engine.tokenizer
         self._template = Template(engine.tokenizer)
+        self.calls = self._template.tool_format is not None
         own = engine.model_config.get_diff_sampling_param()
         self._sampling = sampling_defaults(config, own)
         self._most: int | None = config.max_tokens or own.get("max_tokens")
@@ -92,29 +97,44 @@ class VllmText:
         tools: Tools = NO_TOOLS,
         retained: float | None = RETAINED,
     ) -> AsyncGenerator[str | Call | Usage | LeftOut, None]:
-        """As `TextModel.reply`. Errors: `PartFailed` when the engine has died or cannot take the request."""
+        """As `TextModel.reply`. A call that has to be made is one call.
+
+        Errors: `PartFailed` when the engine has died or cannot take the request.
+        """
         limit = SentenceLimit(self.config.max_sentences)
         limit.push(begun)
         opening = self._opening(begun)
         most = min(max_tokens or self.context, self._most or self.context) - len(opening)
         if limit.left == 0 or most <= 0:
             return
-        shown, missing = self._prompt(messages, retained)
+        shown, missing = self._prompt(messages, retained, tools=tools)
         if missing:
             yield LeftOut(missing)
         prompt = [*shown, *opening]
+        if _forced(tools):
+            try:
+                async with aclosing(self._call(prompt, tools, most)) as items:
+                    async for item in items:
+                        yield item
+            except Unanswerable as exc:
+                raise PartFailed(PART, f"the schema of a tool cannot be followed: {exc}") from exc
+            return
         answer = Answer(Thoughts(self._template.opens_thought and not begun), TokenCount(opening), most)
-        async with aclosing(self._generate(prompt, self._allowed(prompt, most))) as outputs:
+        calling = self._calling(tools)
+        async with aclosing(self._generate(prompt, self._allowed(prompt, most), marks=bool(tools.offered))) as outputs:
             async for output in outputs:
-                text = answer.push(output)
+                text = calling.push(answer.push(output))
                 said = limit.push(text)
-                if said or answer.thoughts.inside:
+                if said or answer.thoughts.inside or calling.kept:
                     yield said
                 answer.over = answer.over or (limit.left == 0 and said != text and bool(text[len(said) :].strip()))
                 if answer.over:
                     break
-        if rest := limit.push(answer.thoughts.finish()):
+        rest, calls = calling.finish(answer.thoughts.finish(), tools)
+        if rest := limit.push(rest):
             yield rest
+        for call in calls:
+            yield call
         yield answer.usage
 
     async def chat(
@@ -122,58 +142,115 @@ class VllmText:
     ) -> AsyncGenerator[str | Call | Finished, None]:
         """As `TextModel.chat`. Errors: as `reply`; `Unanswerable` when it is too long, or its schema is
         none that can be followed."""
-        prompt = self._template.tokens(messages)
+        prompt = self._template.tokens(messages, tools=tools)
         left = self.context - len(prompt)
         if left < 1:
             raise Unanswerable(f"the messages have {len(prompt)} tokens; the model reads {self.context}")
         most = min(sampling.max_tokens or self._most or left, left)
+        chosen = sampling_fields(sampling)
+        if _forced(tools):
+            async with aclosing(self._call(prompt, tools, most, **{**chosen, "stop": []})) as items:
+                async for item in items:
+                    yield Finished("length" if item.cut else "calls", item) if isinstance(item, Usage) else item
+            return
         answer = Answer(Thoughts(self._template.opens_thought), TokenCount(), most)
-        chosen = {**sampling_fields(sampling), "schema": sampling.schema}
-        async with aclosing(self._generate(prompt, self._allowed(prompt, most), **chosen)) as outputs:
+        calling, chosen["schema"] = self._calling(tools), sampling.schema
+        async with aclosing(
+            self._generate(prompt, self._allowed(prompt, most), marks=bool(tools.offered), **chosen)
+        ) as outputs:
             async for output in outputs:
-                if text := answer.push(output):
+                if text := calling.push(answer.push(output)):
                     yield text
                 if answer.over:
                     break
-        if text := answer.thoughts.finish():
-            yield text
-        yield Finished("length" if answer.usage.cut else "stop", answer.usage)
+        rest, calls = calling.finish(answer.thoughts.finish(), tools)
+        if rest:
+            yield rest
+        for call in calls:
+            yield call
+        yield Finished("length" if answer.usage.cut else "calls" if calls else "stop", answer.usage)
 
     async def warm(self, messages: Dialogue, tools: Tools = NO_TOOLS) -> None:
         """As `TextModel.warm`. Errors: as `reply`."""
-        prompt, _ = self._prompt(messages, RETAINED, open_turn=False)
+        prompt, _ = self._prompt(messages, RETAINED, open_turn=False, tools=tools)
         async with aclosing(self._generate(prompt, 1)) as outputs:
             async for _ in outputs:
                 pass
 
+    def _calling(self, tools: Tools) -> CallText:
+        return CallText(self._template.tool_format if tools.offered else None)
+
+    async def _call(
+        self, prompt: list[int], tools: Tools, most: int, **chosen: Any
+    ) -> AsyncGenerator[str | Call | Usage, None]:
+        """Have one call written: its tool's name, if there are several, then arguments that follow the tool's schema.
+        Both stand where the model would write them by itself. A call that was cut is none.
+
+        Errors: as `_generate`; `Unanswerable` for a schema that cannot be followed.
+        """
+        form = self._template.tool_format
+        assert form is not None  # or no tools would be offered
+        closed = CLOSED_THOUGHT if self._template.opens_thought else ""
+        before, names, tokens = f"{closed}{form.before}", [tool.name for tool in tools.offered], 0
+        name = names[0] if len(names) == 1 else ""
+        if not name:
+            wish = self._generate([*prompt, *self._ids(before)], NAME_TOKENS, **chosen, choice=names)
+            async with aclosing(wish) as outputs:
+                async for output in outputs:
+                    name += output.outputs[0].text
+                    tokens += len(output.outputs[0].token_ids)
+                    yield ""
+        schema = {"type": "object", **tools.offered[names.index(name)].parameters}
+        begun, arguments, reason = [*prompt, *self._ids(f"{before}{name}{form.between}")], "", None
+        left = max(1, min(most, self.context - len(begun)))
+        async with aclosing(self._generate(begun, left, **chosen, schema=schema)) as outputs:
+            async for output in outputs:
+                arguments += output.outputs[0].text
+                tokens += len(output.outputs[0].token_ids)
+                reason = output.outputs[0].finish_reason
+                yield ""
+        if reason != "length":
+            yield new_call(name, arguments.strip())
+        yield Usage(len(prompt), tokens, reason == "length")
+
+    def _ids(self, text: str) -> list[int]:
+        return list(self._tokenizer.encode(text, add_special_tokens=False))
+
     def _opening(self, begun: str) -> list[int]:
         """The tokens of an answer's beginning; a thought that the template opens is closed before it."""
         if begun and self._template.opens_thought:
-            begun = f"</think>\n\n{begun}"
-        return list(self._tokenizer.encode(begun, add_special_tokens=False)) if begun else []
+            begun = CLOSED_THOUGHT + begun
+        return self._ids(begun) if begun else []
 
     def _allowed(self, prompt: Sequence[int], most: int) -> int:
         """Tokens that the engine may write, thoughts included."""
         left = max(1, self.context - len(prompt))
         return left if self._template.thinks else min(most, left)
 
-    async def _generate(self, prompt: list[int], max_tokens: int, **wished: Any) -> AsyncGenerator[Any, None]:
+    async def _generate(
+        self, prompt: list[int], max_tokens: int, *, marks: bool = False, **wished: Any
+    ) -> AsyncGenerator[Any, None]:
+        """`marks`: the marks of calls, which are special tokens of some families, are part of the text."""
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
         if (schema := wished.pop("schema", None)) is not None:
             wished["structured_outputs"] = StructuredOutputsParams(json=dict(schema))
+        if (choice := wished.pop("choice", None)) is not None:
+            wished["structured_outputs"] = StructuredOutputsParams(choice=choice)
         params = SamplingParams(
             **{**self._sampling, **wished, "stop": [*self._template.stops, *wished.get("stop", ())]},
             max_tokens=max_tokens,
-            skip_special_tokens=not self._template.marks_are_special,
+            skip_special_tokens=not marks and not self._template.marks_are_special,
             output_kind=RequestOutputKind.DELTA,
         )
         async with aclosing(self.engine.generate({"prompt_token_ids": prompt}, params)) as outputs:
             async for output in outputs:
                 yield output
 
-    def _prompt(self, messages: Dialogue, retained: float | None, open_turn: bool = True) -> tuple[list[int], int]:
+    def _prompt(
+        self, messages: Dialogue, retained: float | None, open_turn: bool = True, tools: Tools = NO_TOOLS
+    ) -> tuple[list[int], int]:
         """Token ids of the newest turns that leave room for an answer, and how many messages, the oldest, are left out.
 
         Errors: `PartFailed` where none may be.
@@ -183,36 +260,34 @@ class VllmText:
         newest = [m for m in messages if not is_system(m)]
         if self._earlier is not None:
             newest = newest[-(self._earlier + 1) :]
-        ids = self._template.tokens([*instructions, *newest], open_turn)
+        ids = self._template.tokens([*instructions, *newest], open_turn, tools)
         if len(ids) <= room:
             return ids, 0
         if retained is None:
             raise PartFailed(PART, f"the dialogue has {len(ids)} tokens; there is room for {room}")
         turns = turns_of(newest)
-        first = left_out(
-            [*map(self._size, turns[:-1])], int(room * (1 - QUESTION)) - self._size(instructions), retained
-        )
+        fixed = [*instructions, ("system", str(described(tools.offered)))] if tools.offered else instructions
+        first = left_out([*map(self._size, turns[:-1])], int(room * (1 - QUESTION)) - self._size(fixed), retained)
         while first < len(turns):
             shown = [message for turn in turns[first:] for message in turn]
-            ids = self._template.tokens([*instructions, *shown], open_turn)
+            ids = self._template.tokens([*instructions, *shown], open_turn, tools)
             if len(ids) <= room:
                 return ids, len(newest) - len(shown)
             first += 1
         shorter = [self._shortened(message, len(ids) - room) for message in turns[-1]]
-        return self._template.tokens([*instructions, *shorter], open_turn)[-room:], len(newest) - len(shorter)
+        return self._template.tokens([*instructions, *shorter], open_turn, tools)[-room:], len(newest) - len(shorter)
 
     def _size(self, messages: Dialogue) -> int:
         """About how many tokens they are; `left_out` sees to it that every request finds the same."""
         texts = [m.text if isinstance(m, CallMessage) else m[1] for m in messages]
-        return sum(len(self._tokenizer.encode(text, add_special_tokens=False)) + MARKS for text in texts)
+        return sum(len(self._ids(text)) + MARKS for text in texts)
 
     def _shortened(self, message: TemplateMessage | CallMessage, n_tokens: int) -> TemplateMessage | CallMessage:
         return message if isinstance(message, CallMessage) else (message[0], self._shorten(message[1], n_tokens))
 
     def _shorten(self, text: str, n_tokens: int) -> str:
         """The end of `text`, where the question is, without its first `n_tokens` and a few for the seam."""
-        ids = self._tokenizer.encode(text, add_special_tokens=False)
-        return str(self._tokenizer.decode(ids[n_tokens + 8 :]))
+        return str(self._tokenizer.decode(self._ids(text)[n_tokens + 8 :]))
 
 
 class Answer:
@@ -253,6 +328,10 @@ def turns_of(messages: Dialogue) -> list[list[TemplateMessage | CallMessage]]:
             turns.append([])
         turns[-1].append(message)
     return turns
+
+
+def _forced(tools: Tools) -> bool:
+    return bool(tools.offered) and tools.choice in ("required", "named")
 
 
 def settled(config: VllmTextConfig) -> VllmTextConfig:
