@@ -217,7 +217,8 @@ TOOLS = (
     '</tools>\nTo call one, write only:\n<tool_call>\n{"name": "the function", "arguments": {}}\n</tool_call>',
 )
 """What stands before and behind the schemas of tools, in the form that the model was trained on: the larger SmolLM2's
-model cards, `<tools>` and `<tool_call>`."""
+model cards, `<tools>` and `<tool_call>`. They are left out where an output is to be answered: with them the model does
+not look at it."""
 WITH_CALLS = (
     "{% set all = namespace(messages=[]) %}{% for message in dialogue %}"
     "{% set written = namespace(text=message.content) %}"
@@ -237,7 +238,7 @@ def chat_template(original: str) -> str:
     return (
         "{% set system = messages | selectattr('role', 'equalto', 'system') | list %}"
         "{% set dialogue = messages | rejectattr('role', 'equalto', 'system') | list %}"
-        "{% if tools %}{% set before = system[0].content ~ '\\n\\n' if system else '' %}"
+        "{% if tools and messages[-1].role != 'tool' %}{% set before = system[0].content ~ '\\n\\n' if system else '' %}"
         f"{{% set told = before ~ {json.dumps(TOOLS[0])} ~ (tools | tojson) ~ {json.dumps(TOOLS[1])} %}}"
         "{% set system = [{'role': 'system', 'content': told}] %}{% endif %}"
         f"{WITH_CALLS}"

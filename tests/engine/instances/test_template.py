@@ -4,7 +4,8 @@ import pytest
 
 from tests.support.tiny_text import FAMILIES, tokenizer
 from vita_duplex.engine.instances.template import Template
-from vita_duplex.engine.instances.text_model import TemplateMessage
+from vita_duplex.engine.instances.text_model import Dialogue, TemplateMessage
+from vita_duplex.engine.messages import Call, CallMessage, Tool, Tools
 from vita_duplex.engine.ports import PartFailed
 
 DIALOGUE: list[TemplateMessage] = [
@@ -62,3 +63,38 @@ def test_marks_that_are_special_tokens_are_asked_for(special: bool) -> None:
     template = Template(with_marks)
     assert template.thinks
     assert template.marks_are_special == special
+
+
+CALLED: Dialogue = [
+    ("user", "Rain?"),
+    ("assistant", "Let me look."),
+    CallMessage(Call("call_1", "weather", '{"city": "Paris"}'), "sunny"),
+    CallMessage(Call("call_2", "weather", "no JSON")),
+]
+
+
+def test_calls_and_outputs_are_written_in_the_models_own_form() -> None:
+    text = Template(tokenizer("qwen2")).text([("system", "Be brief."), *CALLED], tools=Tools((Tool("weather"),)))
+    assert '# Tools\n{"type": "function", "function": {"name": "weather"' in text
+    assert text.endswith(
+        "<|im_start|>assistant\nLet me look.<tool_call>\n"
+        '{"name": "weather", "arguments": {"city": "Paris"}}\n</tool_call><|im_end|>\n'
+        "<|im_start|>user\nsunny<|im_end|>\n"
+        '<|im_start|>assistant\n<tool_call>\n{"name": "weather", "arguments": {}}\n</tool_call><|im_end|>\n'
+        "<|im_start|>user\nthere is no output yet<|im_end|>\n<|im_start|>assistant\n"
+    )
+    none = Template(tokenizer("qwen2")).text(CALLED, tools=Tools((Tool("weather"),), "none"))
+    assert "# Tools" not in none
+
+
+@pytest.mark.parametrize("family", ["llama3", "gemma2", "base"])
+def test_a_model_that_knows_no_calls_reads_them(family: str) -> None:
+    assert '[weather({"city": "Paris"}): sunny]' in Template(tokenizer(family)).text(CALLED)
+
+
+def test_a_template_that_refuses_calls_gets_them_as_texts() -> None:
+    refusing = tokenizer("qwen2")
+    refusing.chat_template = "{% for m in messages if m.tool_calls %}{{ raise_exception('no') }}{% endfor %}" + (
+        refusing.chat_template
+    )
+    assert '[weather({"city": "Paris"}): sunny]' in Template(refusing).text(CALLED)

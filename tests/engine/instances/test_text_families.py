@@ -23,11 +23,14 @@ from vita_duplex.engine.instances.vllm_engine import VllmEngine
 from vita_duplex.engine.instances.vllm_text import VllmText, VllmTextConfig, settled
 from vita_duplex.engine.messages import (
     AssistantMessage,
+    Call,
     Finished,
     LeftOut,
     Message,
     Query,
     Sampling,
+    Tool,
+    Tools,
     Usage,
     UserMessage,
     Utterance,
@@ -87,6 +90,51 @@ async def reply(model: VllmText, messages: list[TemplateMessage], **more: Any) -
 
 
 HI: list[TemplateMessage] = [("user", "Hi")]
+WEATHER = Tool("weather", "", {"type": "object", "properties": {"city": {"type": "string"}}})
+TOOLS = Tools((WEATHER,))
+PARIS = '{"city": "Paris"}'
+CALLING = ["One moment.", "<tool", '_call>{"name": "weather", ', f'"arguments": {PARIS}}}', "</tool_call>"]
+
+
+async def test_a_model_says_something_and_calls() -> None:
+    engine = ScriptedEngine("qwen3", "<think>", "</think>", *CALLING)
+    *items, call, usage = [item async for item in scripted(engine).reply(HI, tools=TOOLS)]
+    assert "".join(map(str, items)) == "One moment."
+    assert items.count("") > 2, "a session is told that something is being written"
+    assert isinstance(call, Call)
+    assert (call.name, call.arguments, isinstance(usage, Usage)) == ("weather", PARIS, True)
+    said, call, end = [item async for item in scripted(engine).chat(HI, Sampling(), TOOLS)]
+    assert (said, isinstance(call, Call)) == ("One moment.", True)
+    assert isinstance(end, Finished)
+    assert end.reason == "calls"
+    assert "weather" in engine.get_tokenizer().decode(engine.prompts[-1])
+
+
+async def test_a_call_that_has_to_be_made_stands_where_the_model_would_write_it() -> None:
+    engine = ScriptedEngine("qwen2", '{"city": ', '"Paris"}')
+    model = scripted(engine)
+    assert model.calls
+    for choice in (Tools((WEATHER,), "required"), Tools((Tool("other"), WEATHER), "named", "weather")):
+        *working, call, usage = [item async for item in model.reply(HI, tools=choice)]
+        assert working == ["", ""]
+        assert isinstance(call, Call)
+        assert (call.name, call.arguments) == ("weather", PARIS)
+        assert isinstance(usage, Usage)
+        assert (usage.output_tokens, usage.cut) == (2, False)
+        prompt = engine.get_tokenizer().decode(engine.prompts[-1])
+        assert prompt.endswith('<|im_start|>assistant\n<tool_call>\n{"name": "weather", "arguments":')
+        assert "other" not in prompt
+    cut = [item async for item in model.reply(HI, max_tokens=1, tools=Tools((WEATHER,), "required"))]
+    assert cut == ["", Usage(usage.input_tokens, 1)]
+    assert isinstance(cut[-1], Usage)
+    assert cut[-1].cut
+
+
+async def test_a_model_whose_calls_nobody_could_read_says_so() -> None:
+    assert not scripted(ScriptedEngine("llama3")).calls
+    assert not scripted(ScriptedEngine("base")).calls
+
+
 LIST = ["Apples:\n", "1. red.\n", "2. green.\n", "3. yellow.\n", "4. all.", " Bye."]
 
 

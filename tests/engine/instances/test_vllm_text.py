@@ -21,7 +21,7 @@ from vita_duplex.engine.instances.template import merge_roles, plain_dialogue
 from vita_duplex.engine.instances.text_model import TemplateMessage
 from vita_duplex.engine.instances.vllm_engine import VllmEngine, check_model, set_environment
 from vita_duplex.engine.instances.vllm_text import VllmText, VllmTextConfig, sampling_defaults
-from vita_duplex.engine.messages import Finished, Sampling, Usage
+from vita_duplex.engine.messages import Call, CallMessage, Finished, Sampling, Tool, Tools, Usage
 from vita_duplex.engine.ports import PartFailed, Unanswerable
 
 real = pytest.mark.real
@@ -356,6 +356,54 @@ async def test_an_answer_follows_a_schema_and_a_schema_that_cannot_be_followed_i
         with pytest.raises(Unanswerable):
             await answer(wrong)
     assert await said(model, PARIS)
+
+
+@real
+@on_one_loop
+async def test_calls_that_have_to_be_made_are_made(model: VllmText) -> None:
+    def one(name: str, argument: str, kind: str) -> Tool:
+        schema = {"type": "object", "properties": {argument: {"type": kind}}, "required": [argument]}
+        return Tool(name, name.replace("_", " "), schema)
+
+    weather, timer = one("get_weather", "city", "string"), one("set_timer", "minutes", "integer")
+
+    async def called(question: str, tools: Tools) -> tuple[str, Any]:
+        *working, call, usage = [item async for item in model.reply([("user", question)], tools=tools)]
+        assert set(working) == {""}
+        assert isinstance(call, Call)
+        assert isinstance(usage, Usage)
+        assert usage.output_tokens >= len(working)
+        return call.name, json.loads(call.arguments)
+
+    both = (weather, timer)
+    assert await called("What is the weather in Paris?", Tools(both, "named", "get_weather")) == (
+        "get_weather",
+        {"city": "Paris"},
+    )
+    assert await called("Set a timer for five minutes.", Tools(both, "required")) == ("set_timer", {"minutes": 5})
+    *_, call, end = [
+        item
+        async for item in model.chat(
+            [("user", "Set a timer for five minutes.")], Sampling(), Tools((timer,), "required")
+        )
+    ]
+    assert isinstance(call, Call)
+    assert (json.loads(call.arguments), end.reason if isinstance(end, Finished) else None) == ({"minutes": 5}, "calls")
+    wrong = Tools((Tool("wrong", "", {"type": "object", "properties": {"a": {"$ref": "#/nowhere"}}}),), "required")
+    with pytest.raises(PartFailed, match="schema of a tool cannot be followed"):
+        [item async for item in model.reply(PARIS, tools=wrong)]
+    with pytest.raises(Unanswerable):
+        [item async for item in model.chat(PARIS, Sampling(), wrong)]
+    assert "Paris" in await said(model, PARIS)
+
+
+@real
+@on_one_loop
+async def test_an_output_is_told(model: VllmText) -> None:
+    made = CallMessage(Call("call_1", "get_weather", '{"city": "Paris"}'), "sunny, 20 degrees")
+    tools = Tools((Tool("get_weather"),))
+    items = [item async for item in model.reply([("user", "What is the weather in Paris?"), made], tools=tools)]
+    assert "sunny" in "".join(item for item in items if isinstance(item, str)).lower()
 
 
 @real

@@ -99,7 +99,7 @@ def _beginning(text: str, mark: str) -> int:
 
 def read_calls(text: str, tools: Tools) -> list[Call]:
     """The calls of tools that are offered, as far as the text is whole; one if no more are wanted."""
-    offered = {tool.name for tool in tools.offered}
+    offered = [tool.name for tool in tools.offered]  # a model may write any value for a name
     calls, end = list[Call](), 0
     while (start := text.find("{", end)) >= 0:
         try:
@@ -111,6 +111,7 @@ def read_calls(text: str, tools: Tools) -> list[Call]:
         else:
             name, arguments = value.get("name"), value.get("arguments", value.get("parameters"))
         if name in offered:
-            calls.append(new_call(name, json.dumps(arguments or {}, ensure_ascii=False)))
+            written = arguments if isinstance(arguments, str) else json.dumps(arguments or {}, ensure_ascii=False)
+            calls.append(new_call(name, written))
         end = after
     return calls if tools.parallel else calls[:1]
