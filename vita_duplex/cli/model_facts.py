@@ -8,6 +8,7 @@ from typing import Any
 
 from vita_duplex.engine.instances.text_model import TemplateMessage
 from vita_duplex.engine.instances.thoughts import thinks
+from vita_duplex.engine.instances.tool_format import format_of
 from vita_duplex.engine.instances.vllm_engine import CPU_KV_CACHE_MIB, on_cpu
 from vita_duplex.models.layouts import is_vita, model_type
 
@@ -26,7 +27,9 @@ def facts(folder: Path, settings: dict[str, Any], kv_cache_mib: int | None) -> I
     if is_vita(settings):
         return
     template = chat_template(folder)
-    yield "tools", "its template takes tools" if "tools" in template else "its template knows no tools"
+    unread = "its template takes tools, but calls in its form are not read here"
+    takes = "its template takes tools" if format_of(template) else unread
+    yield "tools", takes if "tools" in template else "its template knows no tools"
     yield "thinks", THINKS if thinks(template) else "no"
     yield "samples", _sampling(folder)
     yield "asked", asked(folder) if template else "as a plain dialogue: it has no chat template (a base model?)"

@@ -238,7 +238,8 @@ def chat_template(original: str) -> str:
     return (
         "{% set system = messages | selectattr('role', 'equalto', 'system') | list %}"
         "{% set dialogue = messages | rejectattr('role', 'equalto', 'system') | list %}"
-        "{% if tools and messages[-1].role != 'tool' %}{% set before = system[0].content ~ '\\n\\n' if system else '' %}"
+        "{% if tools and messages[-1].role != 'tool' %}"
+        "{% set before = system[0].content ~ '\\n\\n' if system else '' %}"
         f"{{% set told = before ~ {json.dumps(TOOLS[0])} ~ (tools | tojson) ~ {json.dumps(TOOLS[1])} %}}"
         "{% set system = [{'role': 'system', 'content': told}] %}{% endif %}"
         f"{WITH_CALLS}"
