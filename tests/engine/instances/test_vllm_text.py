@@ -399,6 +399,13 @@ async def test_calls_that_have_to_be_made_are_made(model: VllmText) -> None:
 
 @real
 @on_one_loop
+async def test_the_bundled_model_answers_as_well_where_tools_are_offered(model: VllmText) -> None:
+    alone = [item async for item in model.reply(PARIS)]
+    assert [item async for item in model.reply(PARIS, tools=Tools((Tool("get_weather"),)))] == alone
+
+
+@real
+@on_one_loop
 async def test_an_output_is_told(model: VllmText) -> None:
     made = CallMessage(Call("call_1", "get_weather", '{"city": "Paris"}'), "sunny, 20 degrees")
     tools = Tools((Tool("get_weather"),))

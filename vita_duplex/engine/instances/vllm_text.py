@@ -107,6 +107,7 @@ class VllmText:
         most = min(max_tokens or self.context, self._most or self.context) - len(opening)
         if limit.left == 0 or most <= 0:
             return
+        tools = self._shown(tools)
         shown, missing = self._prompt(messages, retained, tools=tools)
         if missing:
             yield LeftOut(missing)
@@ -142,6 +143,7 @@ class VllmText:
     ) -> AsyncGenerator[str | Call | Finished, None]:
         """As `TextModel.chat`. Errors: as `reply`; `Unanswerable` when it is too long, or its schema is
         none that can be followed."""
+        tools = self._shown(tools)
         prompt = self._template.tokens(messages, tools=tools)
         left = self.context - len(prompt)
         if left < 1:
@@ -172,10 +174,14 @@ class VllmText:
 
     async def warm(self, messages: Dialogue, tools: Tools = NO_TOOLS) -> None:
         """As `TextModel.warm`. Errors: as `reply`."""
-        prompt, _ = self._prompt(messages, RETAINED, open_turn=False, tools=tools)
+        prompt, _ = self._prompt(messages, RETAINED, open_turn=False, tools=self._shown(tools))
         async with aclosing(self._generate(prompt, 1)) as outputs:
             async for _ in outputs:
                 pass
+
+    def _shown(self, tools: Tools) -> Tools:
+        """The bundled model calls nothing by itself, and answers worse for having been shown tools."""
+        return NO_TOOLS if tools.choice == "auto" and self._earlier is not None else tools
 
     def _calling(self, tools: Tools) -> CallText:
         return CallText(self._template.tool_format if tools.offered else None)
