@@ -71,6 +71,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         named = [f"--{kind}={folder / part / kind}" for kind in ("queries", "noise")]
         mixed = ("data", "mix", folder / part / "mixed", *named, f"--count={count}", f"--seed={seed}")
         finish(vita_duplex(*mixed, f"--answer={ANSWER}"))
+    packed = (
+        folder / "train/mixed/items.jsonl",
+        folder / "train/mixed/pairs.jsonl",
+    )  # a dialogue has more than one turn
+    finish(vita_duplex("data", "pack", *packed, "--model", TINY["1.5"], "--tokens", 420))
     finish(vita_duplex("data", "check", *(folder / part / "mixed/items.jsonl" for part in ("train", "check"))))
     return folder
 
@@ -79,7 +84,10 @@ def recipe(data: Path, folder: Path, version: str, **changes: Any) -> Path:
     fields = {
         "model": str(TINY[version]),
         "out": str(folder / "run"),
-        "data": {part: [{"path": str(data / part / "mixed/items.jsonl")}] for part in ("train", "check")},
+        "data": {
+            "train": [{"path": str(data / "train/mixed" / name)} for name in ("items.jsonl", "pairs.jsonl")],
+            "check": [{"path": str(data / "check/mixed/items.jsonl")}],
+        },
         "learning_rates": {"text": 2e-3, "audio_connector": 2e-3, "audio": 1e-3},
         "labels": {"state_token_weight": 20.0},
         "epochs": 3,

@@ -2,6 +2,7 @@
 
 import json
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -141,6 +142,12 @@ def test_a_row_of_a_padded_batch_has_the_logits_that_it_has_alone(version: str) 
         for number, row in enumerate(rows):
             alone = model(version)(**row).logits[0]
             assert float((together[number, : len(alone)] - alone).abs().max()) <= LOGITS
+
+
+@pytest.mark.parametrize("version", TINY)
+def test_a_checkpoint_of_a_run_has_the_names_of_the_parameters(version: str, tmp_path: Path) -> None:
+    model(version).save_pretrained(tmp_path)
+    assert {name for name, _ in tensors(tmp_path)} == set(model(version).state_dict())
 
 
 @pytest.mark.parametrize("version", TINY)

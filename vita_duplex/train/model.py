@@ -52,6 +52,10 @@ class VitaForTraining(PreTrainedModel):
         self._no_split_modules = {*self.language_model._no_split_modules, "AudioTower", "VisionTower"}  # for FSDP
         self.post_init()
 
+    def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
+        """With the names of the parameters: `transformers` splits experts when it saves, and loses them."""
+        super().save_pretrained(*args, **{**kwargs, "save_original_format": False})
+
     def get_input_embeddings(self) -> Any:
         return self.language_model.get_input_embeddings()
 
