@@ -1,8 +1,12 @@
 """A look into vLLM's engine that no user has: requests under way, runs of a model's towers."""
 
+import multiprocessing
 import os
+from contextlib import suppress
 from functools import partial
 from typing import Any
+
+import psutil
 
 from vita_duplex.engine.instances.vllm_engine import VllmEngine
 
@@ -33,3 +37,18 @@ def _towers(worker: Any) -> dict[str, int]:
 
 def _count(runs: dict[str, int], name: str, *_: object) -> None:
     runs[name] += 1
+
+
+def engine_process() -> psutil.Process | None:
+    """The process of the engine that this one runs; None without one."""
+    for child in multiprocessing.active_children():
+        if child.name == "EngineCore" and child.pid:
+            with suppress(psutil.NoSuchProcess):  # it ended this very moment
+                return psutil.Process(child.pid)
+    return None
+
+
+def wait_for_its_end() -> None:
+    """An engine that was told to go is gone; on a busy machine that takes a moment. Errors: `psutil.TimeoutExpired`."""
+    if (engine := engine_process()) is not None:
+        engine.wait(30)

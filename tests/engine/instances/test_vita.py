@@ -1,7 +1,6 @@
 """VITA as an instance, on the tiny checkpoint: what it judges and says is what its recorded logits say."""
 
 import asyncio
-import multiprocessing
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
@@ -9,14 +8,13 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 import pytest_asyncio
 import torch
 from safetensors.torch import load_file
 
 from tests.support import sounds
-from tests.support.engines import tower_runs, unfinished
+from tests.support.engines import engine_process, tower_runs, unfinished, wait_for_its_end
 from tests.support.paths import GOLDEN
 from tests.support.served import going_on
 from vita_duplex.cli.ask import ask
@@ -62,15 +60,7 @@ async def tiny() -> AsyncIterator[VitaInstance]:
     assert not instance.healthy
     with pytest.raises(PartFailed, match="not running"):
         await heard_and_said(instance, spoken(MIDDLE))
-    if (engine := engine_process()) is not None:  # told to go; on a busy machine that takes a moment
-        engine.wait(30)
-
-
-def engine_process() -> psutil.Process | None:
-    for child in multiprocessing.active_children():
-        if child.name == "EngineCore" and child.pid:
-            return psutil.Process(child.pid)
-    return None
+    wait_for_its_end()
 
 
 def spoken(samples: Samples, **more: Any) -> Query:

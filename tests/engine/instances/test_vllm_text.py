@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import multiprocessing
 import os
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -15,7 +14,7 @@ import pytest
 import pytest_asyncio
 from pydantic import ValidationError
 
-from tests.support.engines import unfinished
+from tests.support.engines import engine_process, unfinished, wait_for_its_end
 from tests.support.served import going_on
 from vita_duplex.engine.instances.template import merge_roles, plain_dialogue
 from vita_duplex.engine.instances.text_model import TemplateMessage
@@ -102,18 +101,11 @@ async def model(model_folder: Path) -> AsyncIterator[VllmText]:
     assert unfinished(text.engine) == 0
     with pytest.raises(PartFailed, match="not running"):
         await said(text, PARIS)
-    assert engine_process() is None
+    wait_for_its_end()
 
 
 async def said(model: VllmText, messages: list[TemplateMessage]) -> str:
     return "".join([delta async for delta in model.reply(messages) if isinstance(delta, str)])
-
-
-def engine_process() -> psutil.Process | None:
-    for child in multiprocessing.active_children():
-        if child.name == "EngineCore" and child.pid:
-            return psutil.Process(child.pid)
-    return None
 
 
 class Tokenizer:
