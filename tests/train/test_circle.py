@@ -26,7 +26,7 @@ from vita_duplex.client.conversation import Conversation
 pytestmark = pytest.mark.real
 
 TINY = {"1.0": TESTS / "golden" / "tiny_vita", "1.5": TESTS / "golden15" / "tiny_vita15"}
-ANSWER = " ".join(["so it goes"] * 12)
+ANSWER = " ".join(["So it goes."] * 12)
 SETTINGS = "max_tokens: 512, kv_cache_mib: 64, dtype: float32, max_model_len: 4096"
 DUPLEX = "{verdict_deadline_ms: 20000, first_limit_s: 20, stall_limit_s: 20}"
 

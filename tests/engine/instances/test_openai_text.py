@@ -185,6 +185,15 @@ async def test_tools_are_offered_as_the_client_wishes(
     assert {name: request[name] for name in request if name in ("tool_choice", "parallel_tool_calls")} == fields
 
 
+async def test_a_schema_is_asked_for_in_the_form_of_the_reference(served: tuple[str, Asked]) -> None:
+    schema = {"type": "object", "properties": {"city": {"type": "string"}}}
+    async for _ in text(served[0], "plain").chat(HI, Sampling(schema=schema)):
+        pass
+    [request] = served[1].requests
+    assert request["response_format"]["type"] == "json_schema"
+    assert request["response_format"]["json_schema"]["schema"] == schema
+
+
 async def test_calls_and_their_outputs_are_told_in_the_form_of_the_reference(served: tuple[str, Asked]) -> None:
     made = [
         CallMessage(Call("a", "weather", PARIS), "sunny"),

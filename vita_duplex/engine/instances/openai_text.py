@@ -5,7 +5,7 @@ Source: OpenAI API reference, "Create chat completion"; `max_model_len` in `/mod
 
 import json
 import re
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from typing import Any
 
@@ -158,6 +158,7 @@ class OpenAiText:
             "top_p": sampling.top_p or own.top_p,
             "seed": sampling.seed,
             "stop": list(sampling.stop) or None,
+            "response_format": None if sampling.schema is None else _format(sampling.schema),
         }
         body |= {name: value for name, value in wished.items() if value is not None}
         if most := sampling.max_tokens or own.max_tokens:
@@ -200,6 +201,11 @@ class OpenAiText:
             raise PartFailed(PART, f"its server cannot be reached ({type(exc).__name__})") from exc
         except (ValueError, LookupError, TypeError, AttributeError) as exc:
             raise PartFailed(PART, f"its server does not answer as OpenAI's API does ({type(exc).__name__})") from exc
+
+
+def _format(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """OpenAI's `response_format`; its `name` has to be there, and means nothing."""
+    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": dict(schema)}}
 
 
 def _usage(told: Any) -> Usage | None:
