@@ -38,9 +38,11 @@ MEDIA: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "image_audio": (("single",), ("wave_mid",)),
     "video_audio": (FRAMES, ("wave_long",)),
     "history_two_audios": (FRAMES, ("wave_short", "wave_mid")),
+    "history_two_audios_demo": (FRAMES, ("wave_short", "wave_mid")),
+    "audio_history": ((), ("wave_long", "wave_short")),
     "two_turn_text_audio": ((), ("wave_short",)),
 }
-"""Pictures and clips of each case, in the order of its prompt."""
+"""Pictures and clips of each case of both versions, in the order of its prompt."""
 
 
 @cache

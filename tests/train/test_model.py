@@ -13,25 +13,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tests.support.paths import GOLDEN, GOLDEN15
+from tests.support.tiny_vita import MEDIA
 from vita_duplex.models.audio_features import AudioFeatures
 from vita_duplex.models.tiling import Tiling, mirror
 from vita_duplex.train.folder import load_model, tensors
 from vita_duplex.train.model import AUDIO, IMAGE, VitaForTraining
 from vita_duplex.train.tensors import to_release
 
-FRAMES = ("frame0", "frame1", "frame2", "frame3")
-MEDIA: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "text": ((), ()),
-    "image": (("single",), ()),
-    "image_tiled": (("multi",), ()),
-    "audio": ((), ("wave_mid",)),
-    "image_audio": (("single",), ("wave_mid",)),
-    "video_audio": (FRAMES, ("wave_long",)),
-    "history_two_audios": (FRAMES, ("wave_short", "wave_mid")),
-    "history_two_audios_demo": (FRAMES, ("wave_short", "wave_mid")),
-    "audio_history": ((), ("wave_long", "wave_short")),
-    "two_turn_text_audio": ((), ("wave_short",)),
-}
 TINY = {"1.0": (GOLDEN, GOLDEN / "tiny_vita"), "1.5": (GOLDEN15, GOLDEN15 / "tiny_vita15")}
 ALL = [
     (version, case["name"])

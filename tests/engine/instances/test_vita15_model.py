@@ -10,7 +10,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from tests.support.paths import GOLDEN15 as GOLDEN
-from tests.support.tiny_vita import TOLERANCE, Watch, check_everywhere, engine, greedy, logits
+from tests.support.tiny_vita import MEDIA, TOLERANCE, Watch, check_everywhere, engine, greedy, logits
 
 pytestmark = [pytest.mark.real, pytest.mark.vllm]
 
@@ -20,20 +20,6 @@ CASES: dict[str, dict[str, Any]] = {
 }
 ROWS = 544
 ENCODERS = 1e-4
-FRAMES = ("frame0", "frame1", "frame2", "frame3")
-MEDIA: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "text": ((), ()),
-    "image": (("single",), ()),
-    "image_tiled": (("multi",), ()),
-    "audio": ((), ("wave_mid",)),
-    "image_audio": (("single",), ("wave_mid",)),
-    "video_audio": (FRAMES, ("wave_long",)),
-    "history_two_audios": (FRAMES, ("wave_short", "wave_mid")),
-    "history_two_audios_demo": (FRAMES, ("wave_short", "wave_mid")),
-    "audio_history": ((), ("wave_long", "wave_short")),
-    "two_turn_text_audio": ((), ("wave_short",)),
-}
-"""Pictures and clips of each case, in the order of its prompt."""
 
 
 @pytest.fixture(scope="module")
