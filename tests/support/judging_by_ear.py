@@ -28,11 +28,11 @@ EAR, VERDICT = 126, 127
 """Channels of 128."""
 HEAD = 32
 """Width of a head; the first two of four share their keys and values."""
-LOUDNESS = 4.0
+LOUDNESS = 1.0
 """In the first channel, of a token of the query; the others are about 1."""
-AGAINST = -2.0
-"""Of a token of noise, times as much: it has to outweigh the queries in the same prompt."""
-GAIN = 10.0
+AGAINST = -12.0
+"""Of a token of noise, times as much: 0.4 s of it, a glance, have to outweigh the queries in the same prompt."""
+GAIN = 38.0
 """Enough to be sure among the three, too little for a state token in the middle of an answer."""
 
 LAST = f"{AUDIO}adpter.project."
@@ -78,8 +78,9 @@ def told_apart(config: AudioTowerConfig, tensors: dict[str, Tensor]) -> Tensor:
     given, wanted = [], []
     tower.connector.project.register_forward_pre_hook(lambda _layer, inputs: given.append(inputs[0][0]))
     for sound, value in ((QUERY, 1.0), (NOISE, AGAINST)):
-        for closing_s in (0.2, 0.4):  # as the endpointer leaves it, early and at the end
-            clip = np.pad(sound, (round(0.3 * RATE), round(closing_s * RATE)))
+        # As the endpointer leaves it, early and at the end; and what glances are shown.
+        for said_s, closing_s in ((9.0, 0.2), (9.0, 0.4), (0.42, 0.0), (0.61, 0.0), (0.88, 0.0), (1.28, 0.0)):
+            clip = np.pad(sound[: round(said_s * RATE)], (round(0.3 * RATE), round(closing_s * RATE)))
             tower.encode([torch.from_numpy(AudioFeatures().extract(clip))])
             wanted.append(torch.full((len(given[-1]),), value))
     inputs = F.pad(torch.cat(given), (0, 1), value=1.0)
