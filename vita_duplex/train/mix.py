@@ -122,7 +122,8 @@ class _Mixer:
         if self._noise and rng.random() < 0.5 and kind.name != "noise":
             clip = _add(clip, _read(self._one(self._noise)), VOICE_RMS * 10 ** (rng.uniform(-30, -10) / 20))
         edges = (round(rng.uniform(0.1, 0.4) * INPUT_RATE), round(rng.uniform(0.05, 0.5) * INPUT_RATE))
-        hiss = 1e-4 * rng.standard_normal(len(clip) + sum(edges))
+        # Half of the microphones: behind a noise gate silence is exact, and its features are others.
+        hiss = rng.choice([0.0, 1e-4]) * rng.standard_normal(len(clip) + sum(edges))
         return np.asarray(np.clip(np.pad(clip, edges) + hiss, -1, 1), np.float32)
 
     def _one(self, paths: Sequence[Path]) -> Path:
