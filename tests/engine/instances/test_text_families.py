@@ -243,7 +243,7 @@ async def test_ten_spoken_turns_and_the_first_is_still_shown_at_the_last(family:
             assert isinstance(verdict, Verdict)
             assert verdict.p1 > 0.5, (question, verdict)
             assert isinstance(usage, Usage)
-            assert usage.output_tokens < 40, "random text often looks like the beginning of a mark, which is not counted"
+            assert usage.output_tokens < 40, "what looks like the beginning of a mark is not counted"
             answer = "".join(map(str, deltas))
             history += [UserMessage(verdict.transcripts[0]), AssistantMessage(answer or "Yes.")]
             assert len(await spoken(voice, "Yes. " + answer)) > 1600
