@@ -225,6 +225,22 @@ def test_a_reply_can_be_cancelled_and_cancelling_nothing_is_a_harmless_error() -
     run(script())
 
 
+def test_a_cancel_that_names_the_reply_stops_it_at_once_and_one_without_a_name_is_an_echo() -> None:
+    async def script() -> None:
+        async with connected(scripted_server(LONG)) as socket:
+            await socket.speak()
+            created = await socket.until("response.created")
+            socket.put({"type": "response.cancel"})
+            await socket.until("response.output_audio.delta", 5)
+            socket.put({"type": "response.cancel", "response_id": created["response"]["id"]})
+            done = await socket.until("response.done")
+            assert done["response"]["status_details"] == {"type": "cancelled", "reason": "client_cancelled"}
+            assert len(socket.all("response.output_audio.delta")) >= 5
+            assert errors(socket) == []
+
+    run(script())
+
+
 BAD_FRAMES: list[tuple[str | bytes | Json, str, str | None]] = [
     ("no json", "invalid_json", None),
     ("", "invalid_json", None),

@@ -72,8 +72,8 @@ class Talk {
     return sent;
   }
 
-  stopReply() {
-    if (this.conversation.reply) this.line?.send({ type: "response.cancel" });
+  stopReply() { // by its id: without one a cancel in the first second of a reply is taken for an echo
+    if (this.conversation.reply) this.line?.send({ type: "response.cancel", response_id: this.conversation.reply.response });
   }
 
   /** Some browsers let a sound that the system stopped go on only after a gesture; any will do. */
