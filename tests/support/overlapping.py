@@ -66,8 +66,8 @@ async def _talk(
             frames += 1
             await session.listen_until(start + frames * FRAME_S)
             if not cancelled and enough(conversation):
-                reply = list(conversation.replies)[-1]
-                await session._connection.send(json.dumps({"type": "response.cancel", "response_id": reply}))
+                for reply in list(conversation.replies)[-1:]:
+                    await session._connection.send(json.dumps({"type": "response.cancel", "response_id": reply}))
                 cancelled = True
     return listener
 
