@@ -123,7 +123,9 @@ def taught(request: pytest.FixtureRequest, data: Path, tmp_path_factory: pytest.
 def url(taught: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     config = tmp_path_factory.mktemp("serve") / "config.yaml"
     engine = f"{{kind: vita, instances: 2, vita: {{model: {taught}, {SETTINGS}}}}}"
-    config.write_text(f"engine: {engine}\nduplex: {DUPLEX}\nvad: {{kind: level}}\ntts: {{kind: humming}}\n")
+    config.write_text(
+        f"engine: {engine}\nduplex: {DUPLEX}\nvad: {{kind: level, echo: {{guard: false}}}}\ntts: {{kind: humming}}\n"
+    )
     with served(config) as port:
         yield f"ws://127.0.0.1:{port}/v1/realtime"
 

@@ -35,7 +35,7 @@ engine: {{kind: vita, vita: {{model: {vita}, {SETTINGS}}}}}
 models:
   vita15: {{kind: vita, instances: 2, vita: {{model: {vita15}, {SETTINGS}}}}}
 duplex: {DUPLEX}
-vad: {{kind: level}}
+vad: {{kind: level, echo: {{guard: false}}}}
 tts: {{kind: humming}}
 """)
     with served(folder / "config.yaml") as port:

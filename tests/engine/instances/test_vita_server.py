@@ -29,6 +29,7 @@ SETTINGS = [
     "duplex.stall_limit_s=20",
     "duplex.verdict_deadline_ms=10000",  # two engines and everything else share two cores here
     "vad.kind=level",
+    "vad.echo.guard=false",  # a tone over a hum is no speech to a canceller
     "tts.kind=humming",
 ]
 
