@@ -83,6 +83,7 @@ def told_apart(config: AudioTowerConfig, tensors: dict[str, Tensor]) -> Tensor:
             clip = np.pad(sound[: round(said_s * RATE)], (round(0.3 * RATE), round(closing_s * RATE)))
             tower.encode([torch.from_numpy(AudioFeatures().extract(clip))])
             wanted.append(torch.full((len(given[-1]),), value))
-    inputs = F.pad(torch.cat(given), (0, 1), value=1.0)
-    ridge = 1e-2 * torch.eye(inputs.shape[1])
-    return torch.linalg.solve(inputs.T @ inputs + ridge, inputs.T @ torch.cat(wanted))
+    values = torch.cat(wanted)
+    inputs = F.pad(torch.cat(given), (0, 1), value=1.0) / values.abs()[:, None]  # so that an error counts by its share
+    ridge = 1e-3 * torch.eye(inputs.shape[1])
+    return torch.linalg.solve(inputs.T @ inputs + ridge, inputs.T @ values.sign())
